@@ -1,0 +1,271 @@
+"""The errors of the pipeline, as a tree that survives a process boundary.
+
+    HeadraceError
+    ├── InvalidDataError          the caller's input; the same call fails again
+    │   ├── InvalidFieldError         a field has a value it must not have
+    │   ├── UnexpectedMessageError    a message came out of order
+    │   ├── NoHeaderError             a CSV stream without a header line
+    │   ├── MissingColumnError        required columns are absent
+    │   ├── DuplicateColumnError      a header names a column twice
+    │   ├── UnknownColumnError        columns outside the contract, when rejected
+    │   ├── BadEncodingError          not UTF-8 text
+    │   └── RecordTooLargeError       a record above the limit
+    ├── OffsetGapError            a chunk begins beyond what was received
+    ├── DataLossError             what arrived is not what was sent
+    │   ├── ChecksumMismatchError
+    │   └── SizeMismatchError
+    ├── IdInUseError              an id is in use with other parameters
+    ├── FencedError               a newer stream of the same upload took over
+    ├── PreconditionError         the state does not allow the call
+    │   ├── UploadClosedError
+    │   ├── UploadOpenError
+    │   ├── NoInteractionsError
+    │   ├── NoPositivesError
+    │   └── WrongTableKindError
+    ├── NotFoundError
+    │   ├── UploadNotFoundError
+    │   ├── TableNotFoundError
+    │   └── VersionNotFoundError
+    ├── ExhaustedError            a limit or the disk; the same call may succeed later
+    │   ├── StoreFullError
+    │   └── OverloadedError
+    ├── UnavailableError          something behind us is down; retry with backoff
+    │   ├── DrainingError
+    │   ├── ComputeUnavailableError
+    │   ├── StoreUnavailableError
+    │   └── CommitContendedError
+    ├── UnsupportedError          part of the contract that this version lacks
+    └── PoisonBlockError          a block that kills every worker it meets
+
+Every error has a `reason` (a name of `ErrorReason` in error_reason.proto), a
+message that names the value, the rule and the remedy, and `attributes` that
+become the metadata of `google.rpc.ErrorInfo`. Messages reach clients: they
+never hold credentials, stack traces or paths of the server.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class HeadraceError(Exception):
+    """Root of every error that Headrace raises on purpose.
+
+    Args:
+        message: What is wrong, with the value, the rule and the remedy.
+        attributes: Machine-readable facts, as error_reason.proto lists them.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, attributes: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.attributes: dict[str, str] = dict(attributes or {})
+
+    def __reduce__(self) -> tuple[type["HeadraceError"], tuple[str, dict[str, str]]]:
+        return type(self), (self.message, self.attributes)
+
+
+class InvalidDataError(HeadraceError):
+    """The caller's input cannot be taken; the same call fails again."""
+
+    reason = "INVALID_FIELD"
+
+
+class InvalidFieldError(InvalidDataError):
+    """A field has a value it must not have; `attributes["field"]` names it."""
+
+
+class UnexpectedMessageError(InvalidDataError):
+    """A message of a stream came out of order."""
+
+    reason = "UNEXPECTED_MESSAGE"
+
+
+class NoHeaderError(InvalidDataError):
+    """A CSV stream has no header line."""
+
+    reason = "NO_HEADER"
+
+
+class MissingColumnError(InvalidDataError):
+    """The header line lacks required columns."""
+
+    reason = "MISSING_COLUMN"
+
+
+class DuplicateColumnError(InvalidDataError):
+    """The header line names a column twice."""
+
+    reason = "DUPLICATE_COLUMN"
+
+
+class UnknownColumnError(InvalidDataError):
+    """Columns outside the contract, and the caller rejects them."""
+
+    reason = "UNKNOWN_COLUMN"
+
+
+class BadEncodingError(InvalidDataError):
+    """The stream is not UTF-8 text."""
+
+    reason = "BAD_ENCODING"
+
+
+class RecordTooLargeError(InvalidDataError):
+    """A record is larger than the limit; attributes name its line and offset."""
+
+    reason = "RECORD_TOO_LARGE"
+
+
+class OffsetGapError(HeadraceError):
+    """A chunk begins beyond what was received."""
+
+    reason = "OFFSET_GAP"
+    retryable = True
+
+
+class DataLossError(HeadraceError):
+    """What arrived is not what was sent."""
+
+    reason = "CHECKSUM_MISMATCH"
+    retryable = True
+
+
+class ChecksumMismatchError(DataLossError):
+    """A chunk's crc32c does not match its content."""
+
+
+class SizeMismatchError(DataLossError):
+    """Finish named another total size than was received."""
+
+    reason = "SIZE_MISMATCH"
+
+
+class IdInUseError(HeadraceError):
+    """An upload_id or request_id is in use with other parameters."""
+
+    reason = "ID_IN_USE"
+
+
+class FencedError(HeadraceError):
+    """A newer stream of the same upload took over."""
+
+    reason = "FENCED"
+    retryable = True
+
+
+class PreconditionError(HeadraceError):
+    """The state of the tenant's data does not allow the call."""
+
+    reason = "UPLOAD_CLOSED"
+
+
+class UploadClosedError(PreconditionError):
+    """The upload was aborted or has expired."""
+
+
+class UploadOpenError(PreconditionError):
+    """The upload has not ended yet."""
+
+    reason = "UPLOAD_OPEN"
+    retryable = True
+
+
+class NoInteractionsError(PreconditionError):
+    """There are no interactions before as_of."""
+
+    reason = "NO_INTERACTIONS"
+
+
+class NoPositivesError(PreconditionError):
+    """No positives are left to sample for."""
+
+    reason = "NO_POSITIVES"
+
+
+class WrongTableKindError(PreconditionError):
+    """The table to write holds something else."""
+
+    reason = "WRONG_TABLE_KIND"
+
+
+class NotFoundError(HeadraceError):
+    """The tenant has no such thing."""
+
+    reason = "TABLE_NOT_FOUND"
+
+
+class UploadNotFoundError(NotFoundError):
+    """The tenant has no such upload."""
+
+    reason = "UPLOAD_NOT_FOUND"
+
+
+class TableNotFoundError(NotFoundError):
+    """The tenant has no such table."""
+
+
+class VersionNotFoundError(NotFoundError):
+    """The table has no such version."""
+
+    reason = "VERSION_NOT_FOUND"
+
+
+class ExhaustedError(HeadraceError):
+    """A limit or the disk is exhausted; the same call may succeed later."""
+
+    reason = "OVERLOADED"
+    retryable = True
+
+
+class StoreFullError(ExhaustedError):
+    """The store has no room left."""
+
+    reason = "STORE_FULL"
+
+
+class OverloadedError(ExhaustedError):
+    """Too much is under way."""
+
+
+class UnavailableError(HeadraceError):
+    """Something behind the server is down; retry with backoff."""
+
+    reason = "COMPUTE_UNAVAILABLE"
+    retryable = True
+
+
+class DrainingError(UnavailableError):
+    """The server is shutting down."""
+
+    reason = "DRAINING"
+
+
+class ComputeUnavailableError(UnavailableError):
+    """The workers cannot be reached."""
+
+
+class StoreUnavailableError(UnavailableError):
+    """The store cannot be reached."""
+
+    reason = "STORE_UNAVAILABLE"
+
+
+class CommitContendedError(UnavailableError):
+    """A commit lost against other writers too often."""
+
+    reason = "COMMIT_CONTENDED"
+
+
+class UnsupportedError(HeadraceError):
+    """Part of the contract that this version does not have."""
+
+    reason = "NOT_IMPLEMENTED"
+
+
+class PoisonBlockError(HeadraceError):
+    """A block of an upload killed its worker again and again."""
+
+    reason = "POISON_BLOCK"

@@ -1,0 +1,159 @@
+"""The words of the pipeline as frozen values that cross process boundaries.
+
+Units are last in names: `_us` microseconds since the epoch, `_bytes` bytes.
+Keys name objects in the store as `{bucket}/{path}`; they never start with `/`.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+BUCKETS = 1024
+"""User (or item) buckets: `bucket = xxh64(user_id) mod 1024`."""
+
+ROW_GROUP_ROWS = 16_384
+"""Rows of a Parquet row group: small enough that a shard reads little it does not need."""
+
+MAX_RECORD_BYTES = 1 << 20
+"""A CSV record above this fails the upload."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+"""Tenant and dataset names, to be matched in full."""
+
+DataType = Literal["interactions", "items"]
+Kind = Literal["interactions", "items", "rejects", "user_features", "item_features", "training_data"]
+BlockFormat = Literal["csv", "rows", "json"]
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """Where objects live. Picklable: workers open their own store from it.
+
+    Attributes:
+        root: Absolute path of the data folder (embedded mode).
+        raw, processed, training, features: Bucket names, folders below root.
+    """
+
+    root: str
+    raw: str = "raw-data"
+    processed: str = "processed-data"
+    training: str = "training-data"
+    features: str = "features"
+
+
+@dataclass(frozen=True)
+class UploadSpec:
+    """What every block of one upload shares.
+
+    Attributes:
+        part_prefix: Key prefix of data parts, e.g. `raw-data/acme/interactions/`.
+        rejects_prefix: Key prefix of reject parts.
+        sidecar_prefix: Key prefix of sidecars, inside the upload's session folder.
+        started_us: The upload's start; every row's `ingested_at`.
+        latest_us: Timestamps later than this are FUTURE_TIMESTAMP.
+        columns: CSV header as sent; empty for rows and json.
+    """
+
+    upload_id: str
+    data_type: DataType
+    part_prefix: str
+    rejects_prefix: str
+    sidecar_prefix: str
+    started_us: int
+    latest_us: int
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some whole records of a stream: the unit of work.
+
+    Attributes:
+        index: 0-based place in the upload.
+        offset, end_offset: Stream offsets it covers: bytes, or rows for rows and json.
+        first_row: row_number of its first record.
+        rows: Records in it (blank lines are not records).
+        first_line: 1-based line of its first byte; 0 where there are no lines.
+    """
+
+    index: int
+    format: BlockFormat
+    offset: int
+    end_offset: int
+    first_row: int
+    rows: int
+    first_line: int
+
+
+@dataclass(frozen=True)
+class ColumnStats:
+    """Exact bounds of one column of a part, for the Delta log; None = all null."""
+
+    minimum: str | int | float | None
+    maximum: str | int | float | None
+    nulls: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One Parquet file in the store.
+
+    Attributes:
+        key: Its object key.
+        checksum: xxh128 of the file's bytes, hex.
+        stats: Column name -> bounds; timestamps as microseconds.
+    """
+
+    key: str
+    rows: int
+    size_bytes: int
+    checksum: str
+    stats: dict[str, ColumnStats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a table version, with the keys range readers prune by."""
+
+    key: str
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of a table.
+
+    Attributes:
+        table_key: e.g. `raw-data/acme/interactions`.
+        committed_us: When the version was committed, by the committer's clock.
+        metadata: Commit metadata of the version's own commit (`headrace.*` keys).
+    """
+
+    table_key: str
+    uri: str
+    kind: str
+    version: int
+    files: tuple[DataFile, ...]
+    committed_us: int
+    metadata: dict[str, str]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all files."""
+        return sum(file.rows for file in self.files)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A range of buckets, `first <= bucket < last`: one worker's share."""
+
+    first: int
+    last: int
+
+
+def shard_plan(rows: int, rows_per_shard: int = 1_000_000, least: int = 2) -> tuple[Shard, ...]:
+    """Cuts the buckets into equal ranges. Depends on the data alone, never on the machine."""
+    count = max(least, min(BUCKETS, -(-rows // rows_per_shard)))
+    edges = [BUCKETS * i // count for i in range(count + 1)]
+    return tuple(Shard(a, b) for a, b in zip(edges, edges[1:], strict=False))
