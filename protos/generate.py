@@ -29,6 +29,7 @@ def lay_out_googleapis() -> None:
 
 def generate(out: Path) -> None:
     """Runs protoc over every file of the contract; raises SystemExit on an error."""
+    bin_dir = Path(sys.executable).parent
     well_known = Path(protoc.__file__).parent / "_proto"
     sources = sorted(str(path.relative_to(ROOT / "protos")) for path in (ROOT / "protos").rglob("*.proto"))
     status = protoc.main(
@@ -37,6 +38,9 @@ def generate(out: Path) -> None:
             f"-I{ROOT / 'protos'}",
             f"-I{GOOGLEAPIS}",
             f"-I{well_known}",
+            # The plugins are installed beside the interpreter, which need not be on PATH.
+            f"--plugin=protoc-gen-mypy={bin_dir / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={bin_dir / 'protoc-gen-mypy_grpc'}",
             f"--python_out={out}",
             f"--grpc_python_out={out}",
             f"--mypy_out=quiet:{out}",

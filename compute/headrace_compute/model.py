@@ -113,11 +113,16 @@ class Part:
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a table version, with the keys range readers prune by."""
+    """One file of a table version.
+
+    Attributes:
+        partition: Value of each partition column; the file itself lacks these columns.
+    """
 
     key: str
     rows: int
     size_bytes: int
+    partition: dict[str, bool | int | str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+UV := .venv/bin/uv
+RUN := .venv/bin
+READY := .venv/.ready
+
+# A virtual environment with uv in it is all a machine needs beyond Python and make.
+$(READY): pyproject.toml uv.lock clients/python/pyproject.toml compute/pyproject.toml server/pyproject.toml
+	@test -x .venv/bin/python || { echo "creating .venv"; $${PYTHON:-python3} -m venv .venv; }
+	@test -x $(UV) || $(RUN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "installing the locked dependencies"
+	@$(UV) sync --locked --quiet --inexact
+	@touch $@
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(READY) ## Start a server, send it data, show what it makes of it
+	@$(RUN)/python tests/demo/demo.py
+
+.PHONY: test
+test: $(READY) ## Run every test against a real server
+	@$(RUN)/python -m pytest
+
+.PHONY: serve
+serve: $(READY) ## Start the server in the foreground; Ctrl-C stops it
+	@$(RUN)/headrace-server
+
+.PHONY: check
+check: $(READY) proto ## Lint, types, import rules, contract
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports --no-cache
+	@$(RUN)/buf lint
+	@git diff --exit-code --stat -- clients/python/headrace/v1 || { echo "the stubs are stale: commit what 'make proto' wrote"; exit 1; }
+
+.PHONY: proto
+proto: $(READY) ## Generate the stubs from protos/
+	@$(RUN)/python protos/generate.py
+
+.PHONY: generate
+generate: $(READY) ## Write sample data to sample/
+	@$(RUN)/headrace generate --output sample
+
+.PHONY: bench
+bench: $(READY) ## Measure against peers on this machine
+	@$(RUN)/python tests/bench/run.py
+
+.PHONY: format
+format: $(READY) ## Format the code
+	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .

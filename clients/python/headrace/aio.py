@@ -1,0 +1,231 @@
+"""The aio client: the sync client's twin, method by method."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+import pyarrow as pa
+from google.protobuf.message import Message
+
+from headrace import request
+from headrace.arrow import ArrowReader
+from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
+from headrace.duplex import aexchange
+from headrace.errors import from_rpc
+from headrace.row import DataType, Row, to_interaction, to_item
+from headrace.run import OnRunProgress, RunReader
+from headrace.source import File, Rows
+from headrace.transfer import OnProgress
+from headrace.v1 import (
+    health_pb2,
+    ingest_pb2,
+    run_pb2,
+    table_pb2,
+    upload_pb2,
+    validation_pb2,
+)
+from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
+
+_Answer = TypeVar("_Answer")
+
+
+class AsyncClient:
+    """A connection to a Headrace server. Use it as an async context manager, or close it.
+
+    It connects with the first call and belongs to the event loop it was made on.
+    Every failed call raises a `HeadraceError`; `Client` documents arguments and errors.
+
+    Args:
+        address: `host:port` of the server.
+        timeout_s: Seconds after which a call without a stream gives up.
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = UNARY_TIMEOUT_S) -> None:
+        self.address = address
+        self._timeout_s = timeout_s
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = PipelineServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection and every call on it."""
+        await self._channel.close(None)
+
+    async def upload(
+        self,
+        tenant: str,
+        data_type: DataType,
+        file: File,
+        *,
+        format: request.Format | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.UploadOptions],
+    ) -> upload_pb2.UploadResult:
+        """Uploads a file; its accepted rows are visible when this returns."""
+        transfer, source = request.file_upload(tenant, data_type, file, format, **options)
+        return await aexchange(self._stub.Upload, transfer, source, on_progress, self.address)
+
+    async def upload_rows(
+        self,
+        tenant: str,
+        data_type: DataType,
+        rows: Rows,
+        *,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.UploadOptions],
+    ) -> upload_pb2.UploadResult:
+        """Uploads rows, any number of them; otherwise as `upload`."""
+        transfer, source = request.rows_upload(tenant, data_type, rows, **options)
+        return await aexchange(self._stub.Upload, transfer, source, on_progress, self.address)
+
+    async def get_upload(self, tenant: str, upload_id: str) -> upload_pb2.GetUploadResponse:
+        """Where an upload stands, or what it ended with."""
+        question = upload_pb2.GetUploadRequest(tenant_id=tenant, upload_id=upload_id)
+        return await self._ask(self._stub.GetUpload, question)
+
+    async def list_rejects(
+        self, tenant: str, upload_id: str, *, limit: int = 0
+    ) -> AsyncIterator[validation_pb2.Reject]:
+        """The rows an ended upload kept out, by row_number; `limit` 0 = all of them."""
+        question = upload_pb2.ListRejectsRequest(tenant_id=tenant, upload_id=upload_id, limit=limit)
+        async with self._streaming(self._stub.ListRejects(question)) as responses:
+            async for response in responses:
+                for reject in response.rejects:
+                    yield reject
+
+    async def ingest_interactions(
+        self, tenant: str, rows: Iterable[Row], *, request_id: str = ""
+    ) -> ingest_pb2.IngestInteractionsResponse:
+        """Stores a small batch of interactions in one call; visible when this returns."""
+        messages = [to_interaction(row, number) for number, row in enumerate(rows)]
+        question = ingest_pb2.IngestInteractionsRequest(
+            tenant_id=tenant, rows=messages, request_id=request_id
+        )
+        return await self._ask(self._stub.IngestInteractions, question)
+
+    async def ingest_items(
+        self, tenant: str, rows: Iterable[Row], *, request_id: str = ""
+    ) -> ingest_pb2.IngestItemsResponse:
+        """Stores a small batch of items in one call; otherwise as `ingest_interactions`."""
+        messages = [to_item(row, number) for number, row in enumerate(rows)]
+        question = ingest_pb2.IngestItemsRequest(tenant_id=tenant, rows=messages, request_id=request_id)
+        return await self._ask(self._stub.IngestItems, question)
+
+    async def validate(
+        self,
+        data_type: DataType,
+        file: File,
+        *,
+        format: request.Format | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.ValidateOptions],
+    ) -> validation_pb2.Report:
+        """Reports on a file exactly as `upload` would, and stores nothing."""
+        transfer, source = request.file_validation(data_type, file, format, **options)
+        return await aexchange(self._stub.Validate, transfer, source, on_progress, self.address)
+
+    async def validate_rows(
+        self,
+        data_type: DataType,
+        rows: Rows,
+        *,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.ValidateOptions],
+    ) -> validation_pb2.Report:
+        """Reports on rows exactly as `upload_rows` would, and stores nothing."""
+        transfer, source = request.rows_validation(data_type, rows, **options)
+        return await aexchange(self._stub.Validate, transfer, source, on_progress, self.address)
+
+    async def validate_sample(
+        self, data_type: DataType, rows: Iterable[Mapping[str, Any]]
+    ) -> validation_pb2.Report:
+        """Reports on 1 to 10,000 rows as JSON objects, whatever types their values have."""
+        return (await self._ask(self._stub.ValidateSample, request.sample_request(data_type, rows))).report
+
+    async def get_schema(self, data_type: DataType) -> validation_pb2.GetSchemaResponse:
+        """The data contract of a data type, as the validator itself holds it."""
+        return await self._ask(self._stub.GetSchema, validation_pb2.GetSchemaRequest(data_type=data_type))
+
+    async def compute_features(
+        self,
+        tenant: str,
+        *,
+        as_of: datetime | None = None,
+        on_progress: OnRunProgress | None = None,
+        **options: Unpack[request.RunOptions],
+    ) -> run_pb2.FeaturesResult:
+        """Computes user_features and item_features anew."""
+        question = request.features_request(tenant, as_of, **options)
+        reader = RunReader(run_pb2.FeaturesResult, on_progress)
+        async with self._streaming(self._stub.ComputeFeatures(question)) as responses:
+            async for response in responses:
+                reader.receive(response)
+        return reader.outcome()
+
+    async def sample_negatives(
+        self,
+        tenant: str,
+        *,
+        as_of: datetime | None = None,
+        on_progress: OnRunProgress | None = None,
+        **options: Unpack[request.NegativesOptions],
+    ) -> run_pb2.NegativesResult:
+        """Writes a training set of positives and sampled negatives."""
+        question = request.negatives_request(tenant, as_of, **options)
+        reader = RunReader(run_pb2.NegativesResult, on_progress)
+        async with self._streaming(self._stub.SampleNegatives(question)) as responses:
+            async for response in responses:
+                reader.receive(response)
+        return reader.outcome()
+
+    async def list_tables(self, tenant: str) -> Sequence[table_pb2.Table]:
+        """The tables a tenant has, by name."""
+        question = table_pb2.ListTablesRequest(tenant_id=tenant)
+        return (await self._ask(self._stub.ListTables, question)).tables
+
+    async def read_table(self, tenant: str, table: str, **options: Unpack[request.ReadOptions]) -> pa.Table:
+        """One version of a table, or some of it, in memory; see `ReadOptions`."""
+        return pa.Table.from_batches([batch async for batch in self.read_batches(tenant, table, **options)])
+
+    async def read_batches(
+        self, tenant: str, table: str, **options: Unpack[request.ReadOptions]
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """The same batch by batch, at least one; memory does not grow with the table."""
+        reader, count = ArrowReader(), 0
+        question = request.read_request(tenant, table, **options)
+        async with self._streaming(self._stub.ReadTable(question)) as responses:
+            async for response in responses:
+                for batch in reader.receive(response):
+                    count += 1
+                    yield batch
+        if not count:
+            yield reader.empty()
+
+    async def health(self) -> health_pb2.CheckHealthResponse:
+        """How the server is."""
+        return await self._ask(self._stub.CheckHealth, health_pb2.CheckHealthRequest())
+
+    async def _ask(self, method: Callable[..., Awaitable[_Answer]], question: Message) -> _Answer:
+        try:
+            return await method(question, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.address) from error
+
+    @asynccontextmanager
+    async def _streaming(
+        self, call: grpc.aio.UnaryStreamCall[Any, _Answer]
+    ) -> AsyncIterator[AsyncIterator[_Answer]]:
+        # Leaving early, as on cancellation, cancels the call and with it the server's work.
+        try:
+            yield aiter(call)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.address) from error
+        finally:
+            call.cancel()

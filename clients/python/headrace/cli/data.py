@@ -1,0 +1,161 @@
+"""Commands on rows going in: generate, upload, validate, rejects, schema."""
+
+import sys
+import time
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+from headrace.cli.console import (
+    DATA_REFUSED,
+    AddressOption,
+    JsonOption,
+    TenantOption,
+    answering,
+    moment,
+    print_json,
+    stdout,
+)
+from headrace.cli.document import document, write_array
+from headrace.cli.progress import rows_bar, transfer_bar
+from headrace.cli.report import facts_table, rejects_table, show_report, show_result, show_schema
+from headrace.client import Client
+from headrace.connection import DEFAULT_ADDRESS
+from headrace.request import Format
+from headrace.row import DataType
+from headrace.sample import DEFAULT_END, Sample, generate
+from headrace.v1 import upload_pb2
+
+REJECTS_SHOWN = 100
+"""Rejects printed for people; --json prints all."""
+
+Policy: TypeAlias = Literal["quarantine", "all_or_nothing"]
+
+TypeOption: TypeAlias = Annotated[
+    DataType, typer.Option("--type", case_sensitive=False, help="What the rows are.")
+]
+InputFile: TypeAlias = Annotated[
+    Path,
+    typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV with a header line, or .jsonl."),
+]
+
+app = typer.Typer()
+
+
+@app.command("generate")
+def generate_command(
+    users: Annotated[int, typer.Option(min=1)] = 10_000,
+    items: Annotated[int, typer.Option(min=1)] = 5_000,
+    interactions: Annotated[int, typer.Option(min=1, help="Records of interactions.csv.")] = 100_000,
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder for the files; made if absent.")
+    ] = Path("sample"),
+    seed: Annotated[int, typer.Option(min=0, help="Equal calls with equal seeds give equal files.")] = 0,
+    dirty: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="Share of bad records; every reject code occurs.")
+    ] = 0.0,
+    end: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=moment, metavar="ISO8601", help="The 90 days before it are filled. Default: 2026-01-01."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make sample data: items.csv, interactions.csv, and expected.json with the counts to expect."""
+    with answering(as_json), rows_bar("generating", interactions) as advance:
+        sample = Sample(users, items, interactions, seed, dirty, end or DEFAULT_END)
+        made = generate(sample, output, advance)
+    if as_json:
+        files = {"items": made.items, "interactions": made.interactions, "expected": made.expected}
+        print_json({"files": {name: str(path) for name, path in files.items()}, **made.counts})
+        return
+    facts: list[tuple[str, object]] = []
+    for name, path in (("items", made.items), ("interactions", made.interactions)):
+        counts = made.counts[name]
+        facts.append(
+            (str(path), f"{counts['rows_received']:,} records, {counts['rows_rejected']:,} of them bad")
+        )
+    stdout().print(facts_table("Sample data", [*facts, (str(made.expected), "what validation must count")]))
+
+
+@app.command()
+def upload(
+    file: InputFile,
+    tenant: TenantOption,
+    data_type: TypeOption,
+    format: Annotated[
+        Format | None, typer.Option(case_sensitive=False, help="Default by the file's name, else csv.")
+    ] = None,
+    policy: Annotated[
+        Policy, typer.Option(case_sensitive=False, help="What bad rows do: are kept out, or refuse all.")
+    ] = "quarantine",
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload a file. Exit code 1 if its data was refused."""
+    started = time.monotonic()
+    with answering(as_json), Client(address) as client, transfer_bar(f"uploading {file.name}") as show:
+        result = client.upload(tenant, data_type, file, format=format, policy=policy, on_progress=show)
+    if as_json:
+        print_json(result)
+    else:
+        show_result(result, time.monotonic() - started)
+    if result.outcome == upload_pb2.OUTCOME_REFUSED:
+        raise typer.Exit(DATA_REFUSED)
+
+
+@app.command()
+def validate(
+    file: InputFile,
+    data_type: TypeOption,
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Report on a file and store nothing. Exit code 1 if a row would be rejected."""
+    with answering(as_json), Client(address) as client, transfer_bar(f"validating {file.name}") as show:
+        report = client.validate(data_type, file, on_progress=show)
+    if as_json:
+        print_json(report)
+    else:
+        show_report(report)
+    if report.rows_rejected:
+        raise typer.Exit(DATA_REFUSED)
+
+
+@app.command()
+def rejects(
+    upload_id: Annotated[str, typer.Argument(help="As upload printed it.")],
+    tenant: TenantOption,
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """List the rows an upload kept out, and why."""
+    with answering(as_json), Client(address) as client:
+        if as_json:
+            found = client.list_rejects(tenant, upload_id)
+            write_array(sys.stdout, {"upload_id": upload_id}, "rejects", map(document, found))
+            return
+        # One more than shown tells whether there are more.
+        first = list(client.list_rejects(tenant, upload_id, limit=REJECTS_SHOWN + 1))
+    stdout().print(rejects_table(islice(first, REJECTS_SHOWN), f"Rejects of {upload_id}"))
+    if len(first) > REJECTS_SHOWN:
+        stdout().print(f"the first {REJECTS_SHOWN}; --json lists all, so does the table `rejects`")
+
+
+@app.command()
+def schema(
+    data_type: Annotated[DataType, typer.Argument(metavar="TYPE", case_sensitive=False)],
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the data contract of interactions or items."""
+    with answering(as_json), Client(address) as client:
+        found = client.get_schema(data_type)
+    if as_json:
+        print_json(found)
+    else:
+        show_schema(found)

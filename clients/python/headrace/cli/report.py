@@ -1,0 +1,162 @@
+"""Reports, results and schemas as tables for people."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from headrace.cli.console import plain, stdout
+from headrace.v1 import run_pb2, table_pb2, upload_pb2, validation_pb2
+
+SAMPLES_SHOWN = 3
+"""Samples shown of each broken rule; the report holds up to 20."""
+
+_OUTCOME_STYLES = {"COMMITTED": "bold green", "REFUSED": "bold red", "EMPTY": "bold yellow"}
+
+
+def show_result(result: upload_pb2.UploadResult, elapsed_s: float) -> None:
+    """Prints how an upload ended, and its report."""
+    console = stdout()
+    outcome = upload_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_")
+    line = Text(outcome, style=f"bold {_OUTCOME_STYLES.get(outcome, '')}").append(
+        f"  upload {result.upload_id}", "dim"
+    )
+    if result.refusal:
+        line.append(": ").append(plain(result.refusal))
+    console.print(line)
+    if result.HasField("version"):
+        console.print(plain(f"version {result.version} of {result.table_uri}"), soft_wrap=True)
+    if result.rejects_uri:
+        console.print(plain(f"rejects in {result.rejects_uri}"), soft_wrap=True)
+    rate = result.rows_received / elapsed_s if elapsed_s else 0
+    console.print(f"{result.rows_received:,} rows in {elapsed_s:.1f} s, {rate:,.0f} rows/s")
+    show_report(result.report)
+
+
+def show_report(report: validation_pb2.Report) -> None:
+    """Prints what validation found: counts, broken rules with samples, columns, warnings."""
+    console = stdout()
+    counts = _table("received", "accepted", "rejected", "of these duplicate", title="Rows", right=4)
+    values = report.rows_received, report.rows_accepted, report.rows_rejected, report.rows_duplicate
+    counts.add_row(*(f"{count:,}" for count in values))
+    console.print(counts)
+    if report.checks:
+        console.print(_checks(report.checks))
+        console.print(_samples(sample for check in report.checks for sample in check.samples[:SAMPLES_SHOWN]))
+    console.print(_columns(report.columns))
+    show_warnings(report.warnings)
+
+
+def show_warnings(warnings: Sequence[validation_pb2.Warning]) -> None:
+    """Prints warnings, one below the other."""
+    for warning in warnings:
+        line = Text("warning ", style="yellow").append(warning.code, "bold yellow").append(" ")
+        line.append(plain(warning.message))
+        if warning.samples:
+            line.append(plain(f" (e.g. {', '.join(warning.samples[:SAMPLES_SHOWN])})"))
+        stdout().print(line)
+
+
+def _checks(checks: Iterable[validation_pb2.Check]) -> Table:
+    table = _table("column", "rule", "rows", "% of rows", "% of non-null", title="Broken rules", right=3)
+    for check in checks:
+        table.add_row(
+            _column(check.column),
+            check.code,
+            f"{check.failing_rows:,}",
+            f"{check.percent_of_rows:.2f}",
+            f"{check.percent_of_non_null:.2f}",
+        )
+    return table
+
+
+def _samples(rejects: Iterable[validation_pb2.Reject]) -> Table:
+    return rejects_table(rejects, f"Samples, at most {SAMPLES_SHOWN} of each")
+
+
+def rejects_table(rejects: Iterable[validation_pb2.Reject], title: str) -> Table:
+    """Rejects as a table."""
+    table = _table("row", "line", "column", "rule", "value", "what is wrong", title=title)
+    for reject in rejects:
+        line = str(reject.line) if reject.HasField("line") else ""
+        value = plain(_short(reject.value))
+        table.add_row(
+            str(reject.row_number), line, _column(reject.column), reject.code, value, plain(reject.message)
+        )
+    return table
+
+
+def _columns(summaries: Iterable[validation_pb2.ColumnSummary]) -> Table:
+    table = _table("column", "nulls", "distinct ≈", "min", "max", "mean", title="Columns")
+    for summary in summaries:
+        table.add_row(
+            summary.column,
+            f"{summary.nulls:,}",
+            f"{summary.distinct_approx:,}",
+            plain(_short(summary.min)),
+            plain(_short(summary.max)),
+            f"{summary.mean:.4g}" if summary.HasField("mean") else "",
+        )
+    return table
+
+
+def show_schema(schema: validation_pb2.GetSchemaResponse) -> None:
+    """Prints the data contract of a data type."""
+    table = _table("column", "type", "required", "rules", title=schema.data_type)
+    for column in schema.columns:
+        rules = "\n".join(f"{rule.code}: {rule.description}" for rule in column.rules)
+        table.add_row(column.name, column.type, "yes" if column.required else "", rules)
+    table.add_section()
+    table.add_row("(record)", "", "", "\n".join(f"{rule.code}: {rule.description}" for rule in schema.rules))
+    stdout().print(table)
+
+
+def show_tables(tables: Sequence[table_pb2.Table]) -> None:
+    """Prints what tables there are."""
+    shown = _table("table", "kind", "version", "rows", "MiB", "files", "updated", "where", title="Tables")
+    for table in tables:
+        size_mib = f"{table.size_bytes / (1 << 20):,.1f}"
+        updated = table.update_time.ToJsonString()
+        shown.add_row(
+            *(table.name, table.kind, str(table.version), f"{table.rows:,}", size_mib, f"{table.files:,}"),
+            *(updated, plain(table.uri)),
+        )
+    stdout().print(shown)
+
+
+def versions_table(inputs: Iterable[run_pb2.TableVersion], outputs: Iterable[run_pb2.TableVersion]) -> Table:
+    """The table versions a run read and wrote."""
+    table = _table("", "table", "version", "rows", "where", title="Tables")
+    for word, versions in (("read", inputs), ("wrote", outputs)):
+        for version in versions:
+            table.add_row(
+                word, version.table, str(version.version), f"{version.rows:,}", plain(version.table_uri)
+            )
+    return table
+
+
+def facts_table(title: str, facts: Iterable[tuple[str, object]]) -> Table:
+    """Names and values, one pair a line."""
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else plain(value))
+    return table
+
+
+def _table(*columns: str, title: str, right: int = 0) -> Table:
+    numeric = {"row", "line", "rows", "nulls", "distinct ≈", "mean", "version", "MiB", "files"}
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        is_number = column in numeric or number >= len(columns) - right
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    return table
+
+
+def _column(name: str) -> Text:
+    return plain(name) if name else Text("(record)", style="dim")
+
+
+def _short(value: str, limit: int = 40) -> str:
+    return value if len(value) <= limit else value[: limit - 1] + "…"

@@ -1,0 +1,155 @@
+"""Commands on what comes out: features, negatives, tables, read, health."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli.console import (
+    FAILED,
+    AddressOption,
+    JsonOption,
+    TenantOption,
+    answering,
+    moment,
+    print_json,
+    stdout,
+)
+from headrace.cli.document import document, write_array
+from headrace.cli.export import export, json_rows
+from headrace.cli.grid import show_rows
+from headrace.cli.progress import run_bar
+from headrace.cli.report import facts_table, show_tables, show_warnings, versions_table
+from headrace.client import Client
+from headrace.connection import DEFAULT_ADDRESS
+from headrace.request import NegativesOptions, ReadOptions
+
+ROWS_SHOWN = 20
+"""Rows printed for people unless --limit says otherwise."""
+
+app = typer.Typer()
+
+
+@app.command()
+def features(
+    tenant: TenantOption,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(parser=moment, metavar="ISO8601", help="Count what is before it. Default: everything."),
+    ] = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute user_features and item_features anew."""
+    with answering(as_json), Client(address) as client, run_bar("features") as show:
+        result = client.compute_features(tenant, as_of=as_of, on_progress=show)
+    if as_json:
+        print_json(result)
+        return
+    facts = [("as of", result.as_of.ToJsonString()), ("interactions", result.interactions)]
+    stdout().print(facts_table("Features", facts), versions_table(result.inputs, result.outputs))
+    show_warnings(result.warnings)
+
+
+@app.command()
+def negatives(
+    tenant: TenantOption,
+    ratio: Annotated[
+        int | None, typer.Option(min=1, help="Negatives for each positive. Default: the server's, 4.")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="popularity (default) or uniform.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal tables.")] = 0,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the training set. Default: training_data.")
+    ] = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Make training data: positives, and negatives sampled for them."""
+    options: NegativesOptions = {"seed": seed}
+    if ratio is not None:
+        options["negative_ratio"] = ratio
+    if strategy is not None:
+        options["strategy"] = strategy
+    if dataset is not None:
+        options["dataset"] = dataset
+    with answering(as_json), Client(address) as client, run_bar("negatives") as show:
+        result = client.sample_negatives(tenant, on_progress=show, **options)
+    if as_json:
+        print_json(result)
+        return
+    facts: list[tuple[str, object]] = [
+        ("as of", result.as_of.ToJsonString()),
+        ("pairs of the source", result.source_pairs),
+        ("pairs in the core", result.core_pairs),
+        ("users in the core", result.core_users),
+        ("items in the core", result.core_items),
+        ("positives", result.positives),
+        ("positives outside the candidates", result.positives_outside_candidates),
+        ("negatives", result.negatives),
+        ("negatives that could not be had", result.negatives_short),
+        ("candidates", result.candidates),
+    ]
+    stdout().print(facts_table("Negatives", facts), versions_table(result.inputs, [result.output]))
+
+
+@app.command()
+def tables(
+    tenant: TenantOption, address: AddressOption = DEFAULT_ADDRESS, as_json: JsonOption = False
+) -> None:
+    """List the tables of a tenant."""
+    with answering(as_json), Client(address) as client:
+        found = client.list_tables(tenant)
+    if as_json:
+        print_json({"tables": [document(table) for table in found]})
+    else:
+        show_tables(found)
+
+
+@app.command()
+def read(
+    table: Annotated[str, typer.Argument(help="As `headrace tables` names it.")],
+    tenant: TenantOption,
+    version: Annotated[int | None, typer.Option(min=0, help="Default: the newest.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many rows.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", dir_okay=False, help="A .parquet, .csv or .jsonl file.")
+    ] = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Read rows of a table: into a file, or the first 20 to the screen."""
+    options: ReadOptions = {}
+    if version is not None:
+        options["version"] = version
+    if limit is not None:
+        options["limit"] = limit
+    with answering(as_json), Client(address) as client:
+        if output is not None:
+            rows = export(client.read_batches(tenant, table, **options), output)
+            if as_json:
+                print_json({"file": str(output), "rows": rows})
+            else:
+                stdout().print(f"{rows:,} rows of {table} written to {output}", soft_wrap=True)
+        elif as_json:
+            batches = client.read_batches(tenant, table, **options)
+            rows_of_all = (row for batch in batches for row in json_rows(batch))
+            write_array(sys.stdout, {"table": table}, "rows", rows_of_all)
+        else:
+            show_rows(stdout(), client.read_table(tenant, table, **({"limit": ROWS_SHOWN} | options)))
+
+
+@app.command()
+def health(address: AddressOption = DEFAULT_ADDRESS, as_json: JsonOption = False) -> None:
+    """Ask how the server is. Exit code 2 if it is unhealthy or cannot be reached."""
+    with answering(as_json), Client(address) as client:
+        answer = client.health()
+    if as_json:
+        print_json(answer)
+    else:
+        facts = [(name, value) for name, value in document(answer).items()]
+        stdout().print(facts_table(f"Server at {address}", facts))
+    if answer.status == "unhealthy":
+        raise typer.Exit(FAILED)

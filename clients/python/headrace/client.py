@@ -1,0 +1,285 @@
+"""The sync client."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+import pyarrow as pa
+from google.protobuf.message import Message
+
+from headrace import request
+from headrace.arrow import ArrowReader
+from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
+from headrace.duplex import exchange
+from headrace.errors import from_rpc
+from headrace.row import DataType, Row, to_interaction, to_item
+from headrace.run import OnRunProgress, RunReader
+from headrace.source import File
+from headrace.transfer import OnProgress
+from headrace.v1 import (
+    health_pb2,
+    ingest_pb2,
+    run_pb2,
+    table_pb2,
+    upload_pb2,
+    validation_pb2,
+)
+from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
+
+_Answer = TypeVar("_Answer")
+
+
+class Client:
+    """A connection to a Headrace server. Use it as a context manager, or close it.
+
+    It connects with the first call and may be shared between threads. Every
+    failed call raises a `HeadraceError`.
+
+    Args:
+        address: `host:port` of the server.
+        timeout_s: Seconds after which a call without a stream gives up.
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = UNARY_TIMEOUT_S) -> None:
+        self.address = address
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = PipelineServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection and every call on it."""
+        self._channel.close()
+
+    def upload(
+        self,
+        tenant: str,
+        data_type: DataType,
+        file: File,
+        *,
+        format: request.Format | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.UploadOptions],
+    ) -> upload_pb2.UploadResult:
+        """Uploads a file; its accepted rows are visible when this returns.
+
+        Bad rows raise nothing: `outcome`, the counts and `report` tell of them.
+
+        Args:
+            tenant: Whose table.
+            data_type: `interactions` or `items`.
+            file: A path, or a file open for reading bytes.
+            format: Default by the file's name: .jsonl and .ndjson are rows (one
+                JSON object a line), .parquet, .arrow; anything else is CSV.
+            on_progress: Called with every ack.
+            options: See `UploadOptions`.
+
+        Raises:
+            BadDataError: The file cannot be read as rows at all.
+            UnavailableError: The server went away; `metadata["upload_id"]` names
+                the upload, and giving it again goes on where it stopped.
+            HeadraceError: The call failed otherwise.
+            OSError: The file cannot be read.
+            ValueError: A line of a JSON lines file cannot be made a row.
+        """
+        transfer, source = request.file_upload(tenant, data_type, file, format, **options)
+        return exchange(self._stub.Upload, transfer, source, on_progress, self.address)
+
+    def upload_rows(
+        self,
+        tenant: str,
+        data_type: DataType,
+        rows: Iterable[Row],
+        *,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.UploadOptions],
+    ) -> upload_pb2.UploadResult:
+        """Uploads rows, any number of them; otherwise as `upload`.
+
+        Args:
+            tenant: Whose table.
+            data_type: `interactions` or `items`.
+            rows: Mappings from column to value, or `Interaction` and `Item`
+                messages. To resume, give the same rows from the first one on.
+            on_progress: Called with every ack; offsets count rows.
+            options: See `UploadOptions`.
+
+        Raises:
+            ValueError: A row cannot be made a message; nothing becomes visible.
+        """
+        transfer, source = request.rows_upload(tenant, data_type, rows, **options)
+        return exchange(self._stub.Upload, transfer, source, on_progress, self.address)
+
+    def get_upload(self, tenant: str, upload_id: str) -> upload_pb2.GetUploadResponse:
+        """Where an upload stands, or what it ended with."""
+        question = upload_pb2.GetUploadRequest(tenant_id=tenant, upload_id=upload_id)
+        return self._ask(self._stub.GetUpload, question)
+
+    def list_rejects(self, tenant: str, upload_id: str, *, limit: int = 0) -> Iterator[validation_pb2.Reject]:
+        """The rows an ended upload kept out, by row_number; `limit` 0 = all of them."""
+        question = upload_pb2.ListRejectsRequest(tenant_id=tenant, upload_id=upload_id, limit=limit)
+        with self._streaming(self._stub.ListRejects(question)) as responses:
+            for response in responses:
+                yield from response.rejects
+
+    def ingest_interactions(
+        self, tenant: str, rows: Iterable[Row], *, request_id: str = ""
+    ) -> ingest_pb2.IngestInteractionsResponse:
+        """Stores a small batch of interactions in one call; visible when this returns.
+
+        Args:
+            tenant: Whose table.
+            rows: 1 to 10,000 mappings or `Interaction` messages.
+            request_id: A UUID: a repeated call with it stores nothing twice.
+        """
+        messages = [to_interaction(row, number) for number, row in enumerate(rows)]
+        question = ingest_pb2.IngestInteractionsRequest(
+            tenant_id=tenant, rows=messages, request_id=request_id
+        )
+        return self._ask(self._stub.IngestInteractions, question)
+
+    def ingest_items(
+        self, tenant: str, rows: Iterable[Row], *, request_id: str = ""
+    ) -> ingest_pb2.IngestItemsResponse:
+        """Stores a small batch of items in one call; otherwise as `ingest_interactions`."""
+        messages = [to_item(row, number) for number, row in enumerate(rows)]
+        question = ingest_pb2.IngestItemsRequest(tenant_id=tenant, rows=messages, request_id=request_id)
+        return self._ask(self._stub.IngestItems, question)
+
+    def validate(
+        self,
+        data_type: DataType,
+        file: File,
+        *,
+        format: request.Format | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.ValidateOptions],
+    ) -> validation_pb2.Report:
+        """Reports on a file exactly as `upload` would, and stores nothing.
+
+        Args:
+            data_type: `interactions` or `items`.
+            file: A path, or a file open for reading bytes.
+            format: csv or rows; default by the file's name, as for `upload`.
+            on_progress: Called as validation goes on.
+            options: See `ValidateOptions`.
+        """
+        transfer, source = request.file_validation(data_type, file, format, **options)
+        return exchange(self._stub.Validate, transfer, source, on_progress, self.address)
+
+    def validate_rows(
+        self,
+        data_type: DataType,
+        rows: Iterable[Row],
+        *,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.ValidateOptions],
+    ) -> validation_pb2.Report:
+        """Reports on rows exactly as `upload_rows` would, and stores nothing."""
+        transfer, source = request.rows_validation(data_type, rows, **options)
+        return exchange(self._stub.Validate, transfer, source, on_progress, self.address)
+
+    def validate_sample(
+        self, data_type: DataType, rows: Iterable[Mapping[str, Any]]
+    ) -> validation_pb2.Report:
+        """Reports on 1 to 10,000 rows as JSON objects, whatever types their values have."""
+        return self._ask(self._stub.ValidateSample, request.sample_request(data_type, rows)).report
+
+    def get_schema(self, data_type: DataType) -> validation_pb2.GetSchemaResponse:
+        """The data contract of a data type, as the validator itself holds it."""
+        return self._ask(self._stub.GetSchema, validation_pb2.GetSchemaRequest(data_type=data_type))
+
+    def compute_features(
+        self,
+        tenant: str,
+        *,
+        as_of: datetime | None = None,
+        on_progress: OnRunProgress | None = None,
+        **options: Unpack[request.RunOptions],
+    ) -> run_pb2.FeaturesResult:
+        """Computes user_features and item_features anew.
+
+        Args:
+            tenant: Whose tables.
+            as_of: Interactions before it count; naive = UTC. Default just after the newest.
+            on_progress: Called with every progress.
+            options: See `RunOptions`.
+        """
+        question = request.features_request(tenant, as_of, **options)
+        reader = RunReader(run_pb2.FeaturesResult, on_progress)
+        with self._streaming(self._stub.ComputeFeatures(question)) as responses:
+            for response in responses:
+                reader.receive(response)
+        return reader.outcome()
+
+    def sample_negatives(
+        self,
+        tenant: str,
+        *,
+        as_of: datetime | None = None,
+        on_progress: OnRunProgress | None = None,
+        **options: Unpack[request.NegativesOptions],
+    ) -> run_pb2.NegativesResult:
+        """Writes a training set of positives and sampled negatives.
+
+        Args:
+            tenant: Whose tables.
+            as_of: Interactions before it count; naive = UTC. Default just after the newest.
+            on_progress: Called with every progress.
+            options: See `NegativesOptions`.
+        """
+        question = request.negatives_request(tenant, as_of, **options)
+        reader = RunReader(run_pb2.NegativesResult, on_progress)
+        with self._streaming(self._stub.SampleNegatives(question)) as responses:
+            for response in responses:
+                reader.receive(response)
+        return reader.outcome()
+
+    def list_tables(self, tenant: str) -> Sequence[table_pb2.Table]:
+        """The tables a tenant has, by name."""
+        return self._ask(self._stub.ListTables, table_pb2.ListTablesRequest(tenant_id=tenant)).tables
+
+    def read_table(self, tenant: str, table: str, **options: Unpack[request.ReadOptions]) -> pa.Table:
+        """One version of a table, or some of it, in memory; see `ReadOptions`."""
+        return pa.Table.from_batches(list(self.read_batches(tenant, table, **options)))
+
+    def read_batches(
+        self, tenant: str, table: str, **options: Unpack[request.ReadOptions]
+    ) -> Iterator[pa.RecordBatch]:
+        """The same batch by batch, at least one; memory does not grow with the table."""
+        reader, count = ArrowReader(), 0
+        question = request.read_request(tenant, table, **options)
+        with self._streaming(self._stub.ReadTable(question)) as responses:
+            for response in responses:
+                for batch in reader.receive(response):
+                    count += 1
+                    yield batch
+        if not count:
+            yield reader.empty()
+
+    def health(self) -> health_pb2.CheckHealthResponse:
+        """How the server is."""
+        return self._ask(self._stub.CheckHealth, health_pb2.CheckHealthRequest())
+
+    def _ask(self, method: Callable[..., _Answer], question: Message) -> _Answer:
+        try:
+            return method(question, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.address) from error
+
+    @contextmanager
+    def _streaming(self, call: "grpc.CallIterator[_Answer]") -> Iterator[Iterator[_Answer]]:
+        # Leaving early, as on Ctrl-C, cancels the call and with it the server's work.
+        try:
+            yield iter(call)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.address) from error
+        finally:
+            call.cancel()  # type: ignore[no-untyped-call]  # the stubs forgot it

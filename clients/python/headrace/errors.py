@@ -1,0 +1,294 @@
+"""The errors of the SDK, as a tree.
+
+    HeadraceError
+    ├── InvalidArgumentError      the call itself is wrong; the same call fails again
+    │   └── BadDataError              the file cannot be read as rows at all
+    ├── OffsetGapError            a chunk began beyond what the server has
+    ├── DataLossError             what arrived is not what was sent
+    ├── IdInUseError              an upload_id or request_id is in use with other parameters
+    ├── FencedError               a newer stream of the same upload took over
+    ├── PreconditionError         the tenant's data does not allow the call
+    │   ├── UploadClosedError         the upload was aborted or has expired
+    │   ├── UploadOpenError           the upload has not ended yet
+    │   ├── NoInteractionsError       no interactions before as_of
+    │   ├── NoPositivesError          no positives left to sample for
+    │   └── WrongTableKindError       the table to write holds something else
+    ├── NotFoundError
+    │   ├── UploadNotFoundError
+    │   ├── TableNotFoundError
+    │   └── VersionNotFoundError
+    ├── ExhaustedError            a limit or the disk; the same call may succeed later
+    │   ├── StoreFullError
+    │   └── OverloadedError
+    ├── UnavailableError          the server, or something behind it, cannot be reached
+    │   ├── DrainingError             the server is shutting down
+    │   ├── ComputeUnavailableError
+    │   ├── StoreUnavailableError
+    │   └── CommitContendedError
+    ├── UnsupportedError          part of the contract that this server lacks
+    └── InternalError             a fault of the server
+        └── PoisonBlockError          a block of the upload killed every worker it met
+
+Rows that break the data contract raise nothing: the report lists them. A row
+that cannot be put into a message at all raises `ValueError` before it is sent.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+_DETAILS_KEY = "grpc-status-details-bin"
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class HeadraceError(Exception):
+    """Root of every error that a failed call raises.
+
+    Attributes:
+        message: What is wrong, with the value, the rule and the remedy.
+        reason: A name of `ErrorReason` in error_reason.proto; empty when the
+            failure did not come from the server, such as a lost connection.
+        code: The gRPC status code.
+        metadata: Machine-readable facts, as error_reason.proto lists them.
+        retryable: Whether the same call may succeed later.
+    """
+
+    retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        code: grpc.StatusCode = grpc.StatusCode.UNKNOWN,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.code = code
+        self.metadata: dict[str, str] = dict(metadata or {})
+
+    def name_upload(self, upload_id: str, persisted_offset: int) -> None:
+        """Makes the error name the upload it hit and how to go on.
+
+        Args:
+            upload_id: The upload.
+            persisted_offset: How much of it the server acknowledged: bytes, or
+                rows for a row stream.
+        """
+        self.metadata |= {"upload_id": upload_id, "persisted_offset": str(persisted_offset)}
+        message = f"{self.message} [upload {upload_id}]"
+        if self.retryable:
+            message += f" (safe up to {persisted_offset}; upload again with this upload_id to go on there)"
+        self.message = message
+        self.args = (message,)
+
+
+class InvalidArgumentError(HeadraceError):
+    """The call itself is wrong; `metadata["field"]` names the field, if one is at fault."""
+
+
+class BadDataError(InvalidArgumentError):
+    """The file cannot be read as rows at all: no header, a wrong encoding, a record too large."""
+
+
+class OffsetGapError(HeadraceError):
+    """A chunk began beyond what the server has."""
+
+    retryable = True
+
+
+class DataLossError(HeadraceError):
+    """What arrived is not what was sent."""
+
+    retryable = True
+
+
+class IdInUseError(HeadraceError):
+    """An upload_id or request_id is in use with other parameters; choose another."""
+
+
+class FencedError(HeadraceError):
+    """A newer stream of the same upload took over."""
+
+    retryable = True
+
+
+class PreconditionError(HeadraceError):
+    """The state of the tenant's data does not allow the call."""
+
+
+class UploadClosedError(PreconditionError):
+    """The upload was aborted or has expired; start a new one."""
+
+
+class UploadOpenError(PreconditionError):
+    """The upload has not ended yet."""
+
+    retryable = True
+
+
+class NoInteractionsError(PreconditionError):
+    """There are no interactions before as_of."""
+
+
+class NoPositivesError(PreconditionError):
+    """No positives are left to sample for; `metadata` has the counts and the two settings."""
+
+
+class WrongTableKindError(PreconditionError):
+    """The table to write holds something else."""
+
+
+class NotFoundError(HeadraceError):
+    """The tenant has no such thing."""
+
+
+class UploadNotFoundError(NotFoundError):
+    """The tenant has no such upload."""
+
+
+class TableNotFoundError(NotFoundError):
+    """The tenant has no such table."""
+
+
+class VersionNotFoundError(NotFoundError):
+    """The table has no such version; `metadata["newest"]` is the newest."""
+
+
+class ExhaustedError(HeadraceError):
+    """A limit or the disk is exhausted; the same call may succeed later."""
+
+    retryable = True
+
+
+class StoreFullError(ExhaustedError):
+    """The store has no room left."""
+
+
+class OverloadedError(ExhaustedError):
+    """Too much is under way at the server."""
+
+
+class UnavailableError(HeadraceError):
+    """The server, or something behind it, cannot be reached; retry with backoff."""
+
+    retryable = True
+
+
+class DrainingError(UnavailableError):
+    """The server is shutting down."""
+
+
+class ComputeUnavailableError(UnavailableError):
+    """The server's workers cannot be reached."""
+
+
+class StoreUnavailableError(UnavailableError):
+    """The server's store cannot be reached."""
+
+
+class CommitContendedError(UnavailableError):
+    """A commit lost against other writers too often."""
+
+
+class UnsupportedError(HeadraceError):
+    """Part of the contract that this server does not have."""
+
+
+class InternalError(HeadraceError):
+    """A fault of the server; its log has more under `metadata["correlation_id"]`."""
+
+    retryable = True
+
+
+class PoisonBlockError(InternalError):
+    """A block of the upload killed every worker it met; the same file fails again."""
+
+    retryable = False
+
+
+_BY_REASON: Mapping[str, type[HeadraceError]] = {
+    "INVALID_FIELD": InvalidArgumentError,
+    "UNEXPECTED_MESSAGE": InvalidArgumentError,
+    "NO_HEADER": BadDataError,
+    "MISSING_COLUMN": BadDataError,
+    "DUPLICATE_COLUMN": BadDataError,
+    "UNKNOWN_COLUMN": BadDataError,
+    "BAD_ENCODING": BadDataError,
+    "RECORD_TOO_LARGE": BadDataError,
+    "OFFSET_GAP": OffsetGapError,
+    "CHECKSUM_MISMATCH": DataLossError,
+    "SIZE_MISMATCH": DataLossError,
+    "ID_IN_USE": IdInUseError,
+    "FENCED": FencedError,
+    "UPLOAD_CLOSED": UploadClosedError,
+    "UPLOAD_OPEN": UploadOpenError,
+    "UPLOAD_NOT_FOUND": UploadNotFoundError,
+    "TABLE_NOT_FOUND": TableNotFoundError,
+    "VERSION_NOT_FOUND": VersionNotFoundError,
+    "NO_INTERACTIONS": NoInteractionsError,
+    "NO_POSITIVES": NoPositivesError,
+    "WRONG_TABLE_KIND": WrongTableKindError,
+    "POISON_BLOCK": PoisonBlockError,
+    "STORE_FULL": StoreFullError,
+    "OVERLOADED": OverloadedError,
+    "DRAINING": DrainingError,
+    "COMPUTE_UNAVAILABLE": ComputeUnavailableError,
+    "STORE_UNAVAILABLE": StoreUnavailableError,
+    "COMMIT_CONTENDED": CommitContendedError,
+    "NOT_IMPLEMENTED": UnsupportedError,
+    "INTERNAL": InternalError,
+}
+
+# For failures without a reason this SDK knows: a lost connection, gRPC's own
+# refusals, a proxy in between, a newer server.
+_BY_CODE: Mapping[grpc.StatusCode, type[HeadraceError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgumentError,
+    grpc.StatusCode.OUT_OF_RANGE: OffsetGapError,
+    grpc.StatusCode.DATA_LOSS: DataLossError,
+    grpc.StatusCode.ALREADY_EXISTS: IdInUseError,
+    grpc.StatusCode.ABORTED: FencedError,
+    grpc.StatusCode.FAILED_PRECONDITION: PreconditionError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ExhaustedError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
+    grpc.StatusCode.UNIMPLEMENTED: UnsupportedError,
+    grpc.StatusCode.INTERNAL: InternalError,
+}
+
+
+def from_status(status: status_pb2.Status) -> HeadraceError:
+    """The typed error of a `google.rpc.Status`, by its ErrorInfo's reason, else by its code."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info):
+            break
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    kind = _BY_REASON.get(info.reason) or _BY_CODE.get(code, HeadraceError)
+    return kind(status.message, reason=info.reason, code=code, metadata=info.metadata)
+
+
+def from_rpc(error: grpc.RpcError, address: str) -> HeadraceError:
+    """The typed error of a failed call, sync or aio.
+
+    Args:
+        error: What gRPC raised.
+        address: The server's address, to be named when it cannot be reached.
+    """
+    code = error.code()
+    # The stubs know neither aio's Metadata nor that entries are plain pairs.
+    trailers: Any = error.trailing_metadata()
+    for key, value in trailers or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            return from_status(status_pb2.Status.FromString(value))
+    message = error.details() or code.name
+    if code is grpc.StatusCode.UNAVAILABLE:
+        message = f"no connection to the server at {address}: {message}"
+    elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = f"the server at {address} did not answer in time"
+    return _BY_CODE.get(code, HeadraceError)(message, code=code)

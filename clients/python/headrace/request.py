@@ -1,0 +1,251 @@
+"""The requests of the contract, built from what callers write in Python."""
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePath
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from headrace.row import DataType
+from headrace.source import File, FileSource, Rows, RowSource, json_lines
+from headrace.transfer import UploadTransfer, ValidateTransfer
+from headrace.v1 import run_pb2, table_pb2, upload_pb2, validation_pb2
+
+Format: TypeAlias = Literal["csv", "rows", "arrow_ipc", "parquet"]
+"""How a file encodes rows; `rows` is JSON lines, sent as messages."""
+
+_FORMATS: dict[str, Format] = {
+    ".jsonl": "rows",
+    ".ndjson": "rows",
+    ".arrow": "arrow_ipc",
+    ".arrows": "arrow_ipc",
+    ".parquet": "parquet",
+}
+
+
+class UploadOptions(TypedDict, total=False):
+    """How an upload is judged.
+
+    Attributes:
+        policy: `quarantine` (default) keeps bad rows out; with `all_or_nothing`
+            one bad row refuses the upload.
+        max_rejects: More bad records refuse the upload. 0 = no limit.
+        max_reject_ratio: A larger share of bad records, 0.0 to 1.0, refuses it.
+        unknown_columns: `ignore` (default) warns of columns outside the contract,
+            `reject` fails the upload.
+        max_future_skew: How far ahead of now a timestamp may lie. Default 1 day.
+        upload_id: A UUID, to resume or repeat an upload. Default a new one.
+    """
+
+    policy: Literal["quarantine", "all_or_nothing"]
+    max_rejects: int
+    max_reject_ratio: float
+    unknown_columns: Literal["ignore", "reject"]
+    max_future_skew: timedelta
+    upload_id: str
+
+
+class ValidateOptions(TypedDict, total=False):
+    """How a validation judges.
+
+    Attributes:
+        reject_unknown_columns: Fail on columns outside the contract.
+        max_future_skew: How far ahead of now a timestamp may lie. Default 1 day.
+    """
+
+    reject_unknown_columns: bool
+    max_future_skew: timedelta
+
+
+class RunOptions(TypedDict, total=False):
+    """What a run reads.
+
+    Attributes:
+        interactions_version, items_version: Table versions to read. Default the newest.
+    """
+
+    interactions_version: int
+    items_version: int
+
+
+class NegativesOptions(RunOptions, total=False):
+    """What training data is made; run.proto says more of every field.
+
+    Attributes:
+        dataset: Name of the training set. Default training_data.
+        negative_ratio: Distinct negatives for each positive.
+        strategy: `popularity` (default) or `uniform`.
+        alpha: Exponent of the popularity strategy.
+        seed: Equal inputs and seed give equal tables. Default 0.
+        positive_interaction_types: Default click, purchase, like.
+        max_interactions_per_user, min_interactions_per_user,
+        min_interactions_per_item: The cap and the k-core. 0 = off.
+    """
+
+    dataset: str
+    negative_ratio: int
+    strategy: str
+    alpha: float
+    seed: int
+    positive_interaction_types: Sequence[str]
+    max_interactions_per_user: int
+    min_interactions_per_user: int
+    min_interactions_per_item: int
+
+
+class ReadOptions(TypedDict, total=False):
+    """What is read of a table.
+
+    Attributes:
+        version: Version to read. Default the newest.
+        columns: Columns, in this order. Default all.
+        limit: At most this many rows. 0 = no limit.
+    """
+
+    version: int
+    columns: Sequence[str]
+    limit: int
+
+
+def format_of(file: File) -> Format:
+    """The format a file's name promises; CSV if it says nothing."""
+    name = file if isinstance(file, str | os.PathLike) else str(getattr(file, "name", ""))
+    return _FORMATS.get(PurePath(name).suffix.lower(), "csv")
+
+
+def file_upload(
+    tenant: str, data_type: DataType, file: File, format: Format | None, **options: Unpack[UploadOptions]
+) -> tuple[UploadTransfer, FileSource | RowSource]:
+    """The upload of a file, and the source of its content.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    format = format or format_of(file)
+    if format == "rows":
+        return rows_upload(tenant, data_type, json_lines(file), **options)
+    source = FileSource(file)
+    header = _upload_header(tenant, data_type, format, **options)
+    header.expected_bytes = source.size_bytes
+    return UploadTransfer(header), source
+
+
+def rows_upload(
+    tenant: str,
+    data_type: DataType,
+    rows: Rows,
+    **options: Unpack[UploadOptions],
+) -> tuple[UploadTransfer, RowSource]:
+    """The upload of rows, and the source that gives them."""
+    header = _upload_header(tenant, data_type, "rows", **options)
+    header.expected_rows = len(rows) if isinstance(rows, Sized) else 0
+    return UploadTransfer(header), RowSource(data_type, rows)
+
+
+def _upload_header(
+    tenant: str, data_type: DataType, format: Format, **options: Unpack[UploadOptions]
+) -> upload_pb2.UploadHeader:
+    return upload_pb2.UploadHeader(
+        tenant_id=tenant,
+        data_type=data_type,
+        format=upload_pb2.Format.Value(f"FORMAT_{format.upper()}"),
+        # Chosen here, so that an upload whose first answer is lost can be found.
+        upload_id=options.get("upload_id") or str(uuid.uuid4()),
+        policy=upload_pb2.Policy.Value(f"POLICY_{options.get('policy', 'quarantine').upper()}"),
+        max_rejects=options.get("max_rejects", 0),
+        max_reject_ratio=options.get("max_reject_ratio"),
+        unknown_columns=upload_pb2.UnknownColumns.Value(
+            f"UNKNOWN_COLUMNS_{options.get('unknown_columns', 'ignore').upper()}"
+        ),
+        max_future_skew=_duration(options.get("max_future_skew")),
+    )
+
+
+def file_validation(
+    data_type: DataType, file: File, format: Format | None, **options: Unpack[ValidateOptions]
+) -> tuple[ValidateTransfer, FileSource | RowSource]:
+    """The validation of a file, and the source of its content.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The format cannot be validated.
+    """
+    format = format or format_of(file)
+    if format == "rows":
+        return rows_validation(data_type, json_lines(file), **options)
+    if format != "csv":
+        raise ValueError(f"{format} files cannot be validated; csv and rows can")
+    source = FileSource(file)
+    return ValidateTransfer(_validate_header(data_type, **options), source.size_bytes), source
+
+
+def rows_validation(
+    data_type: DataType, rows: Rows, **options: Unpack[ValidateOptions]
+) -> tuple[ValidateTransfer, RowSource]:
+    """The validation of rows, and the source that gives them."""
+    total = len(rows) if isinstance(rows, Sized) else 0
+    return ValidateTransfer(_validate_header(data_type, **options), total), RowSource(data_type, rows)
+
+
+def _validate_header(
+    data_type: DataType, **options: Unpack[ValidateOptions]
+) -> validation_pb2.ValidateHeader:
+    return validation_pb2.ValidateHeader(
+        data_type=data_type,
+        reject_unknown_columns=options.get("reject_unknown_columns", False),
+        max_future_skew=_duration(options.get("max_future_skew")),
+    )
+
+
+def features_request(
+    tenant: str, as_of: datetime | None, **options: Unpack[RunOptions]
+) -> run_pb2.ComputeFeaturesRequest:
+    """The request of a features run; `as_of` None = just after the newest event, naive = UTC."""
+    return run_pb2.ComputeFeaturesRequest(tenant_id=tenant, as_of=_timestamp(as_of), **options)
+
+
+def negatives_request(
+    tenant: str, as_of: datetime | None, **options: Unpack[NegativesOptions]
+) -> run_pb2.SampleNegativesRequest:
+    """The request of a sampling run; `as_of` None = just after the newest event, naive = UTC."""
+    return run_pb2.SampleNegativesRequest(tenant_id=tenant, as_of=_timestamp(as_of), **options)
+
+
+def sample_request(
+    data_type: DataType, rows: Iterable[Mapping[str, Any]]
+) -> validation_pb2.ValidateSampleRequest:
+    """The request that validates a few rows as JSON objects.
+
+    Raises:
+        ValueError: A value is nothing JSON knows.
+    """
+    request = validation_pb2.ValidateSampleRequest(data_type=data_type)
+    for row in rows:
+        request.sample_data.add().update(dict(row))
+    return request
+
+
+def read_request(tenant: str, table: str, **options: Unpack[ReadOptions]) -> table_pb2.ReadTableRequest:
+    """The request of a read, as Arrow."""
+    return table_pb2.ReadTableRequest(
+        tenant_id=tenant, table=table, encoding=table_pb2.ROW_ENCODING_ARROW_IPC, **options
+    )
+
+
+def _timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
+    if moment is None:
+        return None
+    timestamp = timestamp_pb2.Timestamp()
+    timestamp.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    return timestamp
+
+
+def _duration(length: timedelta | None) -> duration_pb2.Duration | None:
+    if length is None:
+        return None
+    duration = duration_pb2.Duration()
+    duration.FromTimedelta(length)
+    return duration

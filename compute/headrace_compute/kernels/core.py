@@ -1,0 +1,152 @@
+"""User-item pairs and their k-core, on arrays of numbers.
+
+Pairs lie in compressed rows: user u's items are `items[starts[u]:starts[u + 1]]`,
+ascending. Item numbers keep the byte order of the item ids, so comparing numbers
+compares ids.
+"""
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+U64 = np.uint64
+
+NEVER_US = np.iinfo(np.int64).max
+"""The time of a first positive event that did not happen."""
+
+# Arrays out of Ray's object store are read-only; a signature that says so takes both kinds.
+_I32, _I64, _U64, _BOOL = (
+    nb.types.Array(kind, 1, "C", readonly=True) for kind in (nb.int32, nb.int64, nb.uint64, nb.boolean)
+)
+_OUT_I32, _OUT_I64 = nb.int32[::1], nb.int64[::1]
+
+
+@nb.njit(nb.int64(_I64, _U64, _I64, _OUT_I64, _OUT_I32, _OUT_I64), nogil=True, cache=True)
+def _fold(order: Any, keys: Any, positive_us: Any, starts: Any, items: Any, first_us: Any) -> Any:
+    pairs = 0
+    user = 0
+    for place in range(order.size):
+        row = order[place]
+        if place == 0 or keys[row] != keys[order[place - 1]]:
+            while user < np.int64(keys[row] >> U64(32)):
+                user += 1
+                starts[user] = pairs
+            items[pairs] = np.int32(keys[row] & U64(0xFFFFFFFF))
+            first_us[pairs] = positive_us[row]
+            pairs += 1
+        elif positive_us[row] < first_us[pairs - 1]:
+            first_us[pairs - 1] = positive_us[row]
+    starts[user + 1 :] = pairs
+    return pairs
+
+
+@nb.njit(nb.int64(_I64, _I32, _BOOL, nb.int64, nb.int64), nogil=True, cache=True)
+def _degree(starts: Any, items: Any, alive: Any, user: Any, least: Any) -> Any:
+    """Living items of the user, 0 if there are fewer than `least`."""
+    degree = 0
+    for pair in range(starts[user], starts[user + 1]):
+        degree += alive[items[pair]]
+    return degree if degree >= least else 0
+
+
+@nb.njit(nb.int64(_I64, _I32, _BOOL, nb.int64, _OUT_I32), nogil=True, cache=True)
+def _count(starts: Any, items: Any, alive: Any, least: Any, counts: Any) -> Any:
+    users = 0
+    for user in range(starts.size - 1):
+        if _degree(starts, items, alive, user, least) == 0:
+            continue
+        users += 1
+        for pair in range(starts[user], starts[user + 1]):
+            counts[items[pair]] += alive[items[pair]]
+    return users
+
+
+@nb.njit(nb.int64(_I64, _I32, _I64, _BOOL, nb.int64, nb.int64, _OUT_I64, _OUT_I64), nogil=True, cache=True)
+def _choose(
+    starts: Any, items: Any, first_us: Any, alive: Any, least: Any, cap: Any, chosen: Any, owner: Any
+) -> Any:
+    total = 0
+    for user in range(starts.size - 1):
+        if _degree(starts, items, alive, user, least) == 0:
+            continue
+        begin = total
+        for pair in range(starts[user], starts[user + 1]):
+            if alive[items[pair]] and first_us[pair] != NEVER_US:
+                chosen[total] = pair
+                owner[total] = user
+                total += 1
+        count = total - begin
+        if count == 0:
+            continue
+        # Pairs come in item order and the sort is stable: (timestamp, item_id).
+        order = chosen[begin:total][np.argsort(first_us[chosen[begin:total]], kind="mergesort")]
+        if cap == 0 or count <= cap:
+            chosen[begin:total] = order
+            continue
+        # The oldest time that still has room takes its lowest item ids.
+        edge_us = first_us[order[count - cap]]
+        low = count - cap
+        while low > 0 and first_us[order[low - 1]] == edge_us:
+            low -= 1
+        high = count - cap
+        while high < count and first_us[order[high]] == edge_us:
+            high += 1
+        ties = cap - (count - high)
+        chosen[begin : begin + ties] = order[low : low + ties]
+        chosen[begin + ties : begin + cap] = order[high:]
+        total = begin + cap
+    return total
+
+
+def fold_pairs(
+    keys: np.ndarray, positive_us: np.ndarray, users: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The distinct pairs of some rows, in any order of the rows.
+
+    Args:
+        keys: uint64 `user << 32 | item`, one per row.
+        positive_us: int64, the row's time if its type makes a positive, else NEVER_US.
+        users: How many users there are.
+
+    Returns:
+        starts (int64, users + 1), items (int32, one per pair), first_us (int64, one
+        per pair: the pair's first positive event, or NEVER_US).
+    """
+    starts = np.zeros(users + 1, np.int64)
+    items = np.empty(keys.size, np.int32)
+    first_us = np.empty(keys.size, np.int64)
+    pairs = _fold(np.argsort(keys), keys, positive_us, starts, items, first_us)
+    return starts, items[:pairs].copy(), first_us[:pairs].copy()
+
+
+def count_core(
+    starts: np.ndarray, items: np.ndarray, alive: np.ndarray, least: int
+) -> tuple[int, np.ndarray]:
+    """Users with at least `least` living items, and how many of them each living item has.
+
+    Args:
+        starts: int64, users + 1.
+        items: int32, one per pair.
+        alive: bool, one per item number.
+        least: `min_interactions_per_user`; 0 and 1 keep every user with a living item.
+
+    Returns:
+        The number of such users, and counts (int32, one per item; 0 for dead items).
+    """
+    counts = np.zeros(alive.size, np.int32)
+    return int(_count(starts, items, alive, least, counts)), counts
+
+
+def choose_positives(
+    starts: np.ndarray, items: np.ndarray, first_us: np.ndarray, alive: np.ndarray, least: int, cap: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The positives of the core: each user's newest `cap` by (time DESC, item ASC); 0 = all.
+
+    Returns:
+        Pair positions and their users (int64), ordered by user, time, item.
+    """
+    chosen = np.empty(items.size, np.int64)
+    owner = np.empty(items.size, np.int64)
+    total = _choose(starts, items, first_us, alive, least, cap, chosen, owner)
+    return chosen[:total].copy(), owner[:total].copy()

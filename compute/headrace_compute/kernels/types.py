@@ -1,0 +1,21 @@
+"""Types of kernel arguments.
+
+Kernels are compiled for these when their module is imported (or loaded from
+Numba's cache), so there is one machine-code version of each. Inputs are
+read-only types, because arrays out of an object store or an Arrow buffer are;
+writable arrays are accepted for them too.
+"""
+
+from numba import types
+
+BYTES = types.Array(types.uint8, 1, "C", readonly=True)
+INT32S = types.Array(types.int32, 1, "C", readonly=True)
+INT64S = types.Array(types.int64, 1, "C", readonly=True)
+UINT64S = types.Array(types.uint64, 1, "C", readonly=True)
+FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
+
+BYTES_OUT = types.Array(types.uint8, 1, "C")
+INT32S_OUT = types.Array(types.int32, 1, "C")
+INT64S_OUT = types.Array(types.int64, 1, "C")
+UINT64S_OUT = types.Array(types.uint64, 1, "C")
+FLOATS_OUT = types.Array(types.float64, 1, "C")

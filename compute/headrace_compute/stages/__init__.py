@@ -1,0 +1,1 @@
+"""The steps of the pipeline: plain functions, configuration first, Arrow in, Arrow out."""

@@ -1,0 +1,61 @@
+"""Columns: what a block's values look like, for the report."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace_compute.findings import Bound, ColumnFindings
+from headrace_compute.kernels.sketch import sketch_of
+from headrace_compute.model import DataType
+from headrace_compute.schemas.contract import describe
+from headrace_compute.stages.parse import Parsed
+from headrace_compute.stages.records import VALUE_BYTES
+
+
+def summarise(
+    data_type: DataType, parsed: Parsed, hashes: Sequence[np.ndarray], valid: Sequence[np.ndarray]
+) -> dict[str, ColumnFindings]:
+    """The summary of each contract column, over all records of a block.
+
+    Args:
+        hashes, valid: Per column a hash of each value, and whether it is there.
+    """
+    summaries = {}
+    for column, values, hashed, there in zip(
+        describe(data_type).columns, parsed.table.columns, hashes, valid, strict=True
+    ):
+        filled, readable = there, there
+        for failure in parsed.failures:
+            if failure.column == column.name:
+                filled, readable = filled.copy(), readable.copy()
+                filled[failure.rows], readable[failure.rows] = True, False
+        if readable is not there:
+            values = values.filter(pa.array(readable))
+        if column.type == "timestamp":
+            values = values.cast(pa.int64())
+        low, high = _bounds(values)
+        numbers = values.drop_null().to_numpy() if column.type == "double" else np.empty(0)
+        summaries[column.name] = ColumnFindings(
+            type=column.type,
+            present=column.name in parsed.present,
+            nulls=int(filled.size - np.count_nonzero(filled)),
+            sketch=sketch_of(hashed, readable),
+            minimum=low,
+            maximum=high,
+            total=float(numbers.sum()),
+            numbers=numbers.size,
+        )
+    return summaries
+
+
+def _bounds(values: pa.ChunkedArray) -> tuple[Bound | None, Bound | None]:
+    bounds = pc.min_max(values).as_py()
+    return _cut(bounds["min"]), _cut(bounds["max"])
+
+
+def _cut(bound: Bound | None) -> Bound | None:
+    if isinstance(bound, str):
+        return bound.encode()[:VALUE_BYTES].decode("utf-8", "ignore")
+    return bound

@@ -1,0 +1,95 @@
+"""The Delta log, read as what it is: one JSON file of actions for each version.
+
+Log cleanup is off for our tables, so every version's file stays.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from headrace_compute.errors import StoreUnavailableError
+from headrace_compute.storage.store import KeyMissingError, ObjectStore
+
+METADATA_PREFIX = "headrace."
+"""Our keys in a commit's info; the others belong to Delta and its writers."""
+
+
+class LogEntry(NamedTuple):
+    """What one commit did.
+
+    Attributes:
+        committed_us: When, by the committer's clock, to the millisecond.
+        metadata: Its `headrace.*` keys.
+        rows_added: Rows of the files it added, whether they are new or rewritten.
+        data_change: False if it only arranged rows anew.
+    """
+
+    version: int
+    committed_us: int
+    kind: str
+    metadata: dict[str, str]
+    rows_added: int
+    data_change: bool
+
+
+def entry_key(table_key: str, version: int) -> str:
+    """The key of a version's log file."""
+    return f"{table_key}/_delta_log/{version:020d}.json"
+
+
+def commit_info(store: ObjectStore, table_key: str, version: int) -> tuple[int, dict[str, str]]:
+    """When a version was committed, in microseconds, and its `headrace.*` metadata.
+
+    Raises:
+        StoreUnavailableError: the log file is gone.
+    """
+    for action in _actions(store, table_key, version):
+        if info := action.get("commitInfo"):
+            return _committed_us(info), _metadata(info)
+    return 0, {}
+
+
+def read_entry(store: ObjectStore, table_key: str, version: int, kind: str) -> LogEntry:
+    """Sums up what a version did to a table of a kind."""
+    committed_us, metadata, rows, data_change = 0, {}, 0, False
+    for action in _actions(store, table_key, version):
+        if info := action.get("commitInfo"):
+            committed_us, metadata = _committed_us(info), _metadata(info)
+        if add := action.get("add"):
+            rows += int(json.loads(add["stats"])["numRecords"])
+        if change := add or action.get("remove"):
+            data_change = data_change or bool(change["dataChange"])
+    return LogEntry(version, committed_us, kind, metadata, rows, data_change)
+
+
+def find_transaction(store: ObjectStore, table_key: str, newest: int, transaction: str) -> int:
+    """The newest version up to `newest` that carries an app transaction.
+
+    Raises:
+        StoreUnavailableError: none does, so the log has lost files.
+    """
+    for version in range(newest, -1, -1):
+        for line in _lines(store, table_key, version):
+            if b'"txn"' in line and json.loads(line).get("txn", {}).get("appId") == transaction:
+                return version
+    raise StoreUnavailableError(f"The log of {table_key} lacks the commit of {transaction}.")
+
+
+def _actions(store: ObjectStore, table_key: str, version: int) -> Iterator[dict[str, Any]]:
+    return (json.loads(line) for line in _lines(store, table_key, version))
+
+
+def _lines(store: ObjectStore, table_key: str, version: int) -> list[bytes]:
+    try:
+        data = store.get(entry_key(table_key, version))
+    except KeyMissingError:
+        raise StoreUnavailableError(f"The log of {table_key} lacks version {version}.") from None
+    return [line for line in data.splitlines() if line]
+
+
+def _committed_us(info: dict[str, Any]) -> int:
+    return int(info["timestamp"]) * 1000
+
+
+def _metadata(info: dict[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in info.items() if key.startswith(METADATA_PREFIX)}

@@ -1,0 +1,1 @@
+"""Events: what became visible, told to whoever wants to know."""

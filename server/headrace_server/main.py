@@ -1,0 +1,99 @@
+"""`headrace-server`: reads the settings, wires the parts, serves until told to stop.
+
+The order matters. Ray starts on the main thread before gRPC, because it forks
+and because its processes end with the thread that started them; our signal
+handlers come after it, because it replaces SIGTERM's.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from headrace_compute.pool import Pool, start_ray, stop_ray
+from headrace_server.logs import configure_logs
+from headrace_server.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    """Runs the server; exits 0 when stopped by a signal, 2 when it cannot start, 1 when it fails."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = ".".join(str(part) for part in fault["loc"])
+            print(f"headrace-server: setting {name}: {fault['msg']}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    configure_logs(settings.log_level, settings.service_name)
+    try:
+        with _data_dir(settings.data_dir):
+            sys.exit(_run(settings))
+    except StartError as error:
+        _log.error(str(error))
+        print(f"headrace-server: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+class StartError(Exception):
+    """The server cannot start; the message says what to change."""
+
+
+def _run(settings: Settings) -> int:
+    if given := settings.unsupported():
+        raise StartError(
+            f"{' and '.join(given)} cannot be used in this version, which stores tables and events "
+            f"in a local folder; leave it empty"
+        )
+    if settings.database_url:
+        _log.warning("DATABASE_URL is set but not used: state lives in the object store")
+    cpus = settings.workers or os.cpu_count() or 1
+    _log.info("starting Ray", address=settings.ray_address or "local", cpus=cpus)
+    try:
+        start_ray(settings.ray_address, cpus)
+    except (ConnectionError, RuntimeError, OSError, TimeoutError) as error:
+        raise StartError(f"Ray does not start: {error}") from error
+    try:
+        pool = Pool(settings.store(), settings.workers)
+        from headrace_server.serve import serve
+
+        return asyncio.run(serve(settings, pool, _stop_signals))
+    finally:
+        stop_ray()
+
+
+def _stop_signals(stop: asyncio.Event) -> None:
+    """Makes SIGTERM and SIGINT set the event."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+@contextlib.contextmanager
+def _data_dir(path: Path) -> Iterator[None]:
+    """Makes the data folder and keeps a second server out of it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+    except OSError as error:
+        raise StartError(f"HEADRACE_DATA_DIR {str(path)!r} cannot be used: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartError(
+                f"HEADRACE_DATA_DIR {str(path)!r} is in use by another server; stop it, or choose another folder"
+            ) from None
+        yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""What the server counts, for Prometheus."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+CALLS = Counter("headrace_calls_total", "Finished calls.", ["method", "code"])
+CALL_SECONDS = Histogram(
+    "headrace_call_seconds",
+    "Duration of calls, streams included.",
+    ["method"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+CALLS_OPEN = Gauge("headrace_calls_open", "Calls under way.", ["method"])
+ROWS = Counter("headrace_rows_total", "Records of ended uploads.", ["data_type", "result"])
+UPLOADS = Counter("headrace_uploads_total", "Ended uploads.", ["data_type", "outcome"])
+BLOCKS_IN_FLIGHT = Gauge("headrace_blocks_in_flight", "Blocks handed to workers and not yet persisted.")
+COMMITS = Counter("headrace_commits_total", "Delta commits.", ["kind"])
+EVENTS = Counter("headrace_events_total", "Events published.", ["topic"])
+RUN_SECONDS = Histogram(
+    "headrace_run_seconds",
+    "Duration of feature and sampling runs that ended well.",
+    ["run"],
+    buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)

@@ -1,0 +1,156 @@
+"""The servicer: one method an RPC, each a line or two. The work is done next door."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf import json_format
+from grpc import aio
+
+from headrace.v1 import (
+    health_pb2,
+    ingest_pb2,
+    pipeline_service_pb2_grpc,
+    run_pb2,
+    table_pb2,
+    upload_pb2,
+    validation_pb2,
+)
+from headrace_compute.errors import UnsupportedError
+from headrace_compute.schemas.contract import describe
+from headrace_server import messages, reading, requests
+from headrace_server.health import HealthMonitor
+from headrace_server.runs.features import compute_features
+from headrace_server.runs.negatives import sample_negatives
+from headrace_server.services import Services
+from headrace_server.uploads import lookup
+from headrace_server.uploads.ingest import ingest_rows
+from headrace_server.uploads.stream import serve_upload
+from headrace_server.validation import serve_validate, validate_sample
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
+    """Answers the calls of headrace.v1.PipelineService; the contract is in protos/.
+
+    Errors raised here and below become statuses in the interceptor.
+    """
+
+    def __init__(self, services: Services, health: HealthMonitor) -> None:
+        self._services = services
+        self._health = health
+
+    async def Upload(
+        self, request_iterator: AsyncIterator[upload_pb2.UploadRequest], context: Context
+    ) -> AsyncIterator[upload_pb2.UploadResponse]:
+        """Takes a stream of rows into a table."""
+        async for response in serve_upload(self._services, request_iterator):
+            yield response
+
+    async def GetUpload(
+        self, request: upload_pb2.GetUploadRequest, context: Context
+    ) -> upload_pb2.GetUploadResponse:
+        """Tells where an upload stands."""
+        return await lookup.get_upload(self._services, request)
+
+    async def AbortUpload(
+        self, request: upload_pb2.AbortUploadRequest, context: Context
+    ) -> upload_pb2.AbortUploadResponse:
+        """Not in this version."""
+        raise _unsupported("AbortUpload")
+
+    async def ListRejects(
+        self, request: upload_pb2.ListRejectsRequest, context: Context
+    ) -> AsyncIterator[upload_pb2.ListRejectsResponse]:
+        """Streams the rejects of an ended upload."""
+        async for response in lookup.list_rejects(self._services, request):
+            yield response
+
+    async def IngestInteractions(
+        self, request: ingest_pb2.IngestInteractionsRequest, context: Context
+    ) -> ingest_pb2.IngestInteractionsResponse:
+        """Stores a small batch of interactions."""
+        result, errors = await ingest_rows(
+            self._services, request.tenant_id, "interactions", request.rows, request.request_id
+        )
+        return ingest_pb2.IngestInteractionsResponse(result=result, row_errors=errors)
+
+    async def IngestItems(
+        self, request: ingest_pb2.IngestItemsRequest, context: Context
+    ) -> ingest_pb2.IngestItemsResponse:
+        """Stores a small batch of items."""
+        result, errors = await ingest_rows(
+            self._services, request.tenant_id, "items", request.rows, request.request_id
+        )
+        return ingest_pb2.IngestItemsResponse(result=result, row_errors=errors)
+
+    async def Validate(
+        self, request_iterator: AsyncIterator[validation_pb2.ValidateRequest], context: Context
+    ) -> AsyncIterator[validation_pb2.ValidateResponse]:
+        """Reports on a stream of rows, and stores nothing."""
+        async for response in serve_validate(self._services, request_iterator):
+            yield response
+
+    async def ValidateSample(
+        self, request: validation_pb2.ValidateSampleRequest, context: Context
+    ) -> validation_pb2.ValidateSampleResponse:
+        """Reports on a few JSON objects."""
+        report = await validate_sample(self._services, request)
+        return validation_pb2.ValidateSampleResponse(report=report)
+
+    async def GetSchema(
+        self, request: validation_pb2.GetSchemaRequest, context: Context
+    ) -> validation_pb2.GetSchemaResponse:
+        """Returns the data contract, as the validator holds it."""
+        return messages.schema_message(describe(requests.check_data_type(request.data_type)))
+
+    async def ComputeFeatures(
+        self, request: run_pb2.ComputeFeaturesRequest, context: Context
+    ) -> AsyncIterator[run_pb2.ComputeFeaturesResponse]:
+        """Computes user and item features."""
+        async for response in compute_features(self._services, request):
+            yield response
+
+    async def SampleNegatives(
+        self, request: run_pb2.SampleNegativesRequest, context: Context
+    ) -> AsyncIterator[run_pb2.SampleNegativesResponse]:
+        """Writes a training set."""
+        async for response in sample_negatives(self._services, request):
+            yield response
+
+    async def CancelRun(
+        self, request: run_pb2.CancelRunRequest, context: Context
+    ) -> run_pb2.CancelRunResponse:
+        """Not in this version."""
+        raise _unsupported("CancelRun")
+
+    async def ListTables(
+        self, request: table_pb2.ListTablesRequest, context: Context
+    ) -> table_pb2.ListTablesResponse:
+        """Lists a tenant's tables."""
+        return await reading.list_tables(self._services, request.tenant_id)
+
+    async def ReadTable(
+        self, request: table_pb2.ReadTableRequest, context: Context
+    ) -> AsyncIterator[table_pb2.ReadTableResponse]:
+        """Streams rows of a table version."""
+        async for response in reading.read_table(self._services, request):
+            yield response
+
+    async def CheckHealth(
+        self, request: health_pb2.CheckHealthRequest, context: Context
+    ) -> health_pb2.CheckHealthResponse:
+        """Tells how the server is, from the newest background check."""
+        return messages.health_message(self._services.settings, self._health.current())
+
+
+def health_json(services: Services, health: HealthMonitor) -> dict[str, Any]:
+    """The body of /health: the same message as CheckHealth."""
+    message = messages.health_message(services.settings, health.current())
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _unsupported(name: str) -> UnsupportedError:
+    return UnsupportedError(f"{name} is not implemented in this version", {"feature": name})

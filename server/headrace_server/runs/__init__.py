@@ -1,0 +1,1 @@
+"""Runs: features and training data, from pinned inputs to committed versions."""

@@ -1,0 +1,98 @@
+"""The running server: gRPC and HTTP ports, background tasks, an orderly end."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from grpc import aio
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from headrace.v1 import pipeline_service_pb2, pipeline_service_pb2_grpc
+from headrace_compute.pool import Pool
+from headrace_server.events.relay import Relay
+from headrace_server.health import HealthMonitor
+from headrace_server.http import HttpPort
+from headrace_server.interceptors import CallInterceptor
+from headrace_server.pipeline import PipelineServicer, health_json
+from headrace_server.reflection_v1 import add_reflection_v1
+from headrace_server.services import Services
+from headrace_server.settings import Settings
+from headrace_server.uploads.recovery import recover
+
+GRACE_SECONDS = 10.0
+MAX_MESSAGE_BYTES = 16 << 20
+
+OPTIONS = (
+    # Without this a second server on the port starts silently and takes half the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 600_000),
+)
+
+SERVICE = pipeline_service_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
+
+_log = structlog.get_logger(__name__)
+
+
+async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.Event], None]) -> int:
+    """Serves until a stop signal or the loss of the workers; returns the exit status.
+
+    Args:
+        pool: Workers, whose kernels need not be compiled yet.
+        stop_signals: Installs handlers that set the event.
+    """
+    stop = asyncio.Event()
+    stop_signals(stop)
+    await pool.warm()
+    topics = {
+        "interactions": settings.kafka_topic_interactions,
+        "items": settings.kafka_topic_items,
+        "user_features": settings.kafka_topic_features,
+        "item_features": settings.kafka_topic_features,
+        "training_data": settings.kafka_topic_training,
+    }
+    config = settings.store()
+    relay = Relay(config, settings.data_dir.resolve() / "events", topics)
+    services = Services(settings=settings, config=config, pool=pool, relay=relay)
+    await recover(services)
+    monitor = HealthMonitor(config, pool, relay.alive)
+    probe = HealthServicer()
+    server = aio.server(interceptors=[CallInterceptor()], options=OPTIONS)
+    _register(server, PipelineServicer(services, monitor), probe)
+    try:
+        port = server.add_insecure_port(settings.grpc_address)
+    except RuntimeError:
+        _log.error("the gRPC address cannot be bound; is another server there?", address=settings.grpc_address)
+        return 2
+    http = HttpPort(settings.http_address, lambda: health_json(services, monitor))
+    await server.start()
+    background = [asyncio.create_task(relay.run()), asyncio.create_task(monitor.watch(probe, SERVICE))]
+    _log.info("serving", grpc_port=port, http_port=http.port, workers=pool.size, data_dir=config.root)
+    lost = asyncio.create_task(monitor.workers_lost())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({lost, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    failed = lost.done() and not stopped.done()
+    _log.info("stopping", reason="the workers are gone" if failed else "signal")
+    await probe.enter_graceful_shutdown()
+    await server.stop(GRACE_SECONDS)
+    await relay.flush()
+    for task in (*background, lost, stopped):
+        task.cancel()
+    await asyncio.gather(*background, lost, stopped, return_exceptions=True)
+    http.close()
+    _log.info("stopped")
+    return 1 if failed else 0
+
+
+def _register(server: aio.Server, servicer: PipelineServicer, probe: HealthServicer) -> None:
+    pipeline_service_pb2_grpc.add_PipelineServiceServicer_to_server(servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(probe, server)
+    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    add_reflection_v1(server, names)

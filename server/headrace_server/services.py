@@ -1,0 +1,63 @@
+"""What handlers need, wired up once in `main.py`."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from headrace_compute.model import Kind, Part, StoreConfig
+from headrace_compute.pool import Pool
+from headrace_compute.storage import tables
+from headrace_server import metrics
+from headrace_server.events.relay import Relay
+from headrace_server.settings import Settings
+
+
+@dataclass(frozen=True)
+class TableCommit:
+    """One commit to be made; `headrace_compute.storage.tables.commit` explains the fields."""
+
+    key: str
+    kind: Kind
+    schema: pa.Schema
+    parts: tuple[Part, ...]
+    transaction: str
+    metadata: Mapping[str, str]
+    partition: Mapping[str, str] | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running server, passed to every handler."""
+
+    settings: Settings
+    config: StoreConfig
+    pool: Pool
+    relay: Relay
+    _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    async def commit(self, tenant: str, commit: TableCommit) -> int:
+        """Commits parts to a table and tells the relay; returns the version.
+
+        Commits of this server to one table take turns: losing a race costs more
+        than waiting. Races with other servers are settled by the commit itself.
+        """
+        async with self._locks[commit.key]:
+            version = await asyncio.to_thread(
+                tables.commit,
+                self.config,
+                commit.key,
+                kind=commit.kind,
+                schema=commit.schema,
+                parts=commit.parts,
+                mode="overwrite" if commit.overwrite else "append",
+                transaction=commit.transaction,
+                metadata=commit.metadata,
+                partition=commit.partition,
+            )
+        metrics.COMMITS.labels(commit.kind).inc()
+        self.relay.notify(tenant, tables.table_name(commit.key))
+        return version

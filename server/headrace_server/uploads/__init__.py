@@ -1,0 +1,1 @@
+"""Uploads: from a client's stream to one table version."""

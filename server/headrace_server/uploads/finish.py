@@ -1,0 +1,138 @@
+"""Finish: from persisted blocks to one table version.
+
+`close` fixes an upload's outcome in its finish record; `roll_forward` carries
+it out. Any server can roll any finished session forward, any number of times,
+with the same end: see the table of crashes in ARCHITECTURE.md.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from headrace_compute.errors import FencedError
+from headrace_compute.block_result import part_from_json
+from headrace_compute.findings import Findings
+from headrace_compute.model import Part
+from headrace_compute.stages.verify import verify_parts
+from headrace_compute.storage import tables
+from headrace_server import metrics
+from headrace_server.services import Services, TableCommit
+from headrace_server.uploads import session as sessions
+from headrace_server.uploads.duplicates import settle_duplicates
+from headrace_server.uploads.options import UploadOptions, spec_of
+from headrace_server.uploads.session import Session
+
+VERIFY_PARTS = 8
+"""Parts that one task verifies."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def close(services: Services, session: Session, total_size: int) -> Session:
+    """Fixes the outcome of an upload whose blocks are all persisted, in its finish record.
+
+    Args:
+        total_size: Bytes of the stream, or rows for ROWS.
+
+    Raises:
+        FencedError: A newer stream took over.
+    """
+    options = UploadOptions.from_json(session.header)
+    spec = spec_of(services.config, options, session.upload_id, session.started_us)
+    settled = await settle_duplicates(services.pool, spec, [block.result for block in session.blocks])
+    parts = [block.data for block in settled.blocks if block.data is not None]
+    rejects = [block.rejects for block in settled.blocks if block.rejects]
+    await _verify(services, [*parts, *(part for group in rejects for part in group)])
+    findings = settled.findings
+    _check_counts(findings, parts)
+    refusal = options.refusal(findings.received, findings.bad_records)
+    body = {
+        "outcome": "REFUSED" if refusal else "COMMITTED" if parts else "EMPTY",
+        "refusal": refusal,
+        "total_size": total_size,
+        "received": findings.received,
+        "accepted": findings.accepted,
+        "rejected": findings.rejected,
+        "duplicates": findings.duplicates,
+        "parts": [asdict(part) for part in parts],
+        "rejects": [[asdict(part) for part in group] for group in rejects],
+        "findings": findings.to_json(),
+    }
+    return await asyncio.to_thread(sessions.append, services.config, session, "finish", body)
+
+
+async def roll_forward(services: Services, session: Session) -> Session:
+    """Makes the commits of a finished session and writes its done record, unless that is done.
+
+    Returns:
+        The session with its `done` body: the versions committed.
+    """
+    if session.finish is None:
+        raise ValueError(f"upload {session.upload_id} has no finish record to roll forward from")
+    if session.done is not None:
+        return session
+    options = UploadOptions.from_json(session.header)
+    finish = session.finish
+    published = finish["outcome"] == "COMMITTED"
+    metadata = {
+        "headrace.upload_id": session.upload_id,
+        "headrace.rows": str(finish["accepted"]),
+        "headrace.code_version": services.settings.version,
+    }
+    done: dict[str, Any] = {"rejects_version": None, "version": None}
+    if finish["rejects"]:
+        commit = TableCommit(
+            key=tables.rejects_key(services.config, options.tenant),
+            kind="rejects",
+            schema=tables.SCHEMAS["rejects"],
+            parts=tuple(part_from_json(part) for group in finish["rejects"] for part in group),
+            transaction=f"{session.upload_id}/rejects",
+            metadata=metadata,
+            partition={"published": "true" if published else "false"},
+        )
+        done["rejects_version"] = await services.commit(options.tenant, commit)
+    if published:
+        commit = TableCommit(
+            key=tables.table_key(services.config, options.tenant, options.data_type),
+            kind=options.data_type,
+            schema=tables.SCHEMAS[options.data_type],
+            parts=tuple(part_from_json(part) for part in finish["parts"]),
+            transaction=f"{session.upload_id}/data",
+            metadata=metadata,
+        )
+        done["version"] = await services.commit(options.tenant, commit)
+    try:
+        session = await asyncio.to_thread(sessions.append, services.config, session, "done", done)
+    except FencedError:
+        # Another roll-forward of the same finish record came first; its record says the same.
+        again = await asyncio.to_thread(sessions.load, services.config, session.tenant, session.upload_id)
+        if again is None or again.done is None:
+            raise
+        return again
+    _count(options, finish)
+    return session
+
+
+async def _verify(services: Services, parts: Sequence[Part]) -> None:
+    """Reads every part back and compares size, rows and checksum, several at a time."""
+    chunks = [tuple(parts[i : i + VERIFY_PARTS]) for i in range(0, len(parts), VERIFY_PARTS)]
+    await asyncio.gather(*(services.pool.run(verify_parts, chunk) for chunk in chunks))
+
+
+def _check_counts(findings: Findings, parts: Sequence[Part]) -> None:
+    """Refuses to fix an outcome in which a row was lost or doubled."""
+    stored = sum(part.rows for part in parts)
+    if stored != findings.accepted:
+        raise AssertionError(f"parts hold {stored} rows, validation accepted {findings.accepted}")
+
+
+def _count(options: UploadOptions, finish: Mapping[str, Any]) -> None:
+    metrics.UPLOADS.labels(options.data_type, finish["outcome"]).inc()
+    for result in ("accepted", "rejected", "duplicates"):
+        metrics.ROWS.labels(options.data_type, result).inc(finish[result])
+    _log.info(
+        "upload ended", outcome=finish["outcome"], received=finish["received"], accepted=finish["accepted"]
+    )

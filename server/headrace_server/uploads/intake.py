@@ -1,0 +1,332 @@
+"""Intake: chunks in, blocks out to the pool, results back in order.
+
+Upload, Validate and the small ingests all take rows in through here; they differ
+in what they do with a block's result.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+import pyarrow as pa
+
+from headrace.v1 import row_pb2, upload_pb2, validation_pb2
+from headrace_compute.block_result import BlockResult
+from headrace_compute.kernels.framing import Framed, Framer
+from headrace_compute.model import Block, DataType, UploadSpec
+from headrace_compute.pool import Pool
+from headrace_compute.stages.header import check_header
+from headrace_compute.stages.ingest import ingest_block
+from headrace_server import metrics
+from headrace_server.requests import invalid
+from headrace_server.uploads.session import PersistedBlock
+
+BLOCKS_IN_FLIGHT = 3
+"""Blocks of one stream that may be with the workers; more would only cost memory."""
+
+ROWS_A_BLOCK = 65_536
+MAX_CHUNK_BYTES = 8 << 20
+
+ROW_FIELDS: dict[DataType, tuple[str, ...]] = {
+    "interactions": ("user_id", "item_id", "interaction_type", "timestamp", "rating"),
+    "items": ("item_id", "title", "category", "price", "brand", "description"),
+}
+NUMBER_FIELDS = frozenset({"rating", "price"})
+
+AnyChunk = upload_pb2.UploadChunk | validation_pb2.ValidateChunk
+RowMessage = row_pb2.Interaction | row_pb2.Item
+Persist = Callable[[PersistedBlock], Awaitable[None]]
+
+
+class BlockQueue:
+    """Hands blocks to the pool, several at a time, and passes results on in order.
+
+    Args:
+        persist: Awaited once for each block, in the order of submission.
+    """
+
+    def __init__(self, pool: Pool, persist: Persist) -> None:
+        self._pool = pool
+        self._persist = persist
+        self._room = asyncio.Semaphore(BLOCKS_IN_FLIGHT)
+        self._last: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def submit(self, spec: UploadSpec, block: Block, payload: Any, lines: int) -> None:
+        """Queues one block; waits while too many are in flight.
+
+        Raises:
+            HeadraceError: What an earlier block failed with.
+        """
+        await self._room.acquire()
+        if self._error is not None:
+            raise self._error
+        metrics.BLOCKS_IN_FLIGHT.inc()
+        work = self._spawn(self._pool.run(ingest_block, spec, block, payload, uuid.uuid4().hex[:12]))
+        self._last = self._spawn(self._settle(work, self._last, lines))
+
+    async def drain(self) -> None:
+        """Waits until every submitted block is persisted.
+
+        Raises:
+            HeadraceError: What a block failed with.
+        """
+        if self._last is not None:
+            await asyncio.wait([self._last])
+        if self._error is not None:
+            raise self._error
+
+    async def close(self) -> None:
+        """Gives up what is in flight; for streams that ended early."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _settle(
+        self, work: asyncio.Task[BlockResult], before: asyncio.Task[None] | None, lines: int
+    ) -> None:
+        try:
+            if before is not None:
+                await asyncio.wait([before])
+            result = await work
+            if self._error is None:
+                await self._persist(PersistedBlock(result=result, lines=lines))
+        except BaseException as error:
+            # Kept for submit() and drain(): the reader of the stream must hear of it.
+            self._error = self._error or error
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            metrics.BLOCKS_IN_FLIGHT.dec()
+            self._room.release()
+
+
+class Intake(Protocol):
+    """What a stream's chunks go through.
+
+    Attributes:
+        unit: What offsets count.
+        header: CSV header line; empty before it has come, and for rows.
+        received: Stream offset of the next chunk.
+    """
+
+    unit: str
+    received: int
+
+    @property
+    def header(self) -> str: ...
+
+    def content(self, chunk: AnyChunk) -> Any:
+        """A chunk's content, something that can be sliced; InvalidFieldError if it does not fit."""
+
+    async def feed(self, content: Any) -> None:
+        """Takes the next content; waits while too many blocks are in flight."""
+
+    async def flush(self) -> None:
+        """Sends off what is whole, and waits until it is persisted."""
+
+    async def finish(self) -> None:
+        """Sends off the rest, and waits until it is persisted."""
+
+
+class CsvIntake:
+    """Cuts a CSV byte stream into blocks.
+
+    Args:
+        spec: What the stream's blocks share; `columns` is filled in from the header line.
+        reject_unknown: Whether columns outside the contract fail the stream.
+        header: Header line of a resumed stream, of which `blocks` are persisted.
+    """
+
+    unit = "bytes"
+
+    def __init__(
+        self,
+        pool: Pool,
+        queue: BlockQueue,
+        spec: UploadSpec,
+        block_bytes: int,
+        reject_unknown: bool,
+        header: str | None = None,
+        blocks: Sequence[PersistedBlock] = (),
+    ) -> None:
+        self._pool = pool
+        self._queue = queue
+        self._spec = spec
+        self._block_bytes = block_bytes
+        self._reject_unknown = reject_unknown
+        self._checked = False
+        self._index = len(blocks)
+        self._framer = Framer()
+        if blocks and header is not None:
+            last = blocks[-1].result.block
+            self._framer = Framer(
+                first_row=last.first_row + last.rows,
+                line=last.first_line + blocks[-1].lines,
+                offset=last.end_offset,
+                header=header.encode(),
+            )
+        self.received = self._framer.offset
+
+    @property
+    def header(self) -> str:
+        """The header line; empty before it has come."""
+        return (self._framer.header or b"").decode()
+
+    def content(self, chunk: AnyChunk) -> bytes:
+        """A chunk's bytes.
+
+        Raises:
+            InvalidFieldError: The chunk is too large, or has rows.
+        """
+        if chunk.WhichOneof("content") == "rows":
+            raise invalid("chunk.rows", "the stream's format is CSV; send chunk.data or chunk.text")
+        data = chunk.data or chunk.text.encode()
+        if len(data) > MAX_CHUNK_BYTES:
+            raise invalid("chunk.data", f"the chunk has {len(data):,} bytes; send at most {MAX_CHUNK_BYTES:,}")
+        return data
+
+    async def feed(self, data: bytes) -> None:
+        """Takes the next bytes of the stream; waits while too many blocks are in flight."""
+        self.received += len(data)
+        await asyncio.to_thread(self._framer.feed, data)
+        await self._submit(await asyncio.to_thread(self._framer.cut, self._block_bytes))
+
+    async def flush(self) -> None:
+        """Sends off what whole records there are, and waits until they are persisted."""
+        await self._submit(await asyncio.to_thread(self._framer.flush, self._block_bytes))
+        await self._queue.drain()
+
+    async def finish(self) -> None:
+        """Sends off the rest, ended by a newline or not, and waits until it is persisted."""
+        rest = await asyncio.to_thread(self._framer.finish, self._block_bytes)
+        await self._check_header()
+        await self._submit(rest)
+        await self._queue.drain()
+
+    async def _submit(self, framed: Sequence[Framed]) -> None:
+        for data, shape in framed:
+            if shape.rows == 0:
+                continue  # Blank lines only.
+            await self._check_header()
+            block = Block(
+                index=self._index,
+                format="csv",
+                offset=shape.offset,
+                end_offset=shape.offset + shape.nbytes,
+                first_row=shape.first_row,
+                rows=shape.rows,
+                first_line=shape.first_line,
+            )
+            await self._queue.submit(self._spec, block, data, shape.lines)
+            self._index += 1
+
+    async def _check_header(self) -> None:
+        if self._checked:
+            return
+        columns = await self._pool.run(
+            check_header, self._spec.data_type, self._framer.header or b"", self._reject_unknown
+        )
+        self._spec = replace(self._spec, columns=columns)
+        self._checked = True
+
+
+class RowsIntake:
+    """Gathers row messages into blocks.
+
+    Args:
+        spec: What the stream's blocks share.
+        blocks: Those that a resumed stream has persisted.
+    """
+
+    unit = "rows"
+
+    def __init__(self, queue: BlockQueue, spec: UploadSpec, blocks: Sequence[PersistedBlock] = ()) -> None:
+        self._queue = queue
+        self._spec = spec
+        self._index = len(blocks)
+        self._sent = blocks[-1].result.block.end_offset if blocks else 0
+        self._rows: list[RowMessage] = []
+        self.header = ""
+        self.received = self._sent
+
+    def content(self, chunk: AnyChunk) -> Sequence[RowMessage]:
+        """A chunk's rows.
+
+        Raises:
+            InvalidFieldError: The chunk has bytes, or rows of another data type.
+        """
+        if chunk.WhichOneof("content") in ("data", "text"):
+            raise invalid("chunk.rows", "the stream's format is ROWS; send chunk.rows")
+        return rows_of(chunk.rows, self._spec.data_type)
+
+    async def feed(self, rows: Sequence[RowMessage]) -> None:
+        """Takes the next rows of the stream; waits while too many blocks are in flight."""
+        self.received += len(rows)
+        self._rows.extend(rows)
+        while len(self._rows) >= ROWS_A_BLOCK:
+            await self._submit(ROWS_A_BLOCK)
+
+    async def flush(self) -> None:
+        """Sends off the rows there are, and waits until they are persisted."""
+        if self._rows:
+            await self._submit(len(self._rows))
+        await self._queue.drain()
+
+    async def finish(self) -> None:
+        """Sends off the rest, and waits until it is persisted."""
+        await self.flush()
+
+    async def _submit(self, count: int) -> None:
+        rows, self._rows = self._rows[:count], self._rows[count:]
+        payload = await asyncio.to_thread(to_arrow, rows, self._spec.data_type)
+        end = self._sent + len(rows)
+        block = Block(
+            index=self._index,
+            format="rows",
+            offset=self._sent,
+            end_offset=end,
+            first_row=self._sent,
+            rows=len(rows),
+            first_line=0,
+        )
+        await self._queue.submit(self._spec, block, payload, 0)
+        self._index += 1
+        self._sent = end
+
+
+def rows_of(batch: row_pb2.RowBatch, data_type: DataType) -> Sequence[RowMessage]:
+    """The rows of a batch, which must be of one data type.
+
+    Raises:
+        InvalidFieldError: The batch has rows of the other data type.
+    """
+    rows: dict[DataType, Sequence[RowMessage]] = {"interactions": batch.interactions, "items": batch.items}
+    for other in rows.keys() - {data_type}:
+        if rows[other]:
+            raise invalid(f"chunk.rows.{other}", f"the stream takes {data_type}; leave rows.{other} empty")
+    return rows[data_type]
+
+
+def to_arrow(rows: Sequence[RowMessage], data_type: DataType) -> pa.Table:
+    """Row messages as a table of raw values: strings as they came, numbers null where unset."""
+    columns = {}
+    for name in ROW_FIELDS[data_type]:
+        if name in NUMBER_FIELDS:
+            # HasField's type is a literal of each message's own fields.
+            has = [cast(Any, row).HasField(name) for row in rows]
+            values = [getattr(row, name) if given else None for row, given in zip(rows, has, strict=True)]
+            columns[name] = pa.array(values, pa.float64())
+        else:
+            columns[name] = pa.array([getattr(row, name) for row in rows], pa.string())
+    return pa.table(columns)
+

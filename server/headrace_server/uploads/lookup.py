@@ -1,0 +1,80 @@
+"""Looking at uploads: where one stands, and what it kept out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from headrace.v1 import upload_pb2
+from headrace_compute.block_result import part_from_json
+from headrace_compute.errors import UploadNotFoundError, UploadOpenError
+from headrace_compute.stages.reading import read_rejects
+from headrace_server import messages, requests
+from headrace_server.services import Services
+from headrace_server.uploads import finish
+from headrace_server.uploads import session as sessions
+from headrace_server.uploads.options import UploadOptions
+from headrace_server.uploads.session import Session
+
+REJECTS_A_MESSAGE = 1_000
+
+
+async def get_upload(
+    services: Services, request: upload_pb2.GetUploadRequest
+) -> upload_pb2.GetUploadResponse:
+    """Tells where an upload stands; one that was left finishing is rolled forward first."""
+    session = await _find(services, request.tenant_id, request.upload_id)
+    if session.finish is not None:
+        session = await finish.roll_forward(services, session)
+    response = upload_pb2.GetUploadResponse(
+        upload_id=session.upload_id,
+        state=_state(session),
+        header=UploadOptions.from_json(session.header).to_header(session.upload_id),
+        persisted_offset=session.persisted_offset,
+    )
+    response.create_time.FromMicroseconds(session.started_us)
+    if session.done is not None:
+        response.result.CopyFrom(messages.result_message(services.config, session))
+    return response
+
+
+async def list_rejects(
+    services: Services, request: upload_pb2.ListRejectsRequest
+) -> AsyncIterator[upload_pb2.ListRejectsResponse]:
+    """Streams an ended upload's rejects in order of row_number, a block's worth in memory at a time.
+
+    Raises:
+        UploadOpenError: The upload has not ended.
+    """
+    session = await _find(services, request.tenant_id, request.upload_id)
+    if session.finish is None:
+        raise UploadOpenError(
+            f"upload {session.upload_id} has not ended; its rejects can be listed after finish",
+            {"upload_id": session.upload_id},
+        )
+    session = await finish.roll_forward(services, session)
+    left = request.limit or (1 << 63)
+    for group in session.finish["rejects"] if session.finish else ():
+        parts = [part_from_json(part) for part in group]
+        rows = (await services.pool.run(read_rejects, parts))[:left]
+        left -= len(rows)
+        for start in range(0, len(rows), REJECTS_A_MESSAGE):
+            some = rows[start : start + REJECTS_A_MESSAGE]
+            yield upload_pb2.ListRejectsResponse(rejects=map(messages.stored_reject_message, some))
+        if left <= 0:
+            return
+
+
+async def _find(services: Services, tenant_id: str, upload_id: str) -> Session:
+    tenant = requests.check_tenant(tenant_id)
+    upload = requests.check_uuid("upload_id", upload_id)
+    session = await asyncio.to_thread(sessions.load, services.config, tenant, upload)
+    if session is None:
+        raise UploadNotFoundError(f"tenant {tenant} has no upload {upload}", {"upload_id": upload})
+    return session
+
+
+def _state(session: Session) -> upload_pb2.UploadState.ValueType:
+    if session.aborted:
+        return upload_pb2.UPLOAD_STATE_ABORTED
+    if session.done is not None:
+        return upload_pb2.UPLOAD_STATE_DONE
+    return upload_pb2.UPLOAD_STATE_FINISHING if session.finish is not None else upload_pb2.UPLOAD_STATE_OPEN

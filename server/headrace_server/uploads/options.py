@@ -1,0 +1,147 @@
+"""What an upload was asked to do: a checked UploadHeader."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from headrace.v1 import upload_pb2
+from headrace_compute.errors import UnsupportedError
+from headrace_compute.model import BlockFormat, DataType, StoreConfig, UploadSpec
+from headrace_compute.storage import tables
+from headrace_server import requests
+from headrace_server.uploads.session import session_prefix
+
+FORMATS: dict[int, BlockFormat] = {
+    upload_pb2.FORMAT_UNSPECIFIED: "csv",
+    upload_pb2.FORMAT_CSV: "csv",
+    upload_pb2.FORMAT_ROWS: "rows",
+}
+
+
+@dataclass(frozen=True)
+class UploadOptions:
+    """The choices of a header, with defaults filled in; equal headers make equal options.
+
+    Attributes:
+        max_rejects: Bad records allowed; 0 = no limit.
+        max_reject_ratio: Share of bad records allowed; None = no limit.
+        skew_us: How far after the upload's start a timestamp may lie.
+    """
+
+    tenant: str
+    data_type: DataType
+    format: BlockFormat
+    all_or_nothing: bool = False
+    max_rejects: int = 0
+    max_reject_ratio: float | None = None
+    reject_unknown: bool = False
+    skew_us: int = requests.DEFAULT_SKEW_US
+
+    @classmethod
+    def from_header(cls, header: upload_pb2.UploadHeader) -> Self:
+        """Checks a header.
+
+        Raises:
+            InvalidFieldError: A field has a value it must not have.
+            UnsupportedError: A format or compression that this version lacks.
+        """
+        tenant = requests.check_tenant(header.tenant_id)
+        data_type = requests.check_data_type(header.data_type)
+        if header.format not in FORMATS:
+            _refuse_enum("format", upload_pb2.Format, header.format)
+        if header.compression not in (upload_pb2.COMPRESSION_UNSPECIFIED, upload_pb2.COMPRESSION_NONE):
+            _refuse_enum("compression", upload_pb2.Compression, header.compression)
+        ratio = header.max_reject_ratio if header.HasField("max_reject_ratio") else None
+        if ratio is not None and not 0.0 <= ratio <= 1.0:
+            raise requests.invalid("max_reject_ratio", f"max_reject_ratio is {ratio}; it must be 0.0 to 1.0")
+        _check_enum("policy", upload_pb2.Policy, header.policy)
+        _check_enum("unknown_columns", upload_pb2.UnknownColumns, header.unknown_columns)
+        skew = header.max_future_skew if header.HasField("max_future_skew") else None
+        return cls(
+            tenant=tenant,
+            data_type=data_type,
+            format=FORMATS[header.format],
+            all_or_nothing=header.policy == upload_pb2.POLICY_ALL_OR_NOTHING,
+            max_rejects=header.max_rejects,
+            max_reject_ratio=ratio,
+            reject_unknown=header.unknown_columns == upload_pb2.UNKNOWN_COLUMNS_REJECT,
+            skew_us=requests.skew_us("max_future_skew", skew),
+        )
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
+        """The options of a session's open record."""
+        return cls(**body)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the session's open record."""
+        return asdict(self)
+
+    def to_header(self, upload_id: str) -> upload_pb2.UploadHeader:
+        """The header again, with its defaults spelt out."""
+        header = upload_pb2.UploadHeader(
+            tenant_id=self.tenant,
+            data_type=self.data_type,
+            format=upload_pb2.FORMAT_CSV if self.format == "csv" else upload_pb2.FORMAT_ROWS,
+            compression=upload_pb2.COMPRESSION_NONE,
+            upload_id=upload_id,
+            policy=upload_pb2.POLICY_ALL_OR_NOTHING if self.all_or_nothing else upload_pb2.POLICY_QUARANTINE,
+            max_rejects=self.max_rejects,
+            max_reject_ratio=self.max_reject_ratio,
+            unknown_columns=(
+                upload_pb2.UNKNOWN_COLUMNS_REJECT if self.reject_unknown else upload_pb2.UNKNOWN_COLUMNS_IGNORE
+            ),
+        )
+        header.max_future_skew.FromMicroseconds(self.skew_us)
+        return header
+
+    def refusal(self, received: int, bad: int) -> str:
+        """Why so many bad records refuse the upload; empty if they do not.
+
+        Args:
+            received: Records received.
+            bad: Records that broke a rule, duplicates not counted.
+        """
+        if bad == 0:
+            return ""
+        if self.all_or_nothing:
+            return f"{bad:,} of {received:,} records break the contract and the policy is ALL_OR_NOTHING"
+        if self.max_rejects and bad > self.max_rejects:
+            return f"{bad:,} records break the contract, more than max_rejects {self.max_rejects:,}"
+        if self.max_reject_ratio is not None and bad > self.max_reject_ratio * received:
+            share = bad / received
+            return (
+                f"{bad:,} of {received:,} records ({share:.2%}) break the contract, "
+                f"more than max_reject_ratio {self.max_reject_ratio:g}"
+            )
+        return ""
+
+
+def spec_of(config: StoreConfig, options: UploadOptions, upload_id: str, started_us: int) -> UploadSpec:
+    """What every block of the upload shares."""
+    if options.data_type == "interactions":
+        table = tables.interactions_key(config, options.tenant)
+    else:
+        table = tables.items_key(config, options.tenant)
+    return UploadSpec(
+        upload_id=upload_id,
+        data_type=options.data_type,
+        part_prefix=f"{table}/",
+        rejects_prefix=f"{tables.rejects_key(config, options.tenant)}/",
+        sidecar_prefix=f"{session_prefix(config, options.tenant, upload_id)}sidecars/",
+        started_us=started_us,
+        latest_us=started_us + options.skew_us,
+    )
+
+
+def _check_enum(field: str, enum: Any, value: int) -> None:
+    if value not in enum.values():
+        raise requests.invalid(field, f"{field} is {value}; it must be one of {', '.join(enum.keys())}")
+
+
+def _refuse_enum(field: str, enum: Any, value: int) -> None:
+    _check_enum(field, enum, value)
+    name = enum.Name(value)
+    raise UnsupportedError(
+        f"{field} {name} is not implemented in this version; send plain CSV or ROWS", {"feature": name}
+    )

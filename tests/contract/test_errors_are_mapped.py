@@ -1,0 +1,72 @@
+"""Every error of the tree has a code, a reason of the contract, and survives a process boundary."""
+
+import pickle
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+
+from headrace.v1 import error_reason_pb2
+from headrace_compute import errors
+from headrace_server.status import CODES, code_of, to_status
+
+
+def _tree(root: type[errors.HeadraceError]) -> list[type[errors.HeadraceError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
+
+
+TREE = [cls for cls in _tree(errors.HeadraceError) if cls.__module__ == errors.__name__]
+REASONS = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}
+
+
+@pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)
+def test_every_error_has_a_reason_of_the_contract(cls: type[errors.HeadraceError]) -> None:
+    assert cls.reason in REASONS
+
+
+@pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)
+def test_every_branch_of_the_tree_has_a_code(cls: type[errors.HeadraceError]) -> None:
+    branch = [each for each in cls.__mro__ if each in CODES and each is not errors.HeadraceError]
+    assert branch or cls is errors.HeadraceError
+
+
+def test_every_reason_of_the_contract_is_raised_by_some_error() -> None:
+    assert {cls.reason for cls in TREE} == REASONS - {"UNSPECIFIED"}
+
+
+@pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)
+def test_errors_survive_a_process_boundary(cls: type[errors.HeadraceError]) -> None:
+    again = pickle.loads(pickle.dumps(cls("what is wrong", {"field": "x"})))
+    assert (type(again), again.message, again.attributes) == (cls, "what is wrong", {"field": "x"})
+
+
+def test_a_foreign_exception_shows_a_correlation_id_and_nothing_else() -> None:
+    status = to_status(RuntimeError("password=hunter2 at /srv/app.py"), "abc123")
+    assert status.code == grpc.StatusCode.INTERNAL.value[0]
+    assert "hunter2" not in str(status)
+    assert "/srv" not in str(status)
+    assert "abc123" in status.message
+
+
+def test_a_status_has_exactly_one_error_info_and_fits_into_trailers() -> None:
+    error = errors.InvalidFieldError("x" * 100_000, {"field": "tenant_id", "value": "y" * 100_000})
+    status = to_status(error, "")
+    kinds = [detail.TypeName() for detail in status.details]
+    assert kinds.count("google.rpc.ErrorInfo") == 1
+    assert "google.rpc.BadRequest" in kinds
+    assert status.ByteSize() <= 4096
+
+
+def test_retryable_codes_say_when_to_retry() -> None:
+    for cls in (errors.StoreUnavailableError, errors.OverloadedError):
+        status = to_status(cls("later"), "")
+        retry = error_details_pb2.RetryInfo()
+        assert any(detail.Unpack(retry) for detail in status.details)
+        assert retry.retry_delay.seconds > 0
+
+
+def test_an_unknown_leaf_takes_the_code_of_its_branch() -> None:
+    class NewLeafError(errors.TableNotFoundError):
+        pass
+
+    assert code_of(NewLeafError("x")) is grpc.StatusCode.NOT_FOUND

@@ -1,0 +1,1 @@
+"""What tests share: a real server, and words to talk to it."""

@@ -1,0 +1,76 @@
+"""A real server as a process, started as a user would, on free loopback ports."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_SECONDS = 120
+
+
+@dataclass
+class Server:
+    """A running server process."""
+
+    process: subprocess.Popen[str]
+    data_dir: Path
+    address: str = ""
+    http_port: int = 0
+    log: list[dict[str, object]] = field(default_factory=list)
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
+        """Sends a signal and waits for the end; returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def follow(self, until: str) -> None:
+        """Reads log lines until one has the event `until`, and goes on reading in the background."""
+        deadline = time.monotonic() + START_SECONDS
+        lines = iter(self.process.stderr)  # type: ignore[arg-type]
+        for line in lines:
+            self._keep(line)
+            if self.log and self.log[-1].get("event") == until:
+                self.address = f"127.0.0.1:{self.log[-1]['grpc_port']}"
+                self.http_port = int(str(self.log[-1]["http_port"]))
+                threading.Thread(target=lambda: [self._keep(rest) for rest in lines], daemon=True).start()
+                return
+            assert time.monotonic() < deadline, "the server did not start in time"
+        raise AssertionError(f"the server ended with {self.process.wait()}: {self.log[-5:]}")
+
+    def _keep(self, line: str) -> None:
+        try:
+            self.log.append(json.loads(line))
+        except ValueError:
+            self.log.append({"text": line})
+
+
+def start_server(data_dir: Path, **settings: str) -> Server:
+    """Starts a server on free ports; returns once it serves."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "RAY_"))},
+        "HEADRACE_DATA_DIR": str(data_dir),
+        "HEADRACE_GRPC_ADDRESS": "127.0.0.1:0",
+        "HEADRACE_HTTP_ADDRESS": "127.0.0.1:0",
+        **settings,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headrace_server.main"],
+        env=environment,
+        cwd=data_dir.parent,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    server = Server(process, data_dir)
+    try:
+        server.follow("serving")
+    except BaseException:
+        process.kill()
+        raise
+    return server

@@ -1,0 +1,262 @@
+"""The command line against a real server: what it prints, and its exit codes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from typer.testing import CliRunner, Result
+
+from headrace.cli import app
+
+SAMPLE = ("--users", "300", "--items", "200", "--interactions", "5000", "--seed", "3")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Cli:
+    """Runs commands against a server."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def __call__(self, *arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(
+            app, arguments, env={"HEADRACE_GRPC_ADDRESS": self.address, "COLUMNS": "200"}
+        )
+        assert result.exit_code == code, result.output
+        return result
+
+    def json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """What a command prints with --json, which must be one JSON object and nothing else."""
+        found: dict[str, Any] = json.loads(self(*arguments, "--json", code=code).stdout)
+        return found
+
+
+@pytest.fixture
+def cli(server: Any) -> Cli:
+    return Cli(server.address)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dirty sample data, as `headrace generate` writes it."""
+    folder = tmp_path_factory.mktemp("sample")
+    Cli("")("generate", *SAMPLE, "--dirty", "0.02", "--output", str(folder))
+    return folder
+
+
+@pytest.fixture
+def stocked(cli: Cli, folder: Path, tenant: str) -> str:
+    """A tenant with items and interactions."""
+    cli("upload", str(folder / "items.csv"), "--tenant", tenant, "--type", "items")
+    cli("upload", str(folder / "interactions.csv"), "--tenant", tenant, "--type", "interactions")
+    return tenant
+
+
+def expected(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "expected.json").read_text())[name]
+    return found
+
+
+def test_generate_tells_what_it_wrote(tmp_path: Path) -> None:
+    made = Cli("").json("generate", *SAMPLE, "--output", str(tmp_path), "--end", "2025-06-30")
+    assert made["interactions"]["rows_received"] == 5_000
+    assert {Path(path).parent for path in made["files"].values()} == {tmp_path}
+    assert (tmp_path / "interactions.csv").read_text().splitlines()[-1].split(",")[3].startswith("2025-06-2")
+
+
+def test_upload_prints_the_result_with_the_protos_field_names(cli: Cli, folder: Path, tenant: str) -> None:
+    counts = expected(folder, "interactions")
+    file = str(folder / "interactions.csv")
+    result = cli.json("upload", file, "--tenant", tenant, "--type", "interactions")
+    names = ("rows_received", "rows_accepted", "rows_rejected", "rows_duplicate")
+    assert {name: result[name] for name in names} == {name: counts[name] for name in names}
+    assert result["outcome"] == "OUTCOME_COMMITTED"
+    assert type(result["version"]) is int
+    checks = [
+        {k: check[k] for k in ("column", "code", "failing_rows")} for check in result["report"]["checks"]
+    ]
+    assert sorted(map(str, checks)) == sorted(map(str, counts["checks"]))
+
+
+def test_counts_of_zero_are_printed(cli: Cli, tenant: str, tmp_path: Path) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text("item_id,title\ni1,Chair\n")
+    result = cli.json("upload", str(file), "--tenant", tenant, "--type", "items")
+    assert result["rows_rejected"] == result["rows_duplicate"] == 0
+    assert result["report"]["checks"] == []
+
+
+def test_the_report_for_people_shows_counts_rules_samples_and_warnings(
+    cli: Cli, tenant: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text(
+        "user_id,item_id,interaction_type,timestamp,colour\n"
+        "u1,i1,view,2026-01-01,red\nu1,[bold]i1,refund,2026-01-01,red\n\x1b[31m,i1,view,2026-01-01,red\n"
+    )
+    text = cli("upload", str(file), "--tenant", tenant, "--type", "interactions").stdout
+    for word in (
+        "COMMITTED",
+        "received",
+        "NOT_IN_SET",
+        "refund",
+        "BAD_TEXT",
+        "UNKNOWN_COLUMN",
+        "colour",
+        "rows/s",
+    ):
+        assert word in text
+    assert "\x1b" not in text
+
+
+def test_refused_data_is_exit_code_1(cli: Cli, folder: Path, tenant: str) -> None:
+    file = str(folder / "items.csv")
+    options = ("--tenant", tenant, "--type", "items", "--policy", "all_or_nothing")
+    assert cli.json("upload", file, *options, code=1)["outcome"] == "OUTCOME_REFUSED"
+    assert "REFUSED" in cli("upload", file, *options, code=1).stdout
+
+
+def test_validate_is_exit_code_1_with_rejects_and_0_without(
+    cli: Cli, folder: Path, tenant: str, tmp_path: Path
+) -> None:
+    counts = expected(folder, "items")
+    report = cli.json("validate", str(folder / "items.csv"), "--type", "items", code=1)
+    assert report["rows_rejected"] == counts["rows_rejected"]
+    file = tmp_path / "items.csv"
+    file.write_text("item_id,title\ni1,Chair\n")
+    assert "received" in cli("validate", str(file), "--type", "items").stdout
+    assert cli.json("tables", "--tenant", tenant) == {"tables": []}
+
+
+def test_a_file_that_is_no_table_of_rows_is_exit_code_1_with_its_reason(
+    cli: Cli, tenant: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("item_id\ni1\n")
+    failed = cli.json("upload", str(file), "--tenant", tenant, "--type", "items", code=1)
+    assert failed["error"]["reason"] == "MISSING_COLUMN"
+    assert failed["error"]["code"] == "INVALID_ARGUMENT"
+    assert failed["error"]["metadata"]["columns"] == "title"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("frobnicate",),
+        ("tables",),
+        ("upload", "no-such-file.csv", "--tenant", "t", "--type", "items"),
+        ("upload", __file__, "--tenant", "t", "--type", "gadgets"),
+        ("upload", __file__, "--tenant", "no spaces", "--type", "items"),
+        ("upload", __file__, "--tenant", "t", "--type", "items", "--format", "parquet"),
+        ("features", "--tenant", "t", "--as-of", "yesterday"),
+        ("read", "interactions", "--tenant", "nobody"),
+        ("read", "interactions", "--tenant", "nobody", "-o", "rows.xlsx"),
+        ("generate", "--interactions", "3", "--dirty", "0.1"),
+        ("generate", "--dirty", "2"),
+        ("schema", "gadgets"),
+        ("health", "--address", "127.0.0.1:1"),
+    ],
+    ids=" ".join,
+)
+def test_usage_and_transport_errors_are_exit_code_2(
+    cli: Cli, arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed = cli(*arguments, code=2)
+    assert "Traceback" not in failed.output
+    assert failed.output.strip()
+
+
+def test_nothing_but_results_on_stdout_and_no_progress_without_a_terminal(cli: Cli, stocked: str) -> None:
+    done = cli("features", "--tenant", stocked, "--json")
+    assert json.loads(done.stdout)
+    assert done.stderr == ""
+
+
+def test_features_and_negatives_print_what_they_wrote(cli: Cli, stocked: str) -> None:
+    features = cli.json("features", "--tenant", stocked)
+    assert [output["table"] for output in features["outputs"]] == ["user_features", "item_features"]
+    assert "user_features" in cli("features", "--tenant", stocked, "--as-of", "2025-12-01").stdout
+    options = (
+        "--tenant",
+        stocked,
+        "--ratio",
+        "2",
+        "--strategy",
+        "uniform",
+        "--seed",
+        "9",
+        "--dataset",
+        "small",
+    )
+    negatives = cli.json("negatives", *options)
+    assert negatives["negatives"] <= 2 * negatives["positives"]
+    assert negatives["output"]["table"] == "small"
+    assert "positives" in cli("negatives", *options).stdout
+    tables = cli.json("tables", "--tenant", stocked)["tables"]
+    rows = {table["name"]: table["rows"] for table in tables}
+    assert rows["small"] == negatives["positives"] + negatives["negatives"]
+    assert "small" in cli("tables", "--tenant", stocked).stdout
+
+
+def test_read_writes_parquet_csv_and_json_lines_alike(cli: Cli, stocked: str, tmp_path: Path) -> None:
+    cli("features", "--tenant", stocked)
+    for table in ("interactions", "user_features"):
+        files = [tmp_path / f"{table}.{ending}" for ending in ("parquet", "csv", "jsonl")]
+        for file in files:
+            cli("read", table, "--tenant", stocked, "-o", str(file))
+        typed = pa.parquet.read_table(files[0])
+        lines = [json.loads(line) for line in files[2].read_text().splitlines()]
+        assert typed.num_rows == pa.csv.read_csv(files[1]).num_rows == len(lines) > 0
+        assert list(lines[0]) == typed.column_names
+        first = typed.slice(0, 1).to_pylist()[0]
+        assert lines[0]["user_id"] == first["user_id"]
+        assert cli.json("read", table, "--tenant", stocked, "--limit", "3")["rows"] == lines[:3]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_read_writes_as_csv_can_be_uploaded(cli: Cli, stocked: str, tmp_path: Path) -> None:
+    file = tmp_path / "out.csv"
+    cli("read", "interactions", "--tenant", stocked, "-o", str(file))
+    again = cli.json("upload", str(file), "--tenant", f"{stocked}b", "--type", "interactions")
+    assert again["rows_rejected"] == 0
+    assert again["rows_accepted"] == next(
+        table["rows"]
+        for table in cli.json("tables", "--tenant", stocked)["tables"]
+        if table["name"] == "interactions"
+    )
+
+
+def test_read_shows_rows_of_narrow_and_wide_tables(cli: Cli, stocked: str) -> None:
+    cli("features", "--tenant", stocked)
+    assert "conversion_rate" in cli("read", "user_features", "--tenant", stocked, "--limit", "2").stdout
+    shown = cli("read", "items", "--tenant", stocked, "--version", "0").stdout
+    assert "item_id" in shown
+
+
+def test_rejects_lists_the_rows_kept_out(cli: Cli, folder: Path, tenant: str) -> None:
+    done = cli.json("upload", str(folder / "items.csv"), "--tenant", tenant, "--type", "items")
+    listed = cli.json("rejects", done["upload_id"], "--tenant", tenant)["rejects"]
+    assert len(listed) == sum(check["failing_rows"] for check in expected(folder, "items")["checks"])
+    assert type(listed[0]["row_number"]) is int
+    assert "WRONG_FIELD_COUNT" in cli("rejects", done["upload_id"], "--tenant", tenant).stdout
+
+
+def test_schema_shows_the_contract(cli: Cli) -> None:
+    schema = cli.json("schema", "interactions")
+    names = [column["name"] for column in schema["columns"]]
+    assert names == ["user_id", "item_id", "interaction_type", "timestamp", "rating"]
+    assert "NOT_IN_SET" in cli("schema", "interactions").stdout
+
+
+def test_health_tells_how_the_server_is(cli: Cli) -> None:
+    health = cli.json("health")
+    assert health["status"] == "healthy"
+    assert health["mode"] == "embedded"
+    assert "healthy" in cli("health").stdout

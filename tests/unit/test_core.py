@@ -1,0 +1,203 @@
+"""Pairs, the item index and the k-core, against sets in plain Python."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace_compute.kernels.core import NEVER_US, choose_positives
+from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
+from headrace_compute.model import StoreConfig
+from headrace_compute.stages.core import (
+    add_rounds,
+    build_index,
+    core_round,
+    count_events,
+    measure_index,
+    pair_events,
+    place_items,
+    survivors,
+)
+from headrace_compute.stages.source import encode_events
+
+NOWHERE = StoreConfig("/nonexistent")
+TYPES = ("click", "purchase", "like")
+
+
+def interactions(rows):
+    """Rows of (user, item, type, second, rating) as a table."""
+    users, items, kinds, seconds, ratings = zip(*rows, strict=True) if rows else ([],) * 5
+    return pa.table(
+        {
+            "user_id": pa.array(users, pa.string()),
+            "item_id": pa.array(items, pa.string()),
+            "interaction_type": pa.array(kinds, pa.string()),
+            "timestamp": pa.array(
+                [datetime.fromtimestamp(second, UTC) for second in seconds], pa.timestamp("us", tz="UTC")
+            ),
+            "rating": pa.array(ratings, pa.float64()),
+        }
+    )
+
+
+def views(*pairs):
+    return [(user, item, "view", 0, None) for user, item in pairs]
+
+
+def pairs_of(rows, as_of_us=None):
+    return pair_events(encode_events(interactions(rows), as_of_us), TYPES)
+
+
+def unfold(pairs):
+    """{(user, item): time of its first positive event or None}, in the order they lie."""
+    items = pairs.item_ids.take(pa.array(pairs.items)).to_pylist()
+    users = np.repeat(np.array(pairs.users.to_pylist()), np.diff(pairs.starts)).tolist()
+    times = [None if time == NEVER_US else time // 1_000_000 for time in pairs.first_us.tolist()]
+    return dict(zip(zip(users, items, strict=True), times, strict=True))
+
+
+def find_core(shards, min_per_user, min_per_item):
+    """Runs rounds as a run does; the last round and the ids of its items."""
+    index = build_index(NOWHERE, None, *(count_events(NOWHERE, pairs) for pairs in shards))
+    places = [place_items(NOWHERE, pairs, index) for pairs in shards]
+    alive = np.ones(measure_index(NOWHERE, index)[0], np.bool_)
+    while True:
+        rounds = [
+            core_round(NOWHERE, pairs, place, alive, min_per_user)
+            for pairs, place in zip(shards, places, strict=True)
+        ]
+        total = add_rounds(rounds)
+        left = survivors(alive, total, min_per_item)
+        if np.array_equal(left, alive):
+            return total, set(index.item_ids.filter(pa.array(total.counts > 0)).to_pylist())
+        alive = left
+
+
+def core_of(pairs, min_per_user, min_per_item):
+    """The k-core, one offending pair at a time."""
+    pairs = set(pairs)
+    while True:
+        users = [user for user, _ in pairs]
+        items = [item for _, item in pairs]
+        poor = {
+            pair
+            for pair in pairs
+            if users.count(pair[0]) < min_per_user or items.count(pair[1]) < min_per_item
+        }
+        if not poor:
+            return pairs
+        pairs.remove(min(poor))
+
+
+def test_a_pair_keeps_the_time_of_its_first_positive_event():
+    rows = [
+        ("ann", "x", "view", 1, None),
+        ("ann", "x", "like", 9, None),
+        ("ann", "x", "click", 5, None),
+        ("ann", "y", "view", 2, None),
+        ("bob", "x", "purchase", 3, 4.0),
+    ]
+    assert unfold(pairs_of(rows)) == {("ann", "x"): 5, ("ann", "y"): None, ("bob", "x"): 3}
+
+
+def test_pairs_lie_by_bucket_then_user_then_item_in_byte_order():
+    users = ["z", "ä", "a", "\U0001f600", "Z", "b"]
+    items = ["é", "f", "\U0001f600", "\uffee", "A"]
+    pairs = pairs_of(views(*((user, item) for user in users for item in items)))
+    hashes = bucket_of(xxh64_strings(pa.array(users))).tolist()
+    by_user = sorted(zip(hashes, [user.encode() for user in users], strict=True))
+    by_item = sorted(item.encode() for item in items)
+    expected = [(user.decode(), item.decode()) for _, user in by_user for item in by_item]
+    assert list(unfold(pairs)) == expected
+    assert pairs.buckets.tolist() == sorted(hashes)
+
+
+def test_events_count_duplicates_once_and_stop_before_as_of():
+    rows = [
+        ("ann", "x", "view", 1, None),
+        ("ann", "x", "view", 1, None),
+        ("ann", "x", "view", 1, 3.0),
+        ("ann", "x", "view", 2, None),
+        ("ann", "y", "view", 1, None),
+        ("ann", "z", "view", 5, None),
+    ]
+    pairs = pairs_of(rows, as_of_us=5_000_000)
+    assert count_events(NOWHERE, pairs).to_pydict() == {"item_id": ["x", "y"], "events": [3, 1]}
+
+
+def test_candidates_are_the_catalog_if_it_has_rows():
+    counts = pa.table({"item_id": ["b", "d"], "events": [2, 1]})
+    more = pa.table({"item_id": ["c", "d"], "events": [1, 5]})
+    index = build_index(NOWHERE, pa.table({"item_id": ["d", "a"], "title": ["D", "A"]}), counts, more)
+    assert index.item_ids.to_pylist() == ["a", "b", "c", "d"]
+    assert index.events.tolist() == [0, 2, 1, 6]
+    assert index.item_ids.take(pa.array(index.candidates)).to_pylist() == ["a", "d"]
+
+
+@pytest.mark.parametrize("catalog", [None, pa.table({"item_id": pa.array([], pa.string())})])
+def test_candidates_are_every_item_of_the_source_without_a_catalog(catalog):
+    index = build_index(NOWHERE, catalog, pa.table({"item_id": ["b", "a"], "events": [2, 1]}))
+    assert index.item_ids.to_pylist() == ["a", "b"]
+    assert index.candidates.tolist() == [0, 1]
+
+
+def test_the_core_falls_in_chains():
+    # z2 has one user; without it u3 is poor, then z1, then u2, until the square is left.
+    square = [(user, item) for user in ("u0", "u1") for item in ("s0", "s1")]
+    chain = [("u2", "s1"), ("u2", "z1"), ("u3", "z1"), ("u3", "z2")]
+    total, items = find_core([pairs_of(views(*square, *chain))], 2, 2)
+    assert (total.pairs, total.users, total.items, items) == (4, 2, 2, {"s0", "s1"})
+
+
+@pytest.mark.parametrize(("least", "pairs"), [(0, 3), (1, 3), (2, 0)])
+def test_zero_and_one_switch_the_core_off(least, pairs):
+    total, _ = find_core([pairs_of(views(("a", "x"), ("b", "x"), ("c", "y")))], least, least)
+    assert total.pairs == pairs
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sets(st.tuples(st.integers(0, 11), st.integers(0, 9)), min_size=1, max_size=70),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.integers(1, 4),
+)
+def test_core_is_the_fixed_point_however_users_are_sharded(pairs, min_per_user, min_per_item, shards):
+    named = {(f"u{user}", f"i{item}") for user, item in pairs}
+    split = [
+        pairs_of(views(*(pair for pair in named if int(pair[0][1:]) % shards == part)))
+        for part in range(shards)
+    ]
+    total, items = find_core(split, min_per_user, min_per_item)
+    expected = core_of(named, min_per_user, min_per_item)
+    assert total.pairs == len(expected)
+    assert total.users == len({user for user, _ in expected})
+    assert items == {item for _, item in expected}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.one_of(st.none(), st.integers(0, 6)), max_size=12), min_size=1, max_size=5),
+    st.integers(0, 6),
+    st.integers(0, 4),
+    st.sets(st.integers(0, 11)),
+)
+def test_positives_are_each_users_newest_in_order_of_time_and_item(users, cap, least, dead):
+    alive = np.array([item not in dead for item in range(12)])
+    starts = np.cumsum([0, *map(len, users)]).astype(np.int64)
+    items = np.array([item for times in users for item in range(len(times))], np.int32)
+    times = np.array([NEVER_US if time is None else time for user in users for time in user], np.int64)
+    expected = []
+    for user, seen in enumerate(users):
+        living = [item for item in range(len(seen)) if item not in dead]
+        if len(living) < least:
+            continue
+        positives = [(seen[item], item) for item in living if seen[item] is not None]
+        newest = sorted(positives, key=lambda positive: (-positive[0], positive[1]))
+        expected += [(user, *positive) for positive in sorted(newest[: cap or None])]
+    chosen, owners = choose_positives(starts, items, times, alive, least, cap)
+    found = zip(owners.tolist(), times[chosen].tolist(), items[chosen].tolist(), strict=True)
+    assert list(found) == expected

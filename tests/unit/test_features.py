@@ -1,0 +1,433 @@
+"""Features against values computed by hand and against a slow reading of SEMANTICS.md."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import xxhash
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace_compute.errors import InvalidFieldError, NoInteractionsError
+from headrace_compute.model import BUCKETS, DataFile, Part, Shard, StoreConfig
+from headrace_compute.stages.catalog import CATALOG_SCHEMA
+from headrace_compute.stages.features import (
+    ITEM_SCHEMA,
+    USER_SCHEMA,
+    Engagement,
+    ItemFeatures,
+    merge_items,
+    user_shard,
+)
+from headrace_compute.stages.source import CONTRACT_SCHEMA, count_source, newest_event
+from headrace_compute.storage.parts import read_part, write_part
+from headrace_compute.storage.store import open_store
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+WEIGHTS = {"view": 0.1, "click": 1.0, "like": 2.0, "add_to_cart": 3.0, "purchase": 4.0}
+COUNTS = {
+    "num_views": "view",
+    "num_clicks": "click",
+    "num_purchases": "purchase",
+    "num_likes": "like",
+    "num_add_to_carts": "add_to_cart",
+}
+
+Row = tuple[str, str, str, datetime, float | None]
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def micros(time: datetime) -> int:
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def bucket(name: str) -> int:
+    return xxhash.xxh64_intdigest(name.encode()) % BUCKETS
+
+
+def store_rows(config: StoreConfig, uploads: Sequence[Sequence[Row]]) -> list[DataFile]:
+    """Writes each upload's rows as the part of one block."""
+    store = open_store(config)
+    files = []
+    for upload, rows in enumerate(uploads):
+        clustered = sorted(rows, key=lambda row: (bucket(row[0]), row[0].encode()))
+        columns = dict(zip(CONTRACT_SCHEMA.names, zip(*clustered, strict=True), strict=True))
+        table = pa.table({**columns, "bucket": [bucket(row[0]) for row in clustered]}).cast(
+            pa.schema([*CONTRACT_SCHEMA, ("bucket", pa.int16())])
+        )
+        part = write_part(store, f"raw-data/acme/interactions/{upload}.parquet", table)
+        files.append(DataFile(part.key, part.rows, part.size_bytes))
+    return files
+
+
+def compute(
+    config: StoreConfig,
+    uploads: Sequence[Sequence[Row]],
+    as_of: datetime,
+    edges: Sequence[int] = (0, BUCKETS),
+    catalog: pa.Table | None = None,
+    engagement: Engagement | None = None,
+) -> tuple[pa.Table, pa.Table, ItemFeatures]:
+    """Runs the stages under a shard plan and reads back what they wrote."""
+    files = store_rows(config, uploads)
+    run = f"features/acme/{'-'.join(map(str, edges))}"
+    weights = engagement or Engagement()
+    shards = [
+        user_shard(config, files, Shard(a, b), micros(as_of), f"{run}/users-{a}.parquet", weights)
+        for a, b in pairwise(edges)
+    ]
+    partials = [shard.items for shard in shards]
+    items = merge_items(config, f"{run}/items-", micros(as_of), catalog, *partials)
+    user_parts = [shard.part for shard in shards if shard.part]
+    return read_parts(config, user_parts, USER_SCHEMA), read_parts(config, items.parts, ITEM_SCHEMA), items
+
+
+def read_parts(config: StoreConfig, parts: Sequence[Part], schema: pa.Schema) -> pa.Table:
+    store = open_store(config)
+    return pa.concat_tables(
+        [schema.empty_table(), *(read_part(store, part.key).cast(schema) for part in parts)]
+    )
+
+
+def catalog_of(**titles: str) -> pa.Table:
+    rows = [
+        {"item_id": item, "title": title, "category": "c", "price": 9.5, "bucket": bucket(item)}
+        for item, title in sorted(titles.items())
+    ]
+    return pa.Table.from_pylist(rows, schema=CATALOG_SCHEMA)
+
+
+def by(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
+    return {row[key]: row for row in table.to_pylist()}
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def ratio(top: int, bottom: int) -> float | None:
+    return top / bottom if bottom else None
+
+
+def expected_users(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
+    """SEMANTICS.md, "User features", read aloud."""
+    grouped: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row[3] < as_of:
+            grouped[row[0]].append(row)
+    features = []
+    for user in sorted(grouped, key=lambda name: (bucket(name), name.encode())):
+        mine = grouped[user]
+        times = [row[3] for row in mine]
+        newest: dict[str, datetime] = {}
+        for row in mine:
+            newest[row[1]] = max(newest.get(row[1], row[3]), row[3])
+        counts = {name: sum(row[2] == kind for row in mine) for name, kind in COUNTS.items()}
+        days = len({time.astimezone(UTC).date() for time in times})
+        recent = sorted(newest, key=lambda item: (-micros(newest[item]), item.encode()))
+        features.append(
+            {
+                "user_id": user,
+                "total_interactions": len(mine),
+                "unique_items": len(newest),
+                "avg_rating": mean([row[4] for row in mine if row[4] is not None]),
+                "first_interaction": min(times),
+                "last_interaction": max(times),
+                "days_active": days,
+                "interactions_per_day": len(mine) / days,
+                **counts,
+                "conversion_rate": ratio(counts["num_purchases"], counts["num_views"]),
+                "recent_items": recent[:50],
+                "days_since_last_interaction": (as_of - max(times)) / DAY,
+                "bucket": bucket(user),
+            }
+        )
+    return features
+
+
+def expected_items(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
+    """SEMANTICS.md, "Item features", without a catalog."""
+    grouped: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row[3] < as_of:
+            grouped[row[1]].append(row)
+    most = max((len(mine) for mine in grouped.values()), default=0)
+    features = []
+    for item in sorted(grouped, key=lambda name: (bucket(name), name.encode())):
+        mine = grouped[item]
+        counts = {name: sum(row[2] == kind for row in mine) for name, kind in COUNTS.items()}
+        features.append(
+            {
+                "item_id": item,
+                "total_interactions": len(mine),
+                "unique_users": len({row[0] for row in mine}),
+                "avg_rating": mean([row[4] for row in mine if row[4] is not None]),
+                **counts,
+                "popularity_score": math.log(1 + len(mine)) / math.log(1 + most),
+                "engagement_score": math.fsum(
+                    WEIGHTS[row[2]] * 2 ** (-((as_of - row[3]) / DAY) / 30) for row in mine
+                ),
+                "purchase_rate": ratio(counts["num_purchases"], counts["num_views"]),
+                "click_through_rate": ratio(counts["num_clicks"], counts["num_views"]),
+                "first_interaction": min(row[3] for row in mine),
+                "last_interaction": max(row[3] for row in mine),
+                **dict.fromkeys(("title", "category", "price", "brand")),
+                "bucket": bucket(item),
+            }
+        )
+    return features
+
+
+def assert_rows(actual: pa.Table, expected: list[dict[str, Any]]) -> None:
+    """Equal rows in equal order; doubles up to the rounding of sums (units of 2^-40 each)."""
+    rows = actual.to_pylist()
+    assert len(rows) == len(expected)
+    for row, wanted in zip(rows, expected, strict=True):
+        assert list(row) == list(wanted)
+        for name, value in wanted.items():
+            if isinstance(value, float):
+                assert row[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+            else:
+                assert row[name] == value, name
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> StoreConfig:
+    return StoreConfig(str(tmp_path))
+
+
+STORY: list[Row] = [
+    ("ann", "i1", "view", at("2024-01-01T10:00:00"), None),
+    ("ann", "i1", "view", at("2024-01-01T11:00:00"), None),
+    ("ann", "i2", "view", at("2024-01-01T23:59:59.999999"), None),
+    ("ann", "i1", "purchase", at("2024-01-02T00:00:00"), 4.5),
+    ("ann", "i3", "like", at("2024-01-11T00:00:00"), 2.0),
+    ("bob", "i1", "click", at("2024-01-01T00:00:00"), None),
+    ("bob", "i1", "add_to_cart", at("2024-01-01T00:00:00"), None),
+]
+
+
+def test_user_features_have_the_values_computed_by_hand(config: StoreConfig) -> None:
+    users = by(compute(config, [STORY], at("2024-01-11T12:00:00"))[0], "user_id")
+    assert users["ann"] == {
+        "user_id": "ann",
+        "total_interactions": 5,
+        "unique_items": 3,
+        "avg_rating": 3.25,
+        "first_interaction": at("2024-01-01T10:00:00"),
+        "last_interaction": at("2024-01-11T00:00:00"),
+        "days_active": 3,
+        "interactions_per_day": 5 / 3,
+        "num_views": 3,
+        "num_clicks": 0,
+        "num_purchases": 1,
+        "num_likes": 1,
+        "num_add_to_carts": 0,
+        "conversion_rate": 1 / 3,
+        "recent_items": ["i3", "i1", "i2"],
+        "days_since_last_interaction": 0.5,
+        "bucket": bucket("ann"),
+    }
+    assert users["bob"]["avg_rating"] is None
+    assert users["bob"]["conversion_rate"] is None
+    assert users["bob"]["interactions_per_day"] == 2.0
+    assert users["bob"]["days_since_last_interaction"] == 10.5
+
+
+def test_item_features_have_the_values_computed_by_hand(config: StoreConfig) -> None:
+    """Half-life 30 days: at as_of = January 31st an event of the 1st weighs half."""
+    rows: list[Row] = [
+        ("ann", "i1", "view", at("2024-01-01"), None),
+        ("ann", "i1", "purchase", at("2024-01-01"), 5.0),
+        ("bob", "i1", "view", at("2024-01-01"), None),
+        ("bob", "i2", "like", at("2024-01-01"), 1.0),
+    ]
+    catalog = catalog_of(i1="One", i3="Three")
+    _, table, written = compute(config, [rows], at("2024-01-31"), catalog=catalog)
+    items = by(table, "item_id")
+    assert items["i1"] == {
+        "item_id": "i1",
+        "total_interactions": 3,
+        "unique_users": 2,
+        "avg_rating": 5.0,
+        "num_views": 2,
+        "num_clicks": 0,
+        "num_purchases": 1,
+        "num_likes": 0,
+        "num_add_to_carts": 0,
+        "popularity_score": 1.0,
+        "engagement_score": pytest.approx((0.1 + 4 + 0.1) / 2, abs=2**-39),
+        "purchase_rate": 0.5,
+        "click_through_rate": 0.0,
+        "first_interaction": at("2024-01-01"),
+        "last_interaction": at("2024-01-01"),
+        "title": "One",
+        "category": "c",
+        "price": 9.5,
+        "brand": None,
+        "bucket": bucket("i1"),
+    }
+    assert items["i2"]["popularity_score"] == pytest.approx(math.log(2) / math.log(4))
+    assert items["i2"]["engagement_score"] == 1.0
+    assert items["i2"]["purchase_rate"] is None
+    assert items["i2"]["title"] is None
+    assert items["i3"] == {
+        "item_id": "i3",
+        **dict.fromkeys(COUNTS, 0),
+        "total_interactions": 0,
+        "unique_users": 0,
+        "avg_rating": None,
+        "popularity_score": 0.0,
+        "engagement_score": 0.0,
+        "purchase_rate": None,
+        "click_through_rate": None,
+        "first_interaction": None,
+        "last_interaction": None,
+        "title": "Three",
+        "category": "c",
+        "price": 9.5,
+        "brand": None,
+        "bucket": bucket("i3"),
+    }
+    assert written.rows == 3
+    assert written.unknown.interactions == 1
+    assert written.unknown.samples == ("i2",)
+
+
+def test_rates_are_never_clamped(config: StoreConfig) -> None:
+    rows: list[Row] = [
+        ("ann", "i1", kind, at("2024-01-01") + hour * timedelta(hours=1), None)
+        for hour, kind in enumerate(["view", "purchase", "purchase", "click", "click", "click"])
+    ]
+    users, items, _ = compute(config, [rows], at("2024-01-02"))
+    assert users["conversion_rate"].to_pylist() == [2.0]
+    assert items["purchase_rate"].to_pylist() == [2.0]
+    assert items["click_through_rate"].to_pylist() == [3.0]
+
+
+def test_an_event_at_as_of_does_not_count(config: StoreConfig) -> None:
+    users, items, _ = compute(config, [STORY], at("2024-01-11T00:00:00"))
+    assert by(users, "user_id")["ann"]["total_interactions"] == 4
+    assert "i3" not in by(items, "item_id")
+    files = store_rows(config, [STORY])
+    assert count_source(config, files, Shard(0, BUCKETS), micros(at("2024-01-11"))) == 6
+    assert count_source(config, files, Shard(0, BUCKETS), None) == 7
+
+
+def test_a_row_in_two_uploads_counts_once(config: StoreConfig) -> None:
+    once = compute(config, [STORY], at("2024-02-01"))
+    (config_root := Path(config.root) / "again").mkdir()
+    rated: Row = (*STORY[0][:4], 3.0)  # differs from the first row in its rating alone
+    twice = compute(StoreConfig(str(config_root)), [STORY, STORY[:4], STORY[2:]], at("2024-02-01"))
+    assert twice[0].equals(once[0])
+    assert twice[1].equals(once[1])
+    more = compute(StoreConfig(str(config_root / "more")), [STORY, [rated]], at("2024-02-01"))
+    assert by(more[0], "user_id")["ann"]["total_interactions"] == 6
+
+
+def test_recent_items_are_the_50_newest_and_ties_go_by_item_id(config: StoreConfig) -> None:
+    early = [("ann", f"e{n:02d}", "view", at("2024-01-01"), None) for n in range(30)]
+    late = [("ann", f"l{n:02d}", "view", at("2024-01-02"), None) for n in range(30)]
+    seen_again: Row = ("ann", "e29", "click", at("2024-01-03"), None)
+    users, _, _ = compute(config, [[*reversed(early), *reversed(late), seen_again]], at("2024-01-04"))
+    wanted = ["e29", *(row[1] for row in late), *(row[1] for row in early)][:50]
+    assert users["recent_items"].to_pylist() == [wanted]
+    assert users["unique_items"].to_pylist() == [60]
+
+
+def test_days_are_utc_dates_also_before_1970(config: StoreConfig) -> None:
+    times = ["1969-12-31T23:59:59.999999", "1970-01-01", "1970-01-01T23:59:59", "0001-01-01"]
+    rows: list[Row] = [("ann", "i1", "view", at(time), None) for time in times]
+    users, _, _ = compute(config, [rows], at("1970-01-03"))
+    assert users["days_active"].to_pylist() == [3]
+
+
+def test_engagement_weights_are_parameters(config: StoreConfig) -> None:
+    rows: list[Row] = [("ann", "i1", "view", at("2024-01-01"), None)]
+    engagement = Engagement(view=8, half_life_days=1)
+    _, items, _ = compute(config, [rows], at("2024-01-03"), engagement=engagement)
+    assert items["engagement_score"].to_pylist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"view": -1.0}, {"click": math.nan}, {"purchase": math.inf}, {"half_life_days": 0.0}]
+)
+def test_senseless_engagement_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InvalidFieldError) as refused:
+        Engagement(**wrong)
+    assert refused.value.attributes == {"field": next(iter(wrong))}
+
+
+def test_without_a_catalog_no_item_is_unknown(config: StoreConfig) -> None:
+    _, _, written = compute(config, [STORY], at("2024-02-01"))
+    assert written.unknown.interactions == 0
+    (root := Path(config.root) / "empty").mkdir()
+    nothing = CATALOG_SCHEMA.empty_table()
+    _, _, written = compute(StoreConfig(str(root)), [STORY], at("2024-02-01"), catalog=nothing)
+    assert written.unknown.interactions == 0
+
+
+def test_unknown_items_are_counted_in_full_and_the_busiest_are_named(config: StoreConfig) -> None:
+    rows: list[Row] = [
+        ("ann", f"i{n:02d}", "view", at("2024-01-01") + copy * timedelta(hours=1), None)
+        for n in range(25)
+        for copy in range(2 if n == 24 else 1)
+    ]
+    _, _, written = compute(config, [rows], at("2024-02-01"), catalog=catalog_of(i00="Zero"))
+    assert written.unknown.interactions == 25
+    assert written.unknown.samples == ("i24", *(f"i{n:02d}" for n in range(1, 20)))
+
+
+def test_a_shard_without_events_writes_nothing(config: StoreConfig) -> None:
+    files = store_rows(config, [STORY])
+    for some, as_of in ((files, at("2000-01-01")), ([], at("2024-02-01"))):
+        empty = user_shard(config, some, Shard(0, BUCKETS), micros(as_of), "features/acme/none.parquet")
+        assert empty.part is None
+        assert empty.items.num_rows == 0
+        assert empty.interactions == 0
+    assert not open_store(config).exists("features/acme/none.parquet")
+
+
+def test_the_newest_event_is_found_over_all_files(config: StoreConfig) -> None:
+    files = store_rows(config, [STORY[:2], STORY[4:], STORY[2:4]])
+    assert newest_event(config, files) == micros(at("2024-01-11"))
+    with pytest.raises(NoInteractionsError):
+        newest_event(config, [])
+
+
+NAMES = st.sampled_from(["a", "b", "B", "é", "日本", "a\u00a0b", "\U0001f600", "zz", "u1", "u2", "u3"])
+TIMES = st.one_of(
+    st.datetimes(datetime(2023, 12, 30), datetime(2024, 1, 3)).map(lambda time: time.replace(tzinfo=UTC)),
+    st.sampled_from([at("2024-01-01"), at("2024-01-01T23:59:59.999999"), at("2024-01-02")]),
+)
+RATINGS = st.one_of(st.none(), st.floats(1, 5, allow_subnormal=False), st.sampled_from([1.0, 3.3, 5.0]))
+KINDS = st.sampled_from(sorted(WEIGHTS))
+ROWS = st.lists(st.tuples(NAMES, NAMES, KINDS, TIMES, RATINGS), min_size=1, max_size=40)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS, split=st.integers(0, 40), again=st.integers(0, 40), cut=st.integers(1, BUCKETS - 1))
+def test_any_data_under_any_shard_plan_gives_what_the_definitions_say(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], split: int, again: int, cut: int
+) -> None:
+    config = StoreConfig(str(tmp_path_factory.mktemp("store")))
+    distinct = list(dict.fromkeys(rows))
+    uploads = [part for part in (distinct[:split], distinct[split:], distinct[:again]) if part]
+    as_of = at("2024-01-02T12:00:00")
+    whole_users, whole_items, _ = compute(config, uploads, as_of)
+    assert_rows(whole_users, expected_users(set(rows), as_of))
+    assert_rows(whole_items, expected_items(set(rows), as_of))
+    # Not close but equal: sums are integers, so no plan changes a bit.
+    users, items, _ = compute(config, uploads, as_of, edges=sorted({0, cut // 2, cut, BUCKETS}))
+    assert users.equals(whole_users)
+    assert items.equals(whole_items)

@@ -1,0 +1,410 @@
+"""Training data from stored interactions, against SEMANTICS.md in plain Python."""
+
+import asyncio
+import csv
+import itertools
+import math
+import pickle
+import random
+import struct
+import uuid
+from collections import Counter, defaultdict
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import xxhash
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace_compute.errors import NoInteractionsError, NoPositivesError
+from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
+from headrace_compute.stages import negatives
+from headrace_compute.stages.dataset import make_dataset
+from headrace_compute.stages.negatives import TRAINING_SCHEMA, SamplingParams, candidate_weights
+from headrace_compute.storage.parts import read_part, write_part
+from headrace_compute.storage.store import open_store
+
+RETAIL = Path(__file__).parents[1] / "data" / "online_retail"
+EVERYTHING = SamplingParams(min_interactions_per_user=0, min_interactions_per_item=0)
+
+
+class Inline:
+    """Runs stages here, each value pickled on its way with read-only buffers, as Ray's store has them."""
+
+    def __init__(self, config):
+        self.config = config
+
+    async def run(self, stage, *args):
+        return self._carry(stage(self.config, *map(self._carry, args)))
+
+    async def hold(self, stage, *args):
+        return await self.run(stage, *args)
+
+    async def put(self, value):
+        return value
+
+    def _carry(self, value):
+        buffers = []
+        data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        return pickle.loads(data, buffers=[bytes(buffer.raw()) for buffer in buffers])
+
+
+def bucket(user):
+    return xxhash.xxh64_intdigest(user.encode()) % BUCKETS
+
+
+def shards(count):
+    edges = [BUCKETS * edge // count for edge in range(count + 1)]
+    return [Shard(first, last) for first, last in itertools.pairwise(edges)]
+
+
+def store_rows(config, rows, files=1):
+    """Stores rows of (user, item, type, time_us, rating), dealt out to some files."""
+    stored = []
+    for file in range(files):
+        share = sorted(rows[file::files], key=lambda row: bucket(row[0]))
+        columns = list(zip(*share, strict=True)) or [()] * 5
+        table = pa.table(
+            {
+                "user_id": pa.array(columns[0], pa.string()),
+                "item_id": pa.array(columns[1], pa.string()),
+                "interaction_type": pa.array(columns[2], pa.string()),
+                "timestamp": pa.array(columns[3], pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+                "rating": pa.array(columns[4], pa.float64()),
+                "bucket": pa.array(map(bucket, columns[0]), pa.int16()),
+            }
+        )
+        part = write_part(open_store(config), f"raw-data/t/interactions/{uuid.uuid4().hex}.parquet", table)
+        stored.append(DataFile(part.key, part.rows, part.size_bytes))
+    return stored
+
+
+def sample(root, rows, params=SamplingParams(), *, catalog=None, as_of_us=None, plan=2, files=1):  # noqa: B008
+    """Runs everything; the result and the written table."""
+    config = StoreConfig(str(root))
+    listed = None if catalog is None else pa.table({"item_id": pa.array(catalog, pa.string())})
+    prefix = f"training-data/t/{uuid.uuid4().hex}/"
+    run = make_dataset(
+        Inline(config), store_rows(config, rows, files), listed, shards(plan), as_of_us, params, prefix
+    )
+    dataset = asyncio.run(run)
+    tables = [read_part(open_store(config), part.key) for part in dataset.parts]
+    return dataset, pa.concat_tables(tables).combine_chunks()
+
+
+class Expected:
+    """What SEMANTICS.md, Training data and negatives, says of some rows; all but the draws."""
+
+    def __init__(self, rows, params, catalog=None, as_of_us=math.inf):
+        source = {row for row in rows if row[3] < as_of_us}
+        pairs = self.pairs = {(user, item) for user, item, *_ in source}
+        core = self.core = self._core(set(pairs), params)
+        first = {}
+        for user, item, kind, time, _ in source:
+            if (user, item) in core and kind in params.positive_types:
+                first[user, item] = min(time, first.get((user, item), time))
+        by_user = defaultdict(list)
+        for (user, item), time in first.items():
+            by_user[user].append((time, item))
+        self.positives = []
+        for user in sorted(by_user, key=lambda user: (bucket(user), user.encode())):
+            newest = sorted(by_user[user], key=lambda seen: (-seen[0], seen[1].encode()))
+            kept = newest[: params.max_interactions_per_user or None]
+            self.positives += [
+                (user, *seen) for seen in sorted(kept, key=lambda seen: (seen[0], seen[1].encode()))
+            ]
+        self.candidates = set(catalog or ()) or {item for _, item in pairs}
+        events = Counter(item for _, item, *_ in source)
+        alpha = params.alpha if params.strategy == "popularity" else 0
+        self.weights = {item: (1 + events[item]) ** alpha for item in self.candidates}
+        self.totals = {}
+        self.known = defaultdict(set)
+        for user, item in pairs:
+            self.known[user].add(item)
+
+    @staticmethod
+    def _core(core, params):
+        while True:
+            of_user, of_item = Counter(user for user, _ in core), Counter(item for _, item in core)
+            rich = {pair for pair in core if of_user[pair[0]] >= params.min_interactions_per_user}
+            left = {pair for pair in rich if of_item[pair[1]] >= params.min_interactions_per_item}
+            if left == core:
+                return core
+            core = left
+
+    def free(self, user):
+        return self.candidates - self.known[user]
+
+    def probability(self, user, item):
+        if user not in self.totals:
+            self.totals[user] = math.fsum(self.weights[candidate] for candidate in self.free(user))
+        return self.weights[item] / self.totals[user]
+
+
+def group_id(user, item):
+    digest = xxhash.xxh64_digest(user.encode() + b"\0" + item.encode())
+    return struct.unpack(">q", digest)[0]
+
+
+def assert_right(table, expected, params):
+    """Every row is what it must be; of the negatives, one of what they may be."""
+    assert table.schema == TRAINING_SCHEMA
+    rows = iter(table.to_pylist())
+    for user, time, item in expected.positives:
+        free = expected.free(user)
+        shared = {
+            "user_id": user,
+            "group_id": group_id(user, item),
+            "timestamp": datetime.fromtimestamp(time // 1_000_000, UTC).replace(microsecond=time % 1_000_000),
+            "split": None,
+            "bucket": bucket(user),
+        }
+        positive = {"item_id": item, "label": 1.0, "negative_source": None, "sampling_prob": None}
+        assert next(rows) == shared | positive
+        drawn = [next(rows) for _ in range(min(params.negative_ratio, len(free)))]
+        for row in drawn:
+            negative = {
+                "item_id": row["item_id"],
+                "label": 0.0,
+                "negative_source": params.strategy,
+                "sampling_prob": pytest.approx(expected.probability(user, row["item_id"]), rel=1e-12),
+            }
+            assert row == shared | negative
+        items = {row["item_id"] for row in drawn}
+        assert len(items) == len(drawn)
+        assert items <= free
+    assert next(rows, None) is None
+
+
+def assert_counts(dataset, expected, params):
+    kept = [min(params.negative_ratio, len(expected.free(user))) for user, _, _ in expected.positives]
+    assert replace(dataset, parts=()) == replace(
+        dataset,
+        parts=(),
+        source_pairs=len(expected.pairs),
+        core_pairs=len(expected.core),
+        core_users=len({user for user, _ in expected.core}),
+        core_items=len({item for _, item in expected.core}),
+        positives=len(expected.positives),
+        positives_outside_candidates=sum(
+            item not in expected.candidates for _, _, item in expected.positives
+        ),
+        negatives=sum(kept),
+        negatives_short=params.negative_ratio * len(kept) - sum(kept),
+        candidates=len(expected.candidates),
+    )
+
+
+def generated_rows(seed, users=60, items=40, count=1500):
+    rng = random.Random(seed)
+    kinds = ("view", "click", "purchase", "like", "add_to_cart")
+    rows = [
+        (
+            f"user é{rng.randrange(users)}",
+            f"item {int(items * rng.random() ** 2)}",
+            rng.choice(kinds),
+            rng.randrange(200) * 1_000_000 + rng.randrange(2),
+            rng.choice((None, None, 4.5)),
+        )
+        for _ in range(count)
+    ]
+    return rows + rng.sample(rows, count // 10)
+
+
+identifiers = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=3)
+
+
+@st.composite
+def cases(draw):
+    users = draw(st.lists(identifiers, min_size=1, max_size=8, unique=True))
+    items = draw(st.lists(identifiers, min_size=1, max_size=12, unique=True))
+    event = st.tuples(
+        st.sampled_from(users),
+        st.sampled_from(items),
+        st.sampled_from(("view", "click", "purchase", "like", "add_to_cart")),
+        st.integers(0, 9),
+        st.sampled_from((None, 1.0, 5.0)),
+    )
+    params = SamplingParams(
+        seed=draw(st.integers(0, 2**64 - 1)),
+        negative_ratio=draw(st.integers(1, 6)),
+        strategy=draw(st.sampled_from(("uniform", "popularity"))),
+        alpha=draw(st.sampled_from((0.0, 0.75, 4.0))),
+        positive_types=draw(st.sampled_from((("click", "purchase", "like"), ("view",)))),
+        max_interactions_per_user=draw(st.integers(0, 4)),
+        min_interactions_per_user=draw(st.integers(0, 3)),
+        min_interactions_per_item=draw(st.integers(0, 3)),
+    )
+    catalog = draw(st.none() | st.lists(st.sampled_from(items) | identifiers, max_size=8, unique=True))
+    as_of_us = draw(st.none() | st.integers(0, 10))
+    return draw(st.lists(event, min_size=1, max_size=60)), params, catalog, as_of_us
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases(), rng=st.randoms(use_true_random=False))
+def test_any_rows_give_what_the_specification_says_in_any_order_and_sharding(tmp_path, case, rng):
+    rows, params, catalog, as_of_us = case
+    expected = Expected(rows, params, catalog, math.inf if as_of_us is None else as_of_us)
+    if not expected.positives:
+        with pytest.raises(NoPositivesError if expected.pairs else NoInteractionsError):
+            sample(tmp_path, rows, params, catalog=catalog, as_of_us=as_of_us)
+        return
+    dataset, table = sample(tmp_path, rows, params, catalog=catalog, as_of_us=as_of_us)
+    assert_right(table, expected, params)
+    assert_counts(dataset, expected, params)
+    shuffled = rng.sample(rows, len(rows))
+    again, same = sample(tmp_path, shuffled, params, catalog=catalog, as_of_us=as_of_us, plan=5, files=3)
+    assert same.equals(table)
+    assert replace(again, parts=()) == replace(dataset, parts=())
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "popularity"])
+def test_shards_files_and_order_of_rows_change_nothing(tmp_path, strategy):
+    rows = generated_rows(1)
+    params = SamplingParams(seed=9, strategy=strategy)
+    dataset, table = sample(tmp_path, rows, params, plan=1)
+    assert_right(table, Expected(rows, params), params)
+    assert_counts(dataset, Expected(rows, params), params)
+    for plan, files in ((2, 1), (3, 4), (64, 2)):
+        rng = random.Random(plan)
+        assert sample(tmp_path, rng.sample(rows, len(rows)), params, plan=plan, files=files)[1].equals(table)
+
+
+def test_equal_runs_write_equal_bytes(tmp_path):
+    parts = [sample(tmp_path, generated_rows(2))[0].parts for _ in range(2)]
+    assert [part.checksum for part in parts[0]] == [part.checksum for part in parts[1]]
+
+
+def test_small_parts_hold_the_same_rows(tmp_path, monkeypatch):
+    rows = generated_rows(3)
+    whole, table = sample(tmp_path, rows)
+    monkeypatch.setattr(negatives, "PART_ROWS", 100)
+    dataset, same = sample(tmp_path, rows)
+    assert same.equals(table)
+    assert len(dataset.parts) > len(whole.parts)
+    assert max(part.rows for part in dataset.parts) <= 100
+
+
+def test_another_seed_draws_others(tmp_path):
+    rows = generated_rows(4)
+    tables = [sample(tmp_path, rows, SamplingParams(seed=seed))[1] for seed in (0, 1)]
+    positives = [table.filter(pa.compute.equal(table["label"], 1.0)) for table in tables]
+    assert positives[0].equals(positives[1])
+    assert not tables[0].equals(tables[1])
+
+
+def test_other_users_change_nothing_while_candidates_weights_and_core_stay(tmp_path):
+    rows = generated_rows(5)
+    catalog = sorted({row[1] for row in rows})
+    params = replace(EVERYTHING, strategy="uniform")
+    _, table = sample(tmp_path, rows, params, catalog=catalog)
+    someone = rows[0][0]
+    _, alone = sample(tmp_path, [row for row in rows if row[0] == someone], params, catalog=catalog)
+    assert alone.equals(table.filter(pa.compute.equal(table["user_id"], someone)).combine_chunks())
+
+
+def test_popular_items_are_drawn_as_often_as_their_weight_says(tmp_path):
+    rows = [(f"fan {fan}", f"hit {int(40 * (fan / 4000) ** 3):02}", "view", fan, None) for fan in range(4000)]
+    rows += [(f"user {user}", "hit 00", "click", user, None) for user in range(3000)]
+    params = replace(EVERYTHING, negative_ratio=1, seed=11)
+    _, table = sample(tmp_path, rows, params)
+    drawn = table.filter(pa.compute.equal(table["label"], 0.0))
+    found = Counter(drawn["item_id"].to_pylist())
+    expected = Expected(rows, params)
+    free = expected.free("user 0")
+    hits = {item: 3000 * expected.probability("user 0", item) for item in free}
+    statistic = sum((found[item] - hits[item]) ** 2 / hits[item] for item in free)
+    freedom = len(free) - 1
+    assert sum(found.values()) == 3000
+    assert statistic < freedom + 4.5 * math.sqrt(2 * freedom)
+
+
+def test_a_user_who_knows_everything_keeps_bare_positives(tmp_path):
+    rows = [("all", f"i{item}", "click", item, None) for item in range(6)]
+    rows += [("most", f"i{item}", "click", item, None) for item in range(4)]
+    dataset, table = sample(tmp_path, rows, EVERYTHING)
+    assert (dataset.positives, dataset.negatives, dataset.negatives_short) == (10, 8, 32)
+    most = table.filter(pa.compute.equal(table["user_id"], "most"))
+    assert set(most.filter(pa.compute.equal(most["label"], 0.0))["item_id"].to_pylist()) == {"i4", "i5"}
+    assert_right(table, Expected(rows, EVERYTHING), EVERYTHING)
+
+
+def test_positives_outside_the_catalog_stay_and_are_counted(tmp_path):
+    rows = [("u", "gone", "click", 1, None), ("u", "kept", "click", 2, None)]
+    dataset, table = sample(tmp_path, rows, EVERYTHING, catalog=["kept", "new"])
+    assert dataset.positives_outside_candidates == 1
+    assert table["item_id"].to_pylist() == ["gone", "new", "kept", "new"]
+
+
+def test_nothing_left_names_the_counts_and_the_settings(tmp_path):
+    rows = [("u", "x", "click", 1, None), ("v", "x", "click", 1, None)]
+    with pytest.raises(NoPositivesError) as caught:
+        sample(tmp_path, rows, SamplingParams(min_interactions_per_user=2, min_interactions_per_item=3))
+    assert caught.value.attributes == {
+        "pairs": "2",
+        "core_pairs": "0",
+        "min_interactions_per_user": "2",
+        "min_interactions_per_item": "3",
+    }
+    with pytest.raises(NoPositivesError) as caught:
+        sample(tmp_path, rows, replace(EVERYTHING, positive_types=("like",)))
+    assert caught.value.attributes["core_pairs"] == "2"
+
+
+def test_nothing_before_as_of_says_so(tmp_path):
+    with pytest.raises(NoInteractionsError) as caught:
+        sample(tmp_path, [("u", "x", "click", 1_000_000, None)], catalog=["x"], as_of_us=1_000_000)
+    assert caught.value.attributes == {"as_of": "1970-01-01T00:00:01+00:00"}
+
+
+def test_progress_counts_the_shards_of_each_step(tmp_path):
+    config = StoreConfig(str(tmp_path))
+    steps = []
+    files = store_rows(config, generated_rows(6))
+    run = make_dataset(
+        Inline(config),
+        files,
+        None,
+        shards(3),
+        None,
+        SamplingParams(),
+        "training-data/t/",
+        lambda *step: steps.append(step),
+    )
+    asyncio.run(run)
+    assert list(dict.fromkeys(step for step, _, _ in steps)) == ["read", "index", "core", "sample"]
+    assert steps[:4] == [("read", done, 3) for done in range(4)]
+    assert steps[-1] == ("sample", 3, 3)
+
+
+def test_weights_are_those_of_the_strategy():
+    events = pa.array([0, 15, 3, 0]).to_numpy()
+    assert candidate_weights("uniform", 0.75, events).tolist() == [1, 1, 1, 1]
+    assert candidate_weights("popularity", 0.75, events).tolist() == [1, 8, 2.0**1.5, 1]
+    assert candidate_weights("popularity", 0.0, events).tolist() == [1, 1, 1, 1]
+
+
+def test_online_retail_gives_the_counts_of_its_readme(tmp_path):
+    with (RETAIL / "interactions.csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            (
+                row["user_id"],
+                row["item_id"],
+                row["interaction_type"],
+                int(datetime.fromisoformat(row["timestamp"]).timestamp()) * 1_000_000,
+                None,
+            )
+            for row in csv.DictReader(file)
+            if row["user_id"] and row["interaction_type"] == "purchase"
+        ]
+    with (RETAIL / "items.csv").open(encoding="utf-8", newline="") as file:
+        catalog = [row["item_id"] for row in csv.DictReader(file) if row["title"]]
+    dataset, table = sample(tmp_path, rows, catalog=catalog)
+    assert (len(rows), len(set(rows))) == (6_950 + 658, 6_950)
+    assert (dataset.core_pairs, dataset.core_users, dataset.core_items) == (4_349, 239, 466)
+    assert (dataset.positives, dataset.negatives, dataset.negatives_short) == (4_264, 17_056, 0)
+    assert dataset.candidates == 2_001
+    assert_right(table, Expected(rows, SamplingParams(), catalog), SamplingParams())

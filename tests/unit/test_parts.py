@@ -1,0 +1,202 @@
+"""Parts: the rows come back exactly, shards read only what they need, damage is noticed."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import xxhash
+
+from headrace_compute.errors import StoreUnavailableError
+from headrace_compute.model import BUCKETS, ROW_GROUP_ROWS, ColumnStats, DataFile, Part, Shard, shard_plan
+from headrace_compute.storage.parts import (
+    part_row_groups,
+    read_buckets,
+    read_part,
+    read_row_groups,
+    verify_part,
+    write_part,
+)
+from headrace_compute.storage.store import KeyExistsError, LocalStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(str(tmp_path))
+
+
+def clustered(rows: int, seed: int = 0, ordered: bool = True) -> pa.Table:
+    """Rows with a number of their own and a bucket, sorted by bucket or not."""
+    buckets = np.random.default_rng(seed).integers(0, BUCKETS, rows).astype(np.int16)
+    if ordered:
+        buckets.sort()
+    return pa.table(
+        {
+            "number": pa.array(range(rows), pa.int64()),
+            "bucket": buckets,
+            "name": pa.array([f"ü{bucket % 7}" for bucket in buckets], pa.string()),
+        }
+    )
+
+
+def data_file(part: Part) -> DataFile:
+    return DataFile(part.key, part.rows, part.size_bytes)
+
+
+def test_every_type_we_store_comes_back_as_it_was(store: LocalStore) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["a", None, "日本", ""]),
+            "time": pa.array([0, -1, None, 2**52], pa.timestamp("us", tz="UTC")),
+            "short": pa.array([-(2**15), 2**15 - 1, None, 0], pa.int16()),
+            "long": pa.array([-(2**63), 2**63 - 1, None, 0], pa.int64()),
+            "hash": pa.array([2**64 - 1, 0, None, 1], pa.uint64()),
+            "real": pa.array([0.1, None, -0.0, 1e300]),
+            "flag": pa.array([True, None, False, True]),
+            "list": pa.array([["b", "a"], [], None, [None]], pa.list_(pa.string())),
+        }
+    )
+    write_part(store, "p", table)
+    assert read_part(store, "p").cast(table.schema).equals(table)
+    assert read_part(store, "p").schema.types == table.schema.types
+
+
+def test_dictionary_columns_are_stored_as_their_values(store: LocalStore) -> None:
+    plain = pa.table({"name": ["x", "y", None, "x"]})
+    encoded = pa.table({"name": plain["name"].dictionary_encode()})
+    assert write_part(store, "plain", plain).checksum == write_part(store, "encoded", encoded).checksum
+    assert read_part(store, "encoded").equals(plain)
+
+
+def test_equal_rows_give_equal_bytes_however_they_are_chunked(store: LocalStore) -> None:
+    table = clustered(40_000)
+    pieces = pa.concat_tables([table.slice(0, 7), table.slice(7, 30_000), table.slice(30_007)])
+    assert write_part(store, "a", table).checksum == write_part(store, "b", pieces).checksum
+    assert store.get("a") == store.get("b")
+
+
+def test_a_part_describes_its_file(store: LocalStore) -> None:
+    part = write_part(store, "a/b.parquet", clustered(40_000))
+    data = store.get("a/b.parquet")
+    assert (part.key, part.rows, part.size_bytes) == ("a/b.parquet", 40_000, len(data))
+    assert part.checksum == xxhash.xxh128(data).hexdigest()
+    assert part_row_groups(store, part.key) == -(-40_000 // ROW_GROUP_ROWS)
+
+
+def test_statistics_are_exact_and_count_nulls(store: LocalStore) -> None:
+    table = pa.table(
+        {
+            "text": ["b", "ä", None, "B"],
+            "time": pa.array([5, None, 3, 9], pa.timestamp("us", tz="UTC")),
+            "none": pa.nulls(4, pa.float64()),
+            "coded": pa.array(["x", "z", "y", "z"]).dictionary_encode(),
+            "left_out": [1, 2, 3, 4],
+        }
+    )
+    part = write_part(store, "p", table, stats=["text", "time", "none", "coded"])
+    assert part.stats == {
+        "text": ColumnStats("B", "ä", 1),
+        "time": ColumnStats(3, 9, 1),
+        "none": ColumnStats(None, None, 4),
+        "coded": ColumnStats("x", "z", 0),
+    }
+
+
+def test_writing_the_same_part_again_is_no_error_but_another_one_is(store: LocalStore) -> None:
+    assert write_part(store, "p", clustered(10)) == write_part(store, "p", clustered(10))
+    with pytest.raises(KeyExistsError):
+        write_part(store, "p", clustered(11))
+    assert read_part(store, "p").num_rows == 10
+
+
+def test_columns_come_in_the_order_asked_for(store: LocalStore) -> None:
+    write_part(store, "p", clustered(10))
+    assert read_part(store, "p", ["name", "number"]).column_names == ["name", "number"]
+    assert read_row_groups(store, "p", [0], ["bucket", "number"]).column_names == ["bucket", "number"]
+    with pytest.raises(KeyError):
+        read_part(store, "p", ["number", "unknown"])
+
+
+def test_row_groups_can_be_read_one_by_one(store: LocalStore) -> None:
+    table = clustered(2 * ROW_GROUP_ROWS + 5)
+    write_part(store, "p", table)
+    assert read_row_groups(store, "p", [2]).equals(table.slice(2 * ROW_GROUP_ROWS))
+    assert read_row_groups(store, "p", [0, 2], ["number"]).num_rows == ROW_GROUP_ROWS + 5
+    assert read_row_groups(store, "p", [], ["number"]).num_rows == 0
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("columns", [["number"], ["name", "bucket"], ["bucket"], ["number", "name"]])
+def test_shards_share_out_every_row_once(store: LocalStore, ordered: bool, columns: list[str]) -> None:
+    tables = [clustered(rows, seed=rows, ordered=ordered) for rows in (50_000, 1, 0, 300)]
+    files = [data_file(write_part(store, f"p{i}", table)) for i, table in enumerate(tables)]
+    everything = pl.from_arrow(pa.concat_tables(tables))
+    assert isinstance(everything, pl.DataFrame)
+    for shard in (*shard_plan(0, least=3), Shard(5, 6), Shard(7, 7), Shard(0, BUCKETS)):
+        found = read_buckets(store, files, shard, columns)
+        inside = everything.filter((pl.col("bucket") >= shard.first) & (pl.col("bucket") < shard.last))
+        assert found.to_pylist() == inside.select(columns).to_dicts()
+
+
+def test_a_shard_reads_only_row_groups_that_may_hold_its_buckets(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = write_part(store, "p", clustered(20 * ROW_GROUP_ROWS))
+    read: list[list[int]] = []
+    real = pq.ParquetFile.read_row_groups
+
+    def spy(self: pq.ParquetFile, groups: list[int], **options: object) -> pa.Table:
+        read.append(groups)
+        return real(self, groups, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", spy)
+    read_buckets(store, [data_file(part)], Shard(512, 513), ["number"])
+    assert len(read[0]) <= 2
+    assert set(read[0]) <= {9, 10, 11}
+
+
+def test_strings_can_stay_dictionary_encoded(store: LocalStore) -> None:
+    files = [data_file(write_part(store, f"p{i}", clustered(1000, seed=i))) for i in range(2)]
+    shard = Shard(100, 900)
+    coded = read_buckets(store, files, shard, ["name", "number"], dictionary=["name"])
+    assert pa.types.is_dictionary(coded.schema.field("name").type)
+    assert coded.to_pylist() == read_buckets(store, files, shard, ["name", "number"]).to_pylist()
+
+
+def test_no_files_are_no_rows(store: LocalStore) -> None:
+    empty = read_buckets(store, [], Shard(0, BUCKETS), ["a", "b"])
+    assert (empty.num_rows, empty.column_names) == (0, ["a", "b"])
+
+
+def test_other_readers_see_plain_utc_times_and_strings(store: LocalStore, tmp_path: Path) -> None:
+    moment = datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)
+    write_part(store, "p.parquet", pa.table({"time": pa.array([moment], pa.timestamp("us", tz="UTC"))}))
+    assert pl.read_parquet(tmp_path / "p.parquet")["time"].to_list() == [moment]
+
+
+def test_a_sound_part_passes_and_a_damaged_one_is_told(store: LocalStore) -> None:
+    part = write_part(store, "p", clustered(100))
+    verify_part(store, part)
+    data = bytearray(store.get("p"))
+    data[len(data) // 3] ^= 1
+    for damaged in (bytes(data), bytes(data[:-1])):
+        store.put("p", damaged)
+        with pytest.raises(StoreUnavailableError, match=r"damaged|cannot be read"):
+            verify_part(store, part)
+    store.delete("p")
+    with pytest.raises(StoreUnavailableError, match="gone"):
+        verify_part(store, part)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"user_id,item_id\n" * 100])
+def test_bytes_that_are_no_parquet_are_a_typed_error(store: LocalStore, content: bytes) -> None:
+    store.create("p", content)
+    with pytest.raises(StoreUnavailableError):
+        read_part(store, "p")
+    with pytest.raises(StoreUnavailableError):
+        read_buckets(store, [DataFile("p", 1, len(content))], Shard(0, 1), ["number"])
+    with pytest.raises(StoreUnavailableError):
+        read_part(store, "missing")
