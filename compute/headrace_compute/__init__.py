@@ -1,0 +1,1 @@
+"""What Headrace's workers run: stages, kernels, schemas, storage. Knows no gRPC."""

@@ -64,7 +64,9 @@ def start_ray(address: str, cpus: int) -> str:
     the thread that started them.
     """
     if address:
-        context = ray.init(address=address, namespace="headrace", log_to_driver=False, configure_logging=False)
+        context = ray.init(
+            address=address, namespace="headrace", log_to_driver=False, configure_logging=False
+        )
     else:
         context = ray.init(
             num_cpus=cpus,
@@ -76,7 +78,7 @@ def start_ray(address: str, cpus: int) -> str:
             # Unix socket paths are limited to 107 bytes: the folder's name must stay short.
             _temp_dir=os.path.join(tempfile.gettempdir(), f"headrace-{os.getuid()}"),
         )
-    return str(context.address_info["gcs_address"])
+    return str(cast(Any, context)["gcs_address"])
 
 
 def stop_ray() -> None:
@@ -93,8 +95,8 @@ class Pool:
     """
 
     def __init__(self, config: StoreConfig, workers: int = 0) -> None:
-        self.size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._actors: list[Any] = [Worker.remote(config) for _ in range(self.size)]
+        self.size = workers or max(1, int(_resources().get("CPU", 1)))
+        self._actors: list[Any] = [cast(Any, Worker).remote(config) for _ in range(self.size)]
         self._idle: asyncio.Queue[int] = asyncio.Queue()
         for index in range(self.size):
             self._idle.put_nowait(index)
@@ -136,7 +138,7 @@ class Pool:
         """Whether Ray answers, within a few seconds."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return bool(await asyncio.to_thread(ray.cluster_resources))
+                return bool(await asyncio.to_thread(_resources))
         except (TimeoutError, ray_errors.RayError, ConnectionError, RuntimeError):
             return False
 
@@ -187,3 +189,8 @@ class Pool:
             except ray_errors.RayActorError:
                 await asyncio.sleep(0.2)
         raise ComputeUnavailableError(_UNREACHABLE)
+
+
+def _resources() -> dict[str, float]:
+    """What the cluster has, by name of the resource."""
+    return dict(cast(Any, ray).cluster_resources())

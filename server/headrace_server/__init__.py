@@ -1,0 +1,1 @@
+"""Headrace's gRPC server: sessions, commits, events, health."""

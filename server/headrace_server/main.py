@@ -90,7 +90,7 @@ def _data_dir(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StartError(
-                f"HEADRACE_DATA_DIR {str(path)!r} is in use by another server; stop it, or choose another folder"
+                f"HEADRACE_DATA_DIR {str(path)!r} is in use by another server; stop it or choose another"
             ) from None
         yield
 

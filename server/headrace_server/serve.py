@@ -68,7 +68,9 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     try:
         port = server.add_insecure_port(settings.grpc_address)
     except RuntimeError:
-        _log.error("the gRPC address cannot be bound; is another server there?", address=settings.grpc_address)
+        _log.error(
+            "the gRPC address cannot be bound; is another server there?", address=settings.grpc_address
+        )
         return 2
     http = HttpPort(settings.http_address, lambda: health_json(services, monitor))
     await server.start()

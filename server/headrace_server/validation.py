@@ -30,7 +30,6 @@ Requests = AsyncIterator[validation_pb2.ValidateRequest]
 Send = Callable[[validation_pb2.ValidateResponse], None]
 
 
-
 async def serve_validate(
     services: Services, messages: Requests
 ) -> AsyncIterator[validation_pb2.ValidateResponse]:

@@ -1,5 +1,6 @@
 """Upload messages in few words, for tests that speak the protocol themselves."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,7 +16,9 @@ HEADER = "user_id,item_id,interaction_type,timestamp,rating\n"
 
 def lines(count: int, first: int = 0) -> str:
     """Distinct valid interactions as CSV lines."""
-    return "".join(f"u{n % 97},i{n},view,2026-01-01T00:00:{n % 60:02d}Z,\n" for n in range(first, first + count))
+    return "".join(
+        f"u{n % 97},i{n},view,2026-01-01T00:00:{n % 60:02d}Z,\n" for n in range(first, first + count)
+    )
 
 
 def header(tenant: str, **fields: Any) -> upload_pb2.UploadRequest:
@@ -103,5 +106,5 @@ def info_of(status: status_pb2.Status) -> tuple[str, dict[str, str]]:
 def cut(data: bytes, *places: int) -> Iterator[bytes]:
     """Data in pieces."""
     edges = [0, *sorted(places), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         yield data[start:end]

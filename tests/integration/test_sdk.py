@@ -142,9 +142,13 @@ def test_a_row_that_no_message_can_carry_stops_the_upload_and_leaves_nothing(
 def test_validate_reports_what_upload_would_and_stores_nothing(
     client: headrace.Client, sample: Generated, tenant: str
 ) -> None:
-    report = client.validate("interactions", sample.interactions)
+    validated = client.validate("interactions", sample.interactions)
     assert client.list_tables(tenant) == []
-    assert report == client.upload(tenant, "interactions", sample.interactions).report
+    uploaded = client.upload(tenant, "interactions", sample.interactions).report
+    for report in (validated, uploaded):
+        for reject in (reject for check in report.checks for reject in check.samples):
+            reject.message = ""  # it may name the time of the call
+    assert validated == uploaded
     assert client.validate_rows("items", [{"item_id": "i", "title": "t"}]).rows_accepted == 1
 
 
@@ -209,7 +213,7 @@ def test_errors_are_typed_and_carry_their_metadata(client: headrace.Client, tena
         client.read_table(tenant, "items")
     with pytest.raises(errors.UploadNotFoundError):
         client.get_upload(tenant, str(uuid.uuid4()))
-    with pytest.raises(errors.NotFoundError):
+    with pytest.raises(errors.NoInteractionsError):
         client.compute_features(tenant)
     client.upload_rows(tenant, "items", [{"item_id": "i1", "title": "Chair"}])
     with pytest.raises(errors.VersionNotFoundError) as missing:
@@ -229,7 +233,7 @@ def test_formats_of_a_later_version_are_unsupported(
 def test_no_server_is_an_unavailable_error(tmp_path: Path) -> None:
     with (
         headrace.Client("127.0.0.1:1") as client,
-        pytest.raises(headrace.UnavailableError, match="127.0.0.1:1"),
+        pytest.raises(headrace.UnavailableError, match=r"127\.0\.0\.1:1"),
     ):
         client.health()
 
@@ -277,11 +281,10 @@ def test_features_and_negatives_tell_progress_and_leave_tables(
 
 
 def test_reading_takes_a_version_columns_and_a_limit(client: headrace.Client, tenant: str) -> None:
-    for title in ("Chair", "Desk"):
-        client.upload_rows(tenant, "items", [{"item_id": title, "title": title}])
+    uploads = [client.upload_rows(tenant, "items", [{"item_id": t, "title": t}]) for t in ("Chair", "Desk")]
     assert client.read_table(tenant, "items").num_rows == 2
-    versions = [client.read_table(tenant, "items", version=version) for version in range(2)]
-    assert sorted(table.num_rows for table in versions)[-1] == 2
+    versions = [client.read_table(tenant, "items", version=upload.version) for upload in uploads]
+    assert [table.num_rows for table in versions] == [1, 2]
     some = client.read_table(tenant, "items", columns=["price", "title"], limit=1)
     assert some.column_names == ["price", "title"]
     assert some.num_rows == 1

@@ -24,7 +24,9 @@ def _nothing_stored(client: Client, tenant: str) -> bool:
     return list(client.list_tables(tenant)) == []
 
 
-def test_a_chunk_before_the_header_is_refused_in_band(stub: PipelineServiceStub, client: Client, tenant: str) -> None:
+def test_a_chunk_before_the_header_is_refused_in_band(
+    stub: PipelineServiceStub, client: Client, tenant: str
+) -> None:
     talk = Dialogue(stub, [chunk(HEADER), finish()])
     code, reason, metadata = talk.failure
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNEXPECTED_MESSAGE")
@@ -36,7 +38,9 @@ def test_an_empty_stream_is_refused(stub: PipelineServiceStub) -> None:
     assert Dialogue(stub, []).failure[1] == "UNEXPECTED_MESSAGE"
 
 
-def test_header_one_text_chunk_and_finish_are_enough(stub: PipelineServiceStub, client: Client, tenant: str) -> None:
+def test_header_one_text_chunk_and_finish_are_enough(
+    stub: PipelineServiceStub, client: Client, tenant: str
+) -> None:
     result = Dialogue(stub, [header(tenant), chunk(HEADER + lines(3)), finish()]).result
     assert result.outcome == upload_pb2.OUTCOME_COMMITTED
     assert (result.rows_received, result.rows_accepted, result.rows_rejected) == (3, 3, 0)
@@ -65,7 +69,9 @@ def test_without_finish_nothing_is_visible_and_the_upload_resumes(
     assert len(_rows(client, tenant)) == 5000
 
 
-def test_a_resumed_upload_equals_an_uninterrupted_one(stub: PipelineServiceStub, client: Client, tenant: str) -> None:
+def test_a_resumed_upload_equals_an_uninterrupted_one(
+    stub: PipelineServiceStub, client: Client, tenant: str
+) -> None:
     data = (HEADER + lines(4000)).encode()
     Dialogue(stub, [header(tenant), chunk(data), finish()]).result  # noqa: B018
     other, upload_id = f"{tenant}-b", str(uuid.uuid4())
@@ -91,7 +97,9 @@ def test_a_replayed_chunk_is_acknowledged_and_changes_nothing(
 
 def test_a_straddling_chunk_is_trimmed(stub: PipelineServiceStub, tenant: str) -> None:
     data = (HEADER + lines(10)).encode()
-    talk = Dialogue(stub, [header(tenant), chunk(data[:100], offset=0), chunk(data[40:], offset=40), finish()])
+    talk = Dialogue(
+        stub, [header(tenant), chunk(data[:100], offset=0), chunk(data[40:], offset=40), finish()]
+    )
     assert talk.result.rows_accepted == 10
 
 
@@ -100,7 +108,14 @@ def test_a_skipped_offset_names_the_expected_one_and_the_stream_goes_on(
 ) -> None:
     data = (HEADER + lines(10)).encode()
     talk = Dialogue(
-        stub, [header(tenant), chunk(data[:60]), chunk(data[80:], offset=80), chunk(data[60:], offset=60), finish()]
+        stub,
+        [
+            header(tenant),
+            chunk(data[:60]),
+            chunk(data[80:], offset=80),
+            chunk(data[60:], offset=60),
+            finish(),
+        ],
     )
     (error,) = talk.all("error")
     assert error.code == grpc.StatusCode.OUT_OF_RANGE.value[0]
@@ -108,7 +123,9 @@ def test_a_skipped_offset_names_the_expected_one_and_the_stream_goes_on(
     assert talk.result.rows_accepted == 10
 
 
-def test_a_wrong_crc32c_is_refused_and_the_chunk_can_be_sent_again(stub: PipelineServiceStub, tenant: str) -> None:
+def test_a_wrong_crc32c_is_refused_and_the_chunk_can_be_sent_again(
+    stub: PipelineServiceStub, tenant: str
+) -> None:
     data = (HEADER + lines(10)).encode()
     crc = google_crc32c.value(data)
     talk = Dialogue(stub, [header(tenant), chunk(data, crc32c=crc ^ 1), chunk(data, crc32c=crc), finish()])
@@ -138,7 +155,9 @@ def test_a_wrong_total_size_fails_and_the_upload_stays_open(stub: PipelineServic
     )
     assert talk.failure[:2] == (grpc.StatusCode.DATA_LOSS, "SIZE_MISMATCH")
     offset = Dialogue(stub, [header(tenant, upload_id=upload_id)]).started.persisted_offset
-    again = Dialogue(stub, [header(tenant, upload_id=upload_id), chunk(data[offset:]), finish(total_size=len(data))])
+    again = Dialogue(
+        stub, [header(tenant, upload_id=upload_id), chunk(data[offset:]), finish(total_size=len(data))]
+    )
     assert again.result.rows_accepted == 5
 
 
@@ -173,7 +192,9 @@ def test_a_newer_stream_fences_the_older(stub: PipelineServiceStub, client: Clie
         ({"format": 9}, "format"),
     ],
 )
-def test_a_bad_header_field_is_named(stub: PipelineServiceStub, fields: dict[str, object], field: str) -> None:
+def test_a_bad_header_field_is_named(
+    stub: PipelineServiceStub, fields: dict[str, object], field: str
+) -> None:
     values = {"tenant_id": "acme", "data_type": "interactions", **fields}
     talk = Dialogue(stub, [upload_pb2.UploadRequest(header=upload_pb2.UploadHeader(**values)), finish()])  # type: ignore[arg-type]
     assert talk.failure == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", {"field": field})
@@ -196,7 +217,9 @@ def test_formats_of_later_versions_answer_unimplemented(
 
 def test_rows_come_in_as_messages(stub: PipelineServiceStub, client: Client, tenant: str) -> None:
     rows = [
-        row_pb2.Interaction(user_id="u", item_id="i", interaction_type="like", timestamp="2026-01-01", rating=4.5),
+        row_pb2.Interaction(
+            user_id="u", item_id="i", interaction_type="like", timestamp="2026-01-01", rating=4.5
+        ),
         row_pb2.Interaction(user_id="u", item_id="j", interaction_type="nod", timestamp="2026-01-01"),
         row_pb2.Interaction(user_id="u", interaction_type="like", timestamp="2026-01-01", rating=9.0),
     ]
@@ -249,15 +272,17 @@ def test_the_record_too_large_is_named_by_line_and_offset(stub: PipelineServiceS
 def test_unknown_columns_fail_the_upload_only_on_request(stub: PipelineServiceStub, tenant: str) -> None:
     data = "user_id,item_id,interaction_type,timestamp,colour\nu,i,view,2026-01-01,red\n"
     ignored = Dialogue(stub, [header(tenant), chunk(data), finish()]).result
-    assert [(each.code, each.column) for each in ignored.report.warnings if each.code == "UNKNOWN_COLUMN"] == [
-        ("UNKNOWN_COLUMN", "colour")
-    ]
+    assert [
+        (each.code, each.column) for each in ignored.report.warnings if each.code == "UNKNOWN_COLUMN"
+    ] == [("UNKNOWN_COLUMN", "colour")]
     rejected = header(tenant, unknown_columns=upload_pb2.UNKNOWN_COLUMNS_REJECT)
     failure = Dialogue(stub, [rejected, chunk(data), finish()]).failure
     assert failure == (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_COLUMN", {"columns": "colour"})
 
 
-def test_only_a_header_line_is_an_empty_upload(stub: PipelineServiceStub, client: Client, tenant: str) -> None:
+def test_only_a_header_line_is_an_empty_upload(
+    stub: PipelineServiceStub, client: Client, tenant: str
+) -> None:
     result = Dialogue(stub, [header(tenant), chunk(HEADER), finish()]).result
     assert result.outcome == upload_pb2.OUTCOME_EMPTY
     assert (result.rows_received, result.table_uri, result.HasField("version")) == (0, "", False)
@@ -283,7 +308,12 @@ def test_policy_and_limits_decide_the_outcome(
     data = HEADER + lines(7) + lines(1) + ",,view,2026-01-01,\n" + "u,i,nod,2026-01-01,\n"
     result = Dialogue(stub, [header(tenant, **fields), chunk(data), finish()]).result
     assert result.outcome == outcome
-    assert (result.rows_received, result.rows_accepted, result.rows_rejected, result.rows_duplicate) == (10, 7, 3, 1)
+    assert (result.rows_received, result.rows_accepted, result.rows_rejected, result.rows_duplicate) == (
+        10,
+        7,
+        3,
+        1,
+    )
     published = outcome == upload_pb2.OUTCOME_COMMITTED
     rejects = client.read_table(tenant, "rejects")
     assert set(rejects["published"].to_pylist()) == {published}
@@ -318,7 +348,9 @@ def test_many_bad_rows_give_an_exact_total_and_a_bounded_list(
     stub: PipelineServiceStub, client: Client, tenant: str
 ) -> None:
     data = HEADER + ",i,view,2026-01-01,\n" * 100_000
-    talk = Dialogue(stub, [header(tenant), *(chunk(piece) for piece in cut(data.encode(), 1 << 20)), finish()])
+    talk = Dialogue(
+        stub, [header(tenant), *(chunk(piece) for piece in cut(data.encode(), 1 << 20)), finish()]
+    )
     assert talk.result.rows_rejected == 100_000
     assert sum(len(errors.errors) for errors in talk.all("row_errors")) == 100
     assert sum(1 for _ in client.list_rejects(tenant, talk.result.upload_id)) == 100_000

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace_compute.errors import BadEncodingError, RecordTooLargeError
-from headrace_compute.kernels.scan import Cursor, new_cursor, scan
+from headrace_compute.kernels.scan import AFTER_CR, Cursor, new_cursor, scan
 from headrace_compute.model import MAX_RECORD_BYTES
 
 MAX_BLOCK_ROWS = 1 << 20
@@ -146,14 +146,17 @@ class Framer:
             return self._take()
         if pending <= target_bytes:
             return None
-        if self._cursor[Cursor.END] == 0:
-            # The first record alone is above the target: the block ends where it ends.
-            self._scan(pending, final=False, max_records=1)
-        return self._take() if self._cursor[Cursor.END] > 0 else None
+        if self._cursor[Cursor.STATE] == AFTER_CR:
+            self._scan(target_bytes + 1, final=False)
+        if 0 < self._cursor[Cursor.END] <= target_bytes + 1:
+            return self._take()
+        # The first record alone is above the target: the block ends where it ends.
+        self._scan(pending, final=False, max_records=1)
+        return self._take() if self._cursor[Cursor.RECORDS] > 0 else None
 
-    def _scan(self, stop: int, *, final: bool, max_records: int = MAX_BLOCK_ROWS) -> None:
-        data = self._pending()
-        scan(data, stop, final, max_records, MAX_RECORD_BYTES, self._cursor, _NOTHING, _NOTHING, _NOTHING)
+    def _scan(self, stop: int, *, final: bool, max_records: int = 0) -> None:
+        data, limit = self._pending(), max_records or MAX_BLOCK_ROWS
+        scan(data, stop, final, limit, MAX_RECORD_BYTES, self._cursor, _NOTHING, _NOTHING, _NOTHING)
         self._check_size()
 
     def _check_size(self) -> None:

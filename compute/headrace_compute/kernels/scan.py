@@ -21,7 +21,7 @@ from numba import boolean, int64, void
 from headrace_compute.kernels.types import BYTES, INT32S, INT32S_OUT, INT64S_OUT
 
 _QUOTE, _COMMA, _LF, _CR = 34, 44, 10, 13
-_AT_RECORD, _AT_FIELD, _PLAIN, _QUOTED, _CLOSED, _AFTER_CR = range(6)
+_AT_RECORD, _AT_FIELD, _PLAIN, _QUOTED, _CLOSED, AFTER_CR = range(6)
 
 
 class Cursor(IntEnum):
@@ -96,7 +96,7 @@ def scan(
     field, field_start, field_end = 0, 0, 0
     escaped = False
     recording = records.size > 0
-    while position < stop or (final and state != _AT_RECORD and state != _AFTER_CR):
+    while position < stop or (final and state != _AT_RECORD and state != AFTER_CR):
         byte = data[position] if position < stop else np.uint8(_LF)
         if state == _PLAIN:
             while byte != _COMMA and byte != _LF and byte != _CR:
@@ -126,7 +126,7 @@ def scan(
                 lines += 1
                 position += 1
                 if byte == _CR:
-                    state = _AFTER_CR
+                    state = AFTER_CR
                 else:
                     cursor[_END], cursor[_END_LINES] = position, lines
                 continue
@@ -135,7 +135,7 @@ def scan(
             field = 0
             state = _AT_FIELD
             continue
-        elif state == _AFTER_CR:
+        elif state == AFTER_CR:
             if byte == _LF:
                 position += 1
             cursor[_END], cursor[_END_LINES], cursor[_RECORDS] = position, lines, seen
@@ -184,14 +184,14 @@ def scan(
         seen += 1
         lines += 1
         if byte == _CR:
-            state = _AFTER_CR
+            state = AFTER_CR
         else:
             cursor[_END], cursor[_END_LINES], cursor[_RECORDS] = position, lines, seen
             state = _AT_RECORD
-    if final and state == _AFTER_CR and position >= stop:
+    if final and state == AFTER_CR and position >= stop:
         cursor[_END], cursor[_END_LINES], cursor[_RECORDS] = position, lines, seen
         state = _AT_RECORD
-    open_bytes = 0 if state == _AT_RECORD or state == _AFTER_CR else position - record_start
+    open_bytes = 0 if state == _AT_RECORD or state == AFTER_CR else position - record_start
     if open_bytes > max_record_bytes:
         cursor[_TOO_LARGE] = 1
     cursor[_POSITION], cursor[_STATE], cursor[_LINES] = position, state, lines

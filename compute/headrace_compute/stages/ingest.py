@@ -64,7 +64,7 @@ def ingest_block(
     """
     examined = examine(spec, block, payload)
     store = open_store(config)
-    name = f"{spec.upload_id}-{block.index:06d}-{attempt}.parquet"
+    name = part_name(spec, block, attempt)
     data = sidecar = None
     rejects: tuple[Part, ...] = ()
     if examined.keep.size:
@@ -75,6 +75,11 @@ def ingest_block(
         table = reject_table(spec, block, examined.parsed.records, examined.failures)
         rejects = (write_part(store, f"{spec.rejects_prefix}{name}", table),)
     return BlockResult(block=block, data=data, sidecar=sidecar, rejects=rejects, findings=examined.findings)
+
+
+def part_name(spec: UploadSpec, block: Block, attempt: str) -> str:
+    """What a block's parts are called, below the prefixes of the spec."""
+    return f"{spec.upload_id}-{block.index:06d}-{attempt}.parquet"
 
 
 def examine(spec: UploadSpec, block: Block, payload: np.ndarray | pa.Table | bytes) -> Examined:

@@ -48,7 +48,7 @@ class Relay:
         self._pending.put_nowait((tenant, table))
 
     async def flush(self) -> None:
-        """Waits until everything told of so far is published, for a while; what is left comes at the next start."""
+        """Waits a while until everything told of is published; what is left comes at the next start."""
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._pending.join()

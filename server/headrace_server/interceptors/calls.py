@@ -109,9 +109,7 @@ def _observed(name: str, context: Context) -> Iterator[dict[str, str]]:
             _log.info("call ended", code=observed["code"], seconds=round(seconds, 4))
 
 
-async def _end(
-    error: BaseException, context: Context, observed: dict[str, str]
-) -> None:
+async def _end(error: BaseException, context: Context, observed: dict[str, str]) -> None:
     """Ends the call with the error's status; a client's own cancellation passes through."""
     if isinstance(error, aio.AbortError):
         raise error

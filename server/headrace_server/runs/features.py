@@ -45,9 +45,7 @@ async def compute_features(
     yield run_pb2.ComputeFeaturesResponse(result=_result(inputs, run.result))
 
 
-async def _run(
-    services: Services, inputs: RunInputs, report: Callable[[str, int, int], None]
-) -> FeaturesRun:
+async def _run(services: Services, inputs: RunInputs, report: Callable[[str, int, int], None]) -> FeaturesRun:
     run_id = uuid.uuid4().hex
     users_key = tables.user_features_key(services.config, inputs.tenant)
     items_key = tables.item_features_key(services.config, inputs.tenant)
@@ -64,7 +62,8 @@ async def _run(
     if made.interactions == 0:
         as_of = iso_time(inputs.as_of_us)
         raise NoInteractionsError(
-            f"tenant {inputs.tenant} has no interactions before {as_of}; choose a later as_of", {"as_of": as_of}
+            f"tenant {inputs.tenant} has no interactions before {as_of}; choose a later as_of",
+            {"as_of": as_of},
         )
     report("commit", 0, 2)
     lineage = inputs.lineage(services, {})

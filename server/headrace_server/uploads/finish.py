@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from headrace_compute.errors import FencedError
 from headrace_compute.block_result import part_from_json
+from headrace_compute.errors import FencedError
 from headrace_compute.findings import Findings
 from headrace_compute.model import Part
 from headrace_compute.stages.verify import verify_parts

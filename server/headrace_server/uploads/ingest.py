@@ -46,9 +46,7 @@ async def _store(
 
     async def persist(block: PersistedBlock) -> None:
         nonlocal session
-        session = await asyncio.to_thread(
-            sessions.append, services.config, session, "block", block.to_json()
-        )
+        session = await asyncio.to_thread(sessions.append, services.config, session, "block", block.to_json())
 
     spec = spec_of(services.config, options, session.upload_id, session.started_us)
     queue = BlockQueue(services.pool, persist)

@@ -115,7 +115,6 @@ class Intake(Protocol):
 
     Attributes:
         unit: What offsets count.
-        header: CSV header line; empty before it has come, and for rows.
         received: Stream offset of the next chunk.
     """
 
@@ -123,7 +122,8 @@ class Intake(Protocol):
     received: int
 
     @property
-    def header(self) -> str: ...
+    def header(self) -> str:
+        """CSV header line; empty before it has come, and for rows."""
 
     def content(self, chunk: AnyChunk) -> Any:
         """A chunk's content, something that can be sliced; InvalidFieldError if it does not fit."""
@@ -192,7 +192,9 @@ class CsvIntake:
             raise invalid("chunk.rows", "the stream's format is CSV; send chunk.data or chunk.text")
         data = chunk.data or chunk.text.encode()
         if len(data) > MAX_CHUNK_BYTES:
-            raise invalid("chunk.data", f"the chunk has {len(data):,} bytes; send at most {MAX_CHUNK_BYTES:,}")
+            raise invalid(
+                "chunk.data", f"the chunk has {len(data):,} bytes; send at most {MAX_CHUNK_BYTES:,}"
+            )
         return data
 
     async def feed(self, data: bytes) -> None:
@@ -329,4 +331,3 @@ def to_arrow(rows: Sequence[RowMessage], data_type: DataType) -> pa.Table:
         else:
             columns[name] = pa.array([getattr(row, name) for row in rows], pa.string())
     return pa.table(columns)
-

@@ -89,7 +89,9 @@ class UploadOptions:
             max_rejects=self.max_rejects,
             max_reject_ratio=self.max_reject_ratio,
             unknown_columns=(
-                upload_pb2.UNKNOWN_COLUMNS_REJECT if self.reject_unknown else upload_pb2.UNKNOWN_COLUMNS_IGNORE
+                upload_pb2.UNKNOWN_COLUMNS_REJECT
+                if self.reject_unknown
+                else upload_pb2.UNKNOWN_COLUMNS_IGNORE
             ),
         )
         header.max_future_skew.FromMicroseconds(self.skew_us)

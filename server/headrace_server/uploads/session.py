@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from headrace_compute.block_result import BlockResult
 from headrace_compute.errors import FencedError, HeadraceError, IdInUseError, UploadClosedError
 from headrace_compute.model import StoreConfig
-from headrace_compute.block_result import BlockResult
 from headrace_compute.storage.store import KeyExistsError, ObjectStore, open_store
 
 FORMAT_VERSION = 1
@@ -154,7 +154,9 @@ def fold(tenant: str, upload_id: str, records: Iterable[Mapping[str, Any]]) -> S
     for record in records:
         if session is None:
             body = record["body"]
-            session = Session(tenant, upload_id, body["header"], body["started_us"], body["owner"], next_seq=1)
+            session = Session(
+                tenant, upload_id, body["header"], body["started_us"], body["owner"], next_seq=1
+            )
         else:
             session = _apply(session, record)
     if session is None:

@@ -39,6 +39,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat(sep=" ").removesuffix("+00:00")
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return str(float(f"{value:.6g}"))
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"

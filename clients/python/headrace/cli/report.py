@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -9,7 +10,10 @@ from headrace.cli.console import plain, stdout
 from headrace.v1 import run_pb2, table_pb2, upload_pb2, validation_pb2
 
 SAMPLES_SHOWN = 3
-"""Samples shown of each broken rule; the report holds up to 20."""
+"""Samples shown of each warning; the report holds up to 20."""
+
+TELLING_ROWS = 10_000
+"""Below this a rate says more of the start-up than of the work."""
 
 _OUTCOME_STYLES = {"COMMITTED": "bold green", "REFUSED": "bold red", "EMPTY": "bold yellow"}
 
@@ -28,8 +32,10 @@ def show_result(result: upload_pb2.UploadResult, elapsed_s: float) -> None:
         console.print(plain(f"version {result.version} of {result.table_uri}"), soft_wrap=True)
     if result.rejects_uri:
         console.print(plain(f"rejects in {result.rejects_uri}"), soft_wrap=True)
-    rate = result.rows_received / elapsed_s if elapsed_s else 0
-    console.print(f"{result.rows_received:,} rows in {elapsed_s:.1f} s, {rate:,.0f} rows/s")
+    pace = f"{result.rows_received:,} rows in {elapsed_s:.1f} s"
+    if result.rows_received >= TELLING_ROWS:
+        pace += f", {result.rows_received / elapsed_s:,.0f} rows/s"
+    console.print(pace)
     show_report(result.report)
 
 
@@ -42,7 +48,8 @@ def show_report(report: validation_pb2.Report) -> None:
     console.print(counts)
     if report.checks:
         console.print(_checks(report.checks))
-        console.print(_samples(sample for check in report.checks for sample in check.samples[:SAMPLES_SHOWN]))
+        first = [sample for check in report.checks for sample in check.samples[:1]]
+        console.print(rejects_table(first, "The first of each"))
     console.print(_columns(report.columns))
     show_warnings(report.warnings)
 
@@ -68,10 +75,6 @@ def _checks(checks: Iterable[validation_pb2.Check]) -> Table:
             f"{check.percent_of_non_null:.2f}",
         )
     return table
-
-
-def _samples(rejects: Iterable[validation_pb2.Reject]) -> Table:
-    return rejects_table(rejects, f"Samples, at most {SAMPLES_SHOWN} of each")
 
 
 def rejects_table(rejects: Iterable[validation_pb2.Reject], title: str) -> Table:
@@ -113,13 +116,18 @@ def show_schema(schema: validation_pb2.GetSchemaResponse) -> None:
 
 def show_tables(tables: Sequence[table_pb2.Table]) -> None:
     """Prints what tables there are."""
-    shown = _table("table", "kind", "version", "rows", "MiB", "files", "updated", "where", title="Tables")
+    shown = _table("table", "version", "rows", "bytes", "files", "updated", "where", title="Tables")
     for table in tables:
-        size_mib = f"{table.size_bytes / (1 << 20):,.1f}"
-        updated = table.update_time.ToJsonString()
+        updated = table.update_time.ToDatetime().isoformat(sep=" ", timespec="seconds")
+        size = decimal(table.size_bytes)
         shown.add_row(
-            *(table.name, table.kind, str(table.version), f"{table.rows:,}", size_mib, f"{table.files:,}"),
-            *(updated, plain(table.uri)),
+            table.name,
+            str(table.version),
+            f"{table.rows:,}",
+            size,
+            str(table.files),
+            updated,
+            plain(table.uri),
         )
     stdout().print(shown)
 
@@ -141,12 +149,12 @@ def facts_table(title: str, facts: Iterable[tuple[str, object]]) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else plain(value))
+        table.add_row(name, plain(_fact(value)))
     return table
 
 
 def _table(*columns: str, title: str, right: int = 0) -> Table:
-    numeric = {"row", "line", "rows", "nulls", "distinct ≈", "mean", "version", "MiB", "files"}
+    numeric = {"row", "line", "rows", "nulls", "distinct ≈", "mean", "version", "bytes", "files"}
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         is_number = column in numeric or number >= len(columns) - right
@@ -154,9 +162,15 @@ def _table(*columns: str, title: str, right: int = 0) -> Table:
     return table
 
 
+def _fact(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _column(name: str) -> Text:
     return plain(name) if name else Text("(record)", style="dim")
 
 
-def _short(value: str, limit: int = 40) -> str:
+def _short(value: str, limit: int = 32) -> str:
     return value if len(value) <= limit else value[: limit - 1] + "…"
