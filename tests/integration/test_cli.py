@@ -108,7 +108,7 @@ def test_the_report_for_people_shows_counts_rules_samples_and_warnings(
         "BAD_TEXT",
         "UNKNOWN_COLUMN",
         "colour",
-        "rows/s",
+        "3 rows in",
     ):
         assert word in text
     assert "\x1b" not in text

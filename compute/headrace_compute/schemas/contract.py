@@ -20,6 +20,9 @@ from headrace_compute.schemas.items import items
 MISSING = "is empty; every row must have one."
 """What a reject's message says of an empty required cell."""
 
+_LATEST_US = 253_402_300_799_999_999
+"""The last timestamp of all: 9999-12-31T23:59:59.999999Z."""
+
 _TYPES: tuple[tuple[type[pl.DataType], ColumnType], ...] = (
     (pl.String, "string"),
     (pl.Float64, "double"),
@@ -83,6 +86,7 @@ def schema_of(data_type: DataType, latest_us: int) -> pa.DataFrameSchema:
     Args:
         latest_us: Timestamps later than this fail.
     """
+    latest_us = min(latest_us, _LATEST_US)
     return interactions(latest_us, iso_time(latest_us)) if data_type == "interactions" else items()
 
 

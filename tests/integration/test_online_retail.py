@@ -1,0 +1,83 @@
+"""The real slice in tests/data/online_retail, with the counts its README states."""
+
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+
+from headrace import Client
+from headrace.v1 import upload_pb2
+
+DATA = Path(__file__).parents[1] / "data" / "online_retail"
+
+
+@pytest.fixture(scope="module")
+def uploaded(server: object) -> tuple[Client, str]:
+    client = Client(server.address)  # type: ignore[attr-defined]
+    client.upload("retail", "items", DATA / "items.csv")
+    return client, "retail"
+
+
+def test_the_slice_gives_the_counts_of_its_readme(uploaded: tuple[Client, str]) -> None:
+    client, tenant = uploaded
+    result = client.upload(tenant, "interactions", DATA / "interactions.csv")
+    assert result.outcome == upload_pb2.OUTCOME_COMMITTED
+    assert (result.rows_received, result.rows_accepted) == (9_999, 6_950)
+    failing = {(check.column, check.code): check.failing_rows for check in result.report.checks}
+    assert failing[("user_id", "MISSING")] == 2_291
+    assert failing[("interaction_type", "NOT_IN_SET")] >= 100
+    assert failing[("", "DUPLICATE")] == result.rows_duplicate == 658
+    assert result.rows_rejected == 9_999 - 6_950
+    returns = [reject for reject in client.list_rejects(tenant, result.upload_id) if reject.value == "return"]
+    missing = {
+        reject.row_number
+        for reject in client.list_rejects(tenant, result.upload_id)
+        if (reject.column, reject.code) == ("user_id", "MISSING")
+    }
+    # The README counts a record once: 100 returns are not among those without a user.
+    assert len([reject for reject in returns if reject.row_number not in missing]) == 100
+
+    stored = client.read_table(tenant, "interactions")
+    assert stored.num_rows == 6_950
+    assert len(pc.unique(stored["user_id"])) == 303
+    assert len(pc.unique(stored["item_id"])) == 1_689
+    assert str(pc.min(stored["timestamp"]).as_py().date()) == "2010-12-01"
+    assert str(pc.max(stored["timestamp"]).as_py().date()) == "2010-12-05"
+
+
+def test_the_catalog_of_the_slice(uploaded: tuple[Client, str]) -> None:
+    client, _ = uploaded
+    result = client.upload("retail-items", "items", DATA / "items.csv")
+    assert (result.rows_received, result.rows_accepted) == (2_015, 2_001)
+    assert [(c.column, c.code, c.failing_rows) for c in result.report.checks] == [("title", "MISSING", 14)]
+    items = client.read_table("retail-items", "items")
+    # The README counts the file's rows with price 0; some of them lack a title.
+    assert pc.sum(pc.equal(items["price"], 0.0)).as_py() <= 15
+
+
+def test_features_and_training_data_of_the_slice(uploaded: tuple[Client, str]) -> None:
+    client, tenant = uploaded
+    if "interactions" not in [table.name for table in client.list_tables(tenant)]:
+        client.upload(tenant, "interactions", DATA / "interactions.csv")
+    features = client.compute_features(tenant)
+    assert features.interactions == 6_950
+    users = client.read_table(tenant, "user_features")
+    assert users.num_rows == 303
+    assert pc.sum(users["total_interactions"]).as_py() == 6_950
+    items = client.read_table(tenant, "item_features")
+    assert pc.sum(items["total_interactions"]).as_py() == 6_950
+
+    sampled = client.sample_negatives(tenant, seed=3)
+    assert (sampled.core_pairs, sampled.core_users, sampled.core_items) == (4_349, 239, 466)
+    assert (sampled.positives, sampled.negatives, sampled.negatives_short) == (4_264, 17_056, 0)
+    training = client.read_table(tenant, "training_data")
+    assert training.num_rows == 4_264 + 17_056
+    seen = set(
+        zip(
+            *(client.read_table(tenant, "interactions")[c].to_pylist() for c in ("user_id", "item_id")),
+            strict=True,
+        )
+    )
+    negatives = training.filter(pc.equal(training["label"], 0.0))
+    drawn = set(zip(negatives["user_id"].to_pylist(), negatives["item_id"].to_pylist(), strict=True))
+    assert not drawn & seen

@@ -1,0 +1,109 @@
+"""The contract as GetSchema describes it, and header lines held against it."""
+
+import pytest
+from headrace_compute.errors import (
+    BadEncodingError,
+    DuplicateColumnError,
+    MissingColumnError,
+    NoHeaderError,
+    UnknownColumnError,
+)
+from headrace_compute.model import DataType, StoreConfig
+from headrace_compute.schemas.contract import describe
+from headrace_compute.stages.header import check_header
+
+CONFIG = StoreConfig(root="/nowhere")
+INTERACTIONS = b"user_id,item_id,interaction_type,timestamp,rating"
+
+
+def _check(header: bytes, reject_unknown: bool = False, data_type: DataType = "interactions") -> tuple[str, ...]:
+    return check_header(CONFIG, data_type, header, reject_unknown)
+
+
+def test_interactions_are_described_as_semantics_says() -> None:
+    description = describe("interactions")
+    columns = {column.name: column for column in description.columns}
+    assert [(column.name, column.type, column.required) for column in description.columns] == [
+        ("user_id", "string", True),
+        ("item_id", "string", True),
+        ("interaction_type", "string", True),
+        ("timestamp", "timestamp", True),
+        ("rating", "double", False),
+    ]
+    assert columns["user_id"].max_bytes == columns["item_id"].max_bytes == 256
+    assert columns["interaction_type"].allowed_values == ("view", "click", "purchase", "like", "add_to_cart")
+    assert (columns["rating"].minimum, columns["rating"].maximum, columns["rating"].max_bytes) == (1.0, 5.0, None)
+    codes = {name: {rule.code for rule in column.rules} for name, column in columns.items()}
+    assert codes == {
+        "user_id": {"MISSING", "TOO_LONG", "BAD_TEXT", "BAD_TYPE"},
+        "item_id": {"MISSING", "TOO_LONG", "BAD_TEXT", "BAD_TYPE"},
+        "interaction_type": {"MISSING", "NOT_IN_SET", "BAD_TEXT", "BAD_TYPE"},
+        "timestamp": {"MISSING", "BAD_TIMESTAMP", "FUTURE_TIMESTAMP", "BAD_TYPE"},
+        "rating": {"BAD_NUMBER", "OUT_OF_RANGE", "BAD_TYPE"},
+    }
+    assert [rule.code for rule in description.rules] == ["WRONG_FIELD_COUNT", "DUPLICATE"]
+
+
+def test_items_are_described_as_semantics_says() -> None:
+    assert [
+        (column.name, column.type, column.required, column.minimum, column.max_bytes)
+        for column in describe("items").columns
+    ] == [
+        ("item_id", "string", True, None, 256),
+        ("title", "string", True, None, 1024),
+        ("category", "string", False, None, 256),
+        ("price", "double", False, 0.0, None),
+        ("brand", "string", False, None, 256),
+        ("description", "string", False, None, 16384),
+    ]
+
+
+@pytest.mark.parametrize("data_type", ["interactions", "items"])
+def test_everything_is_described_in_words(data_type: DataType) -> None:
+    for column in describe(data_type).columns:
+        assert column.description.endswith(".")
+        assert all(rule.description.endswith(".") for rule in column.rules)
+
+
+def test_a_header_gives_its_columns_in_order() -> None:
+    assert _check(INTERACTIONS) == ("user_id", "item_id", "interaction_type", "timestamp", "rating")
+    assert _check(b'"timestamp",x,"item_id","user_id","interaction_type"') == (
+        *("timestamp", "x", "item_id", "user_id", "interaction_type"),
+    )
+
+
+def test_no_header() -> None:
+    with pytest.raises(NoHeaderError):
+        _check(b"")
+
+
+def test_missing_columns_are_named() -> None:
+    with pytest.raises(MissingColumnError) as caught:
+        _check(b"User_ID,item_id, timestamp,interaction_type")
+    assert caught.value.attributes == {"columns": "user_id,timestamp"}
+
+
+@pytest.mark.parametrize("header", [INTERACTIONS + b",user_id", INTERACTIONS + b",x,x", INTERACTIONS + b",,"])
+def test_a_column_named_twice_is_refused(header: bytes) -> None:
+    with pytest.raises(DuplicateColumnError):
+        _check(header)
+
+
+def test_unknown_columns_are_refused_on_request_only() -> None:
+    header = INTERACTIONS + b",colour"
+    assert _check(header)[-1] == "colour"
+    with pytest.raises(UnknownColumnError) as caught:
+        _check(header, reject_unknown=True)
+    assert caught.value.attributes == {"columns": "colour"}
+
+
+def test_a_header_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(BadEncodingError):
+        _check(INTERACTIONS + b",gr\xf6sse")
+
+
+def test_errors_stay_small_whatever_the_header() -> None:
+    header = b",".join(b"column_%d_%s" % (i, b"x" * 100) for i in range(5000))
+    with pytest.raises(MissingColumnError) as caught:
+        _check(header)
+    assert len(caught.value.message) + len(str(caught.value.attributes)) < 2500

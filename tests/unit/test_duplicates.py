@@ -1,0 +1,194 @@
+"""Duplicates across blocks: the same rows stay and go, wherever blocks end."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from headrace_compute.block_result import BlockResult
+from headrace_compute.kernels.framing import Framer
+from headrace_compute.model import Block, DataType, StoreConfig, UploadSpec
+from headrace_compute.stages import duplicates
+from headrace_compute.stages.duplicates import drop_duplicates, find_duplicates, hash_ranges, merge_duplicates, parts_of
+from headrace_compute.stages.ingest import ingest_block
+from headrace_compute.storage.parts import read_part, verify_part
+from headrace_compute.storage.store import open_store
+
+HEADERS: dict[DataType, str] = {
+    "interactions": "user_id,item_id,interaction_type,timestamp,rating",
+    "items": "item_id,title,category,price,brand,description",
+}
+
+
+class Upload:
+    """An upload cut into blocks of about `target` bytes, its duplicates dropped."""
+
+    def __init__(self, root: Path, data_type: DataType, records: list[str], target: int) -> None:
+        self.config = StoreConfig(root=str(root))
+        self.spec = UploadSpec(
+            upload_id="up",
+            data_type=data_type,
+            part_prefix="raw-data/a/t/",
+            rejects_prefix="processed-data/a/rejects/",
+            sidecar_prefix="raw-data/_headrace/up/",
+            started_us=0,
+            latest_us=2**60,
+            columns=tuple(HEADERS[data_type].split(",")),
+        )
+        framer = Framer()
+        framer.feed("\n".join([HEADERS[data_type], *records]).encode())
+        blocks = [
+            ingest_block(self.config, self.spec, _block(index, shape), data, "first")
+            for index, (data, shape) in enumerate(framer.finish(target))
+        ]
+        parts = parts_of(blocks)
+        self.ranges = hash_ranges(data_type, parts)
+        self.found = merge_duplicates(
+            [find_duplicates(self.config, self.spec, parts, hash_range) for hash_range in self.ranges]
+        )
+        self.blocks = [
+            drop_duplicates(self.config, self.spec, block, self.found.of_block(block.block.index), "second")
+            for block in blocks
+        ]
+
+    def rows(self) -> list[dict[str, Any]]:
+        store = open_store(self.config)
+        parts = [block.data for block in self.blocks if block.data is not None]
+        for part in parts:
+            verify_part(store, part)
+        rows = [row for part in parts for row in read_part(store, part.key).to_pylist()]
+        return sorted(rows, key=lambda row: row["row_number"])
+
+    def rejects(self) -> list[tuple[Any, ...]]:
+        store = open_store(self.config)
+        parts = [part for block in self.blocks for part in block.rejects]
+        rows = [row for part in parts for row in read_part(store, part.key).to_pylist()]
+        names = ("row_number", "line", "byte_offset", "code", "duplicate_of", "raw", "message")
+        return sorted(tuple(row[name] for name in names) for row in rows)
+
+    def counts(self) -> tuple[int, int, int, int]:
+        def total(name: str) -> int:
+            return sum(getattr(block, name) for block in self.blocks)
+
+        return total("received"), total("accepted"), total("rejected"), total("duplicates")
+
+
+def _block(index: int, shape: Any) -> Block:
+    return Block(
+        index=index,
+        format="csv",
+        offset=shape.offset,
+        end_offset=shape.offset + shape.nbytes,
+        first_row=shape.first_row,
+        rows=shape.rows,
+        first_line=shape.first_line,
+    )
+
+
+def _interactions(count: int) -> list[str]:
+    draw = random.Random(7)
+    records = []
+    for _ in range(count):
+        user, item = draw.choice(["", "u1", "u2", "u3"]), draw.choice(["i1", "i2", "i3", "i4", "i5"])
+        kind, rating = draw.choice(["view", "click", "buy"]), draw.choice(["", "4", "4.0", "5"])
+        records.append(f"{user},{item},{kind},2025-01-0{draw.randint(1, 4)},{rating}")
+    return records
+
+
+def _oracle(records: list[str]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Row numbers that stay, and (row_number, duplicate_of) of those that go."""
+    seen: dict[tuple[str, ...], int] = {}
+    stay, go = [], []
+    for number, record in enumerate(records):
+        user, item, kind, day, rating = record.split(",")
+        if not user or kind == "buy":
+            continue
+        key = (user, item, kind, day, rating[:1])
+        if key in seen:
+            go.append((number, seen[key]))
+        else:
+            seen[key] = number
+            stay.append(number)
+    return stay, go
+
+
+@pytest.mark.parametrize("target", [1, 100, 1000, 5000, 1 << 20])
+@pytest.mark.parametrize("range_rows", [40, 1 << 20])
+def test_the_first_copy_stays_wherever_blocks_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: int, range_rows: int
+) -> None:
+    monkeypatch.setattr(duplicates, "RANGE_ROWS", range_rows)
+    records = _interactions(60 if target == 1 else 400)
+    upload = Upload(tmp_path, "interactions", records, target)
+    stay, go = _oracle(records)
+    bad = sum(record.startswith(",") or ",buy," in record for record in records)
+    assert [row["row_number"] for row in upload.rows()] == stay
+    found = [(row[0], row[4]) for row in upload.rejects() if row[3] == "DUPLICATE"]
+    assert found == go
+    assert upload.counts() == (len(records), len(stay), bad + len(go), len(go))
+    for number, line, offset, code, first, raw, message in upload.rejects():
+        assert line == number + 2
+        assert offset == len(HEADERS["interactions"]) + 1 + sum(len(record) + 1 for record in records[:number])
+        if code == "DUPLICATE":
+            assert raw is None
+            assert message.startswith(f"The row equals row {first} of this upload")
+
+
+def test_findings_tell_of_dropped_duplicates(tmp_path: Path) -> None:
+    record = "u,i,view,2025-01-01,"
+    upload = Upload(tmp_path, "interactions", [record] * 30, 2 * len(record) + 2)
+    findings = upload.blocks[0].findings
+    for block in upload.blocks[1:]:
+        findings = findings.merge(block.findings)
+    check = findings.checks["", "DUPLICATE"]
+    assert (findings.received, findings.accepted, findings.duplicates, check.failing_rows) == (30, 1, 29, 29)
+    assert [sample.row_number for sample in check.samples] == list(range(1, 21))
+    assert {sample.duplicate_of for sample in check.samples} == {0}
+    assert [block.data is None for block in upload.blocks] == [False] + [True] * 14
+
+
+def test_rows_whose_hashes_collide_are_told_apart_by_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def colliding(columns: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        return np.full(columns[0][0].size, 5, np.uint64)
+
+    monkeypatch.setattr("headrace_compute.stages.ingest.row_hashes", colliding)
+    records = _interactions(200)
+    stay, go = _oracle(records)
+    for target in (1 << 20, 500):
+        upload = Upload(tmp_path / str(target), "interactions", records, target)
+        assert [row["row_number"] for row in upload.rows()] == stay
+        assert [(row[0], row[4]) for row in upload.rejects() if row[3] == "DUPLICATE"] == go
+
+
+@pytest.mark.parametrize("target", [1, 60, 1 << 20])
+@pytest.mark.parametrize("range_rows", [2, 1 << 20])
+def test_items_defined_again_with_other_values_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: int, range_rows: int
+) -> None:
+    monkeypatch.setattr(duplicates, "RANGE_ROWS", range_rows)
+    records = ["a,A,,,,", "b,B,,1,,", "a,A,,,,", "a,AA,,,,", "c,C,,,,", "b,B,,1.0,,", "a,A,,2,,", "c,,,,,"]
+    upload = Upload(tmp_path, "items", records, target)
+    assert [row["row_number"] for row in upload.rows()] == [0, 1, 3, 4, 6]
+    assert (upload.found.redefined, upload.found.redefined_samples) == (2, ("a", "a"))
+
+
+def test_there_is_nothing_to_look_for_in_a_single_block_of_interactions(tmp_path: Path) -> None:
+    assert Upload(tmp_path, "interactions", _interactions(50), 1 << 20).ranges == []
+    assert Upload(tmp_path / "item", "items", ["a,A,,,,"], 1 << 20).ranges == []
+
+
+def test_ranges_cover_every_hash_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(duplicates, "RANGE_ROWS", 7)
+    ranges = Upload(tmp_path, "interactions", _interactions(100), 500).ranges
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == 2**64 - 1
+    assert all(before[1] + 1 == after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+
+
+def test_a_result_without_duplicates_is_left_as_it_is(tmp_path: Path) -> None:
+    upload = Upload(tmp_path, "interactions", ["u,i,view,2025-01-01,", "v,i,view,2025-01-01,"], 25)
+    result: BlockResult = upload.blocks[0]
+    assert drop_duplicates(upload.config, upload.spec, result, upload.found.of_block(0), "third") is result

@@ -1,0 +1,195 @@
+"""Hashes, timestamps, numbers and text against independent implementations."""
+
+import math
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import xxhash
+from headrace_compute.kernels import warm
+from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
+from headrace_compute.kernels.numbers import parse_numbers
+from headrace_compute.kernels.parsed import Status
+from headrace_compute.kernels.rows import clustered, first_rows
+from headrace_compute.kernels.sketch import estimate, merge_sketches, sketch_of
+from headrace_compute.kernels.text import Fault, repair_text, show_text
+from headrace_compute.kernels.timestamps import parse_timestamps
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_every_kernel_can_be_made_ready() -> None:
+    warm()
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=100), max_size=20), st.integers(0, 5))
+def test_xxh64_is_that_of_the_xxhash_package(values: list[bytes], skip: int) -> None:
+    expected = [xxhash.xxh64_intdigest(value) for value in values][skip:]
+    for kind in (pa.binary(), pa.large_binary()):
+        hashes = xxh64_strings(pa.array(values, kind)[skip:])
+        assert hashes.tolist() == expected
+        assert bucket_of(hashes).tolist() == [value % 1024 for value in expected]
+
+
+def test_xxh64_takes_chunks_nulls_and_refuses_numbers() -> None:
+    empty = xxhash.xxh64_intdigest(b"")
+    assert xxh64_strings(pa.chunked_array([["a"], [None, ""]])).tolist() == [
+        xxhash.xxh64_intdigest(b"a"),
+        empty,
+        empty,
+    ]
+    assert xxh64_strings(pa.array([], pa.string())).size == 0
+    with pytest.raises(TypeError):
+        xxh64_strings(pa.array([1]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2025-01-31", "2025-01-31T00:00:00+00:00"),
+        ("2024-02-29", "2024-02-29T00:00:00+00:00"),
+        ("2025-01-31T12:34:56", "2025-01-31T12:34:56+00:00"),
+        ("2025-01-31 12:34:56", "2025-01-31T12:34:56+00:00"),
+        ("2025-01-31T12:34", "2025-01-31T12:34:00+00:00"),
+        ("2025-01-31T12:34:56Z", "2025-01-31T12:34:56+00:00"),
+        ("2025-01-31T12:34:56.5Z", "2025-01-31T12:34:56.500000+00:00"),
+        ("2025-01-31T12:34:56.1234569", "2025-01-31T12:34:56.123456+00:00"),
+        ("2025-01-31T12:34:56.123456789123456789+00:00", "2025-01-31T12:34:56.123456+00:00"),
+        ("1969-12-31T23:59:59.9999999Z", "1969-12-31T23:59:59.999999+00:00"),
+        ("2025-01-31T00:30:00+01:00", "2025-01-30T23:30:00+00:00"),
+        ("2025-01-31T00:30:00+0130", "2025-01-30T23:00:00+00:00"),
+        ("2025-12-31T23:30:00-0100", "2026-01-01T00:30:00+00:00"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+00:00"),
+        ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999+00:00"),
+    ],
+)
+def test_timestamps(text: str, expected: str) -> None:
+    times, status = parse_timestamps(pa.array([text]))
+    assert status.tolist() == [Status.PARSED]
+    assert EPOCH + timedelta(microseconds=int(times[0])) == datetime.fromisoformat(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1735689600", "1735689600000", "1735689600.5", "20250131", "20250131T120000Z", "2025-1-31", "2025-01-1"),
+        *("2025-02-29", "1900-02-29", "2025-04-31", "2025-13-01", "2025-00-10", "2025-01-00", "0000-01-01"),
+        *("2025-01-31T24:00:00", "2025-01-31T12:60:00", "2025-01-31T12:00:60", "2016-12-31T23:59:60Z"),
+        *("2025-01-31T", "2025-01-31T12", "2025-01-31T12:", "2025-01-31T1:00:00", "2025-01-31T120000"),
+        *("2025-01-31T12:00:00.", "2025-01-31T12:00:00.Z", "2025-01-31T12:00:00,5", "2025-01-31T12:00:"),
+        *("2025-01-31t12:00:00Z", "2025-01-31T12:00:00z", "2025-01-31Z", "2025-01-31+01:00", "2025-01-31_12:00:00"),
+        *("2025-01-31T12:00:00+1", "2025-01-31T12:00:00+01", "2025-01-31T12:00:00+01:0", "2025-01-31T12:00:00+0:100"),
+        *("2025-01-31T12:00:00+24:00", "2025-01-31T12:00:00+01:60", "2025-01-31T12:00:00 Z", "2025-01-31T12:00:00ZZ"),
+        *("2025-01-31T12:00:00UTC", " 2025-01-31", "2025-01-31 ", "+2025-01-31", "-2025-01-31", "12025-01-31"),
+        *("0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "2025/01/31", "31.01.2025", "now", "２０２５-01-01"),
+    ],
+)
+def test_what_is_no_timestamp(text: str) -> None:
+    assert parse_timestamps(pa.array([text]))[1].tolist() == [Status.BAD]
+
+
+@settings(deadline=None)
+@given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)), st.integers(-1439, 1439))
+def test_timestamps_of_any_time_and_offset(naive: datetime, east_minutes: int) -> None:
+    sign, minutes = "-" if east_minutes < 0 else "+", abs(east_minutes)
+    text = f"{naive.isoformat()}{sign}{minutes // 60:02d}:{minutes % 60:02d}"
+    expected = naive.replace(tzinfo=UTC) - timedelta(minutes=east_minutes)
+    times, status = parse_timestamps(pa.array([text, None, ""]))
+    assert status.tolist() == [Status.PARSED, Status.EMPTY, Status.EMPTY]
+    assert times[0] == (expected - EPOCH) // timedelta(microseconds=1)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.one_of(
+        st.floats(allow_nan=False, allow_infinity=False).map(repr),
+        st.decimals(allow_nan=False, allow_infinity=False).map(str),
+        st.from_regex(r"[+-]?[0-9]{0,25}\.?[0-9]{0,25}(e[+-]?[0-9]{1,4})?", fullmatch=True),
+        st.text("0123456789.eE+-_ naif", max_size=8),
+    )
+)
+def test_numbers(text: str) -> None:
+    numbers, status = parse_numbers(pa.array([text]))
+    if not text:
+        assert status[0] == Status.EMPTY
+    elif re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) and math.isfinite(float(text)):
+        assert status[0] == Status.PARSED
+        assert numbers[0] == float(text)
+        assert math.copysign(1.0, numbers[0]) > 0 or numbers[0] < 0
+    else:
+        assert status[0] == Status.BAD
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "0x10", "1_000", "1,5", " 1", "1 ", "1e", ".", "e5", "+", "١"])
+def test_what_is_no_number(text: str) -> None:
+    assert parse_numbers(pa.array([text]))[1].tolist() == [Status.BAD]
+
+
+texts = st.one_of(st.binary(max_size=20), st.text(max_size=10).map(str.encode))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(texts, min_size=1, max_size=5))
+def test_text_is_repaired_byte_for_byte_and_its_faults_told(values: list[bytes]) -> None:
+    repaired, faults = repair_text(pa.array([value or None for value in values], pa.binary()))
+    repaired.validate(full=True)
+    for value, text, fault in zip(values, repaired.to_pylist(), faults.tolist(), strict=True):
+        shown = value.decode("utf-8", "replace")
+        try:
+            assert (text or "") == value.decode()
+            assert not fault & Fault.NOT_UTF8
+        except UnicodeDecodeError:
+            assert fault & Fault.NOT_UTF8
+            assert len(text.encode()) == len(value)
+            assert text.replace("?", "") == shown.replace("\ufffd", "").replace("?", "")
+        has_control = any(unicodedata.category(char) == "Cc" for char in shown)
+        assert bool(fault & Fault.CONTROL) == has_control
+
+
+@settings(deadline=None, max_examples=300)
+@given(texts, st.integers(0, 30))
+def test_text_is_shown_as_python_decodes_it_cut_between_characters(value: bytes, limit: int) -> None:
+    data = np.frombuffer(value, np.uint8)
+    (shown,) = show_text(data, np.array([0]), np.array([len(value)]), limit).to_pylist()
+    whole = value.decode("utf-8", "replace")
+    assert whole.startswith(shown)
+    assert len(shown.encode()) <= limit
+    if shown != whole:
+        assert len((shown + whole[len(shown)]).encode()) > limit
+
+
+def test_sketches_are_near_and_merge() -> None:
+    for count in (0, 1, 50, 3_000, 10_000, 200_000):
+        hashes = xxh64_strings(pa.array([str(i) for i in range(count)], pa.string()))
+        halves = [sketch_of(part, np.ones(part.size, np.bool_)) for part in (hashes[: count // 3], hashes[count // 3 :], hashes)]
+        merged = merge_sketches(halves[0], halves[1])
+        assert merged == halves[2]
+        assert abs(estimate(merged) - count) <= 4 * 0.016 * count
+    assert estimate(sketch_of(np.ones(3, np.uint64), np.zeros(3, np.bool_))) == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.sampled_from([1.0, 2.0, None])), max_size=30))
+def test_first_rows_are_exact_even_if_hashes_lie(rows: list[tuple[str | None, float | None]]) -> None:
+    table = pa.table(
+        {"s": pa.array([row[0] for row in rows], pa.string()), "f": pa.array([row[1] for row in rows], pa.float64())}
+    )
+    expected = [rows.index(row) for row in rows]
+    honest = np.array([hash(row) % 2**64 for row in rows], np.uint64)
+    for hashes in (honest, honest % 2, np.zeros(len(rows), np.uint64)):
+        assert first_rows(table, hashes).tolist() == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([f"user{i}" for i in range(8)]), max_size=40))
+def test_clustering_keeps_users_together_in_bucket_and_row_order(users: list[str]) -> None:
+    order = clustered(xxh64_strings(pa.array(users, pa.string()))).tolist()
+    keys = [(xxhash.xxh64_intdigest(users[i].encode()) % 1024, users.index(users[i]), i) for i in order]
+    assert keys == sorted(keys)
+    assert sorted(order) == list(range(len(users)))
