@@ -19,7 +19,7 @@ help: ## List the commands
 
 .PHONY: demo
 demo: $(READY) ## Start a server, send it data, show what it makes of it
-	@$(RUN)/python tests/demo/demo.py
+	@$(RUN)/python clients/python/examples/demo.py
 
 .PHONY: test
 test: $(READY) ## Run every test against a real server

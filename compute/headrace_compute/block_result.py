@@ -15,7 +15,7 @@ class BlockResult:
     Attributes:
         data: The accepted rows, None if there are none.
         sidecar: Where each accepted row stood and how it hashes, None with `data`.
-        rejects: Parts of reject rows: one for rules, one more for duplicates across blocks.
+        rejects: Parts of reject rows.
         findings: What validation found, counts included.
     """
 

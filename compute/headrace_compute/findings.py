@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from headrace_compute.kernels.sketch import REGISTERS, merge_sketches
+from headrace_compute.distinct import REGISTERS, merge_sketches
 
 SAMPLES = 20
 """Samples kept per check and per warning."""
@@ -151,15 +151,19 @@ class Findings:
         )
 
     def with_duplicates(self, count: int, samples: Sequence[Reject]) -> "Findings":
-        """These findings after `count` accepted rows turned out to be duplicates."""
-        if count == 0:
-            return self
-        check = CheckFindings(count, tuple(samples[:SAMPLES]))
+        """These findings after some accepted rows turned out to be duplicates.
+
+        Args:
+            count: How many did.
+            samples: The first of all duplicates, known before or not.
+        """
+        duplicates = self.duplicates + count
+        check = CheckFindings(duplicates, tuple(samples[:SAMPLES]))
         return replace(
             self,
             rejected=self.rejected + count,
-            duplicates=self.duplicates + count,
-            checks=_merged(self.checks, {("", "DUPLICATE"): check}),
+            duplicates=duplicates,
+            checks={**self.checks, ("", "DUPLICATE"): check},
         )
 
     def with_warning(self, code: str, column: str, count: int, samples: Sequence[str] = ()) -> "Findings":
@@ -182,7 +186,9 @@ class Findings:
                 name: asdict(column) | {"sketch": base64.b64encode(zlib.compress(column.sketch, 1)).decode()}
                 for name, column in self.columns.items()
             },
-            "warnings": [[*key, warning.count, list(warning.samples)] for key, warning in self.warnings.items()],
+            "warnings": [
+                [*key, warning.count, list(warning.samples)] for key, warning in self.warnings.items()
+            ],
         }
 
     @classmethod
@@ -198,7 +204,9 @@ class Findings:
                 for column, code, rows, samples in data["checks"]
             },
             columns={
-                name: ColumnFindings(**column | {"sketch": zlib.decompress(base64.b64decode(column["sketch"]))})
+                name: ColumnFindings(
+                    **column | {"sketch": zlib.decompress(base64.b64decode(column["sketch"]))}
+                )
                 for name, column in data["columns"].items()
             },
             warnings={
@@ -206,6 +214,15 @@ class Findings:
                 for code, column, count, samples in data["warnings"]
             },
         )
+
+
+def unknown_columns(names: Mapping[str, int]) -> dict[Key, WarningFindings]:
+    """The warnings of columns outside the contract.
+
+    Args:
+        names: Name -> records that have it, 0 for a column of a header.
+    """
+    return _bounded({("UNKNOWN_COLUMN", name): WarningFindings(count) for name, count in names.items()})
 
 
 def _extreme(choose: Any, a: Bound | None, b: Bound | None) -> Bound | None:
@@ -228,7 +245,7 @@ def _bounded(warnings: dict[Key, WarningFindings]) -> dict[Key, WarningFindings]
     """Folds all but the first unknown columns, in name order, into one entry."""
     unknown = sorted(key for key in warnings if key[0] == "UNKNOWN_COLUMN" and key[1])
     for key in unknown[NAMED_UNKNOWN_COLUMNS:]:
-        rest = WarningFindings(max(1, warnings.pop(key).count))
+        rest = WarningFindings(warnings.pop(key).count)
         others = ("UNKNOWN_COLUMN", "")
         warnings[others] = warnings[others].merge(rest) if others in warnings else rest
     return warnings

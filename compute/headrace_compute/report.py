@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from headrace_compute.distinct import estimate
 from headrace_compute.findings import Bound, ColumnFindings, Findings, Reject, WarningFindings
-from headrace_compute.kernels.sketch import estimate
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

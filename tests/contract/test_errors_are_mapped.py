@@ -16,7 +16,7 @@ def _tree(root: type[errors.HeadraceError]) -> list[type[errors.HeadraceError]]:
 
 
 TREE = [cls for cls in _tree(errors.HeadraceError) if cls.__module__ == errors.__name__]
-REASONS = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason}
+REASONS = {name.removeprefix("ERROR_REASON_") for name, _ in error_reason_pb2.ErrorReason.items()}
 
 
 @pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)

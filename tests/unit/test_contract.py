@@ -1,6 +1,7 @@
 """The contract as GetSchema describes it, and header lines held against it."""
 
 import pytest
+
 from headrace_compute.errors import (
     BadEncodingError,
     DuplicateColumnError,
@@ -16,7 +17,9 @@ CONFIG = StoreConfig(root="/nowhere")
 INTERACTIONS = b"user_id,item_id,interaction_type,timestamp,rating"
 
 
-def _check(header: bytes, reject_unknown: bool = False, data_type: DataType = "interactions") -> tuple[str, ...]:
+def _check(
+    header: bytes, reject_unknown: bool = False, data_type: DataType = "interactions"
+) -> tuple[str, ...]:
     return check_header(CONFIG, data_type, header, reject_unknown)
 
 
@@ -32,7 +35,11 @@ def test_interactions_are_described_as_semantics_says() -> None:
     ]
     assert columns["user_id"].max_bytes == columns["item_id"].max_bytes == 256
     assert columns["interaction_type"].allowed_values == ("view", "click", "purchase", "like", "add_to_cart")
-    assert (columns["rating"].minimum, columns["rating"].maximum, columns["rating"].max_bytes) == (1.0, 5.0, None)
+    assert (columns["rating"].minimum, columns["rating"].maximum, columns["rating"].max_bytes) == (
+        1.0,
+        5.0,
+        None,
+    )
     codes = {name: {rule.code for rule in column.rules} for name, column in columns.items()}
     assert codes == {
         "user_id": {"MISSING", "TOO_LONG", "BAD_TEXT", "BAD_TYPE"},

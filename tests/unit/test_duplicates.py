@@ -1,16 +1,24 @@
 """Duplicates across blocks: the same rows stay and go, wherever blocks end."""
 
+import itertools
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
 from headrace_compute.block_result import BlockResult
 from headrace_compute.kernels.framing import Framer
 from headrace_compute.model import Block, DataType, StoreConfig, UploadSpec
 from headrace_compute.stages import duplicates
-from headrace_compute.stages.duplicates import drop_duplicates, find_duplicates, hash_ranges, merge_duplicates, parts_of
+from headrace_compute.stages.duplicates import (
+    drop_duplicates,
+    find_duplicates,
+    hash_ranges,
+    merge_duplicates,
+    parts_of,
+)
 from headrace_compute.stages.ingest import ingest_block
 from headrace_compute.storage.parts import read_part, verify_part
 from headrace_compute.storage.store import open_store
@@ -129,7 +137,9 @@ def test_the_first_copy_stays_wherever_blocks_end(
     assert upload.counts() == (len(records), len(stay), bad + len(go), len(go))
     for number, line, offset, code, first, raw, message in upload.rejects():
         assert line == number + 2
-        assert offset == len(HEADERS["interactions"]) + 1 + sum(len(record) + 1 for record in records[:number])
+        assert offset == len(HEADERS["interactions"]) + 1 + sum(
+            len(record) + 1 for record in records[:number]
+        )
         if code == "DUPLICATE":
             assert raw is None
             assert message.startswith(f"The row equals row {first} of this upload")
@@ -185,7 +195,7 @@ def test_ranges_cover_every_hash_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
     ranges = Upload(tmp_path, "interactions", _interactions(100), 500).ranges
     assert ranges[0][0] == 0
     assert ranges[-1][1] == 2**64 - 1
-    assert all(before[1] + 1 == after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before[1] + 1 == after[0] for before, after in itertools.pairwise(ranges))
 
 
 def test_a_result_without_duplicates_is_left_as_it_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+from headrace_compute.distinct import REGISTERS
 from headrace_compute.findings import (
     NAMED_UNKNOWN_COLUMNS,
     SAMPLES,
@@ -9,8 +10,8 @@ from headrace_compute.findings import (
     ColumnFindings,
     Findings,
     Reject,
+    unknown_columns,
 )
-from headrace_compute.kernels.sketch import REGISTERS
 from headrace_compute.report import iso_time, report_of, warning_of
 
 
@@ -45,7 +46,10 @@ def test_merging_adds_counts_and_keeps_the_first_samples() -> None:
 
 
 def test_a_column_without_values_merges_into_one_with_values() -> None:
-    empty, full = ColumnFindings("double"), ColumnFindings("double", minimum=1.0, maximum=2.0, total=3.0, numbers=2)
+    empty, full = (
+        ColumnFindings("double"),
+        ColumnFindings("double", minimum=1.0, maximum=2.0, total=3.0, numbers=2),
+    )
     assert empty.merge(full) == full.merge(empty) == full
 
 
@@ -57,7 +61,12 @@ def test_json_gives_the_same_findings() -> None:
 
 def test_duplicates_move_rows_from_accepted_to_rejected() -> None:
     findings = _findings(0, 100, 15, "a").with_duplicates(5, [_reject(20, "", "DUPLICATE")])
-    assert (findings.accepted, findings.rejected, findings.duplicates, findings.bad_records) == (80, 20, 5, 15)
+    assert (findings.accepted, findings.rejected, findings.duplicates, findings.bad_records) == (
+        80,
+        20,
+        5,
+        15,
+    )
     assert [check.code for check in report_of(findings).checks] == ["MISSING", "DUPLICATE"]
 
 
@@ -86,8 +95,19 @@ def test_unknown_columns_beyond_a_limit_are_counted_together() -> None:
     assert (warnings[0].column, warnings[0].count) == ("", 14)
 
 
+def test_a_header_of_many_unknown_columns_costs_no_more_than_its_length() -> None:
+    warnings = unknown_columns({f"c{i:06d}": 0 for i in range(200_000)})
+    assert len(warnings) == NAMED_UNKNOWN_COLUMNS + 1
+    assert warnings["UNKNOWN_COLUMN", ""].count == 0
+
+
 def test_warnings_speak() -> None:
-    for code, column in (("ALL_NULL", "a"), ("UNKNOWN_COLUMN", "a"), ("UNKNOWN_COLUMN", ""), ("ITEM_REDEFINED", "a")):
+    for code, column in (
+        ("ALL_NULL", "a"),
+        ("UNKNOWN_COLUMN", "a"),
+        ("UNKNOWN_COLUMN", ""),
+        ("ITEM_REDEFINED", "a"),
+    ):
         assert warning_of(code, column, 2, []).message.endswith(".")
     assert "2 interactions" in warning_of("UNKNOWN_ITEM", "item_id", 2, ["x"]).message
 

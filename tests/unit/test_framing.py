@@ -1,16 +1,18 @@
 """Framing and tokenising against an oracle that finds fields by regular expressions."""
 
+import itertools
 import re
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headrace_compute.errors import BadEncodingError, RecordTooLargeError
 from headrace_compute.kernels.framing import Framed, Framer
 from headrace_compute.kernels.tokens import tokenise
 from headrace_compute.model import MAX_RECORD_BYTES
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 FIELD = re.compile(rb'"((?:[^"]|"")*)("?)([^,\r\n]*)|([^,\r\n]*)')
 LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -75,10 +77,12 @@ def records_of(blocks: list[Framed], width: int) -> list[Record]:
 
 def split(stream: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(edges)]
 
 
-pieces = st.sampled_from([b'"', b",", b"\n", b"\r", b"\r\n", b'""', b"a", b"bc", b" ", b"\xc3\xa4", b"\xff", b"\0"])
+pieces = st.sampled_from(
+    [b'"', b",", b"\n", b"\r", b"\r\n", b'""', b"a", b"bc", b" ", b"\xc3\xa4", b"\xff", b"\0"]
+)
 bodies = st.lists(pieces, max_size=40).map(b"".join)
 
 
@@ -110,7 +114,9 @@ def test_blocks_are_the_same_whatever_the_chunks_and_cover_the_stream(
     stream = b"a,b,c\n" + body
     _, whole = frame([stream], target)
     _, parts = frame(split(stream, cuts), target)
-    assert [(data.tobytes(), shape) for data, shape in parts] == [(data.tobytes(), shape) for data, shape in whole]
+    assert [(data.tobytes(), shape) for data, shape in parts] == [
+        (data.tobytes(), shape) for data, shape in whole
+    ]
     assert b"".join(data.tobytes() for data, _ in whole) == body
     at, row, line = 6, 0, 2
     for _, shape in whole:

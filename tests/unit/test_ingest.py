@@ -13,6 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headrace_compute.block_result import BlockResult
 from headrace_compute.errors import InvalidFieldError
 from headrace_compute.kernels.framing import Framer
@@ -21,8 +24,6 @@ from headrace_compute.report import report_of
 from headrace_compute.stages.ingest import ingest_block
 from headrace_compute.storage.parts import read_part
 from headrace_compute.storage.store import open_store
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LATEST = START + timedelta(days=1)
@@ -55,7 +56,14 @@ class Ingested:
     def __init__(self, root: Path, data_type: DataType, payload: Any, **block: Any) -> None:
         config = StoreConfig(root=str(root))
         columns: tuple[str, ...] = ()
-        shape = {"format": "rows", "offset": 0, "end_offset": 0, "first_row": 0, "rows": 0, "first_line": 0} | block
+        shape = {
+            "format": "rows",
+            "offset": 0,
+            "end_offset": 0,
+            "first_row": 0,
+            "rows": 0,
+            "first_line": 0,
+        } | block
         if isinstance(payload, str):
             payload = payload.encode()
         if shape["format"] == "csv":
@@ -83,7 +91,9 @@ class Ingested:
 
 @pytest.fixture
 def ingest_csv(tmp_path: Path) -> Any:
-    def ingest(data_type: DataType, *records: str | bytes, header: str = "", ending: bytes = b"\n") -> Ingested:
+    def ingest(
+        data_type: DataType, *records: str | bytes, header: str = "", ending: bytes = b"\n"
+    ) -> Ingested:
         names = header or ",".join(INTERACTIONS if data_type == "interactions" else ITEMS)
         lines = [names, *records]
         stream = b"".join((line if isinstance(line, bytes) else line.encode()) + ending for line in lines)
@@ -167,7 +177,10 @@ def test_each_rule_of_interactions_has_its_code(
         ("j,t,,,," + "d" * 16384, []),
         ("j,t,,,," + "d" * 16385, [("description", "TOO_LONG")]),
         ('j,t\x01,c\x02,,b\x03,"d\n"', []),
-        (b"j,t\xff,c\xff,,b\xff,d\xff", [(name, "BAD_TEXT") for name in ("title", "category", "brand", "description")]),
+        (
+            b"j,t\xff,c\xff,,b\xff,d\xff",
+            [(name, "BAD_TEXT") for name in ("title", "category", "brand", "description")],
+        ),
         ("j,t,,0,,", []),
         ("j,t,,-0,,", []),
         ("j,t,,-0.01,,", [("price", "OUT_OF_RANGE")]),
@@ -254,7 +267,11 @@ def test_stored_rows_are_typed_marked_and_clustered(ingest_csv: Any) -> None:
     buckets = [row["bucket"] for row in ingested.rows]
     assert buckets == sorted(buckets)
     assert sorted(row["row_number"] for row in ingested.rows) == list(range(1000))
-    runs = [row["user_id"] for i, row in enumerate(ingested.rows) if row["user_id"] != ingested.rows[i - 1]["user_id"]]
+    runs = [
+        row["user_id"]
+        for i, row in enumerate(ingested.rows)
+        if row["user_id"] != ingested.rows[i - 1]["user_id"]
+    ]
     assert len(runs) == len(set(runs)) == 97
     assert [row["row_number"] for row in ingested.sidecar] == list(range(1000))
     assert [row["line"] for row in ingested.sidecar] == list(range(2, 1002))
@@ -280,7 +297,11 @@ def test_the_report_describes_columns(ingest_csv: Any) -> None:
     columns = {column.column: column for column in ingested.report.columns}
     assert list(columns) == list(INTERACTIONS)
     assert (columns["user_id"].nulls, columns["user_id"].min, columns["user_id"].max) == (2, "a", "c")
-    assert (columns["item_id"].nulls, columns["item_id"].distinct_approx, columns["item_id"].max) == (1, 2, "ä")
+    assert (columns["item_id"].nulls, columns["item_id"].distinct_approx, columns["item_id"].max) == (
+        1,
+        2,
+        "ä",
+    )
     assert (columns["timestamp"].nulls, columns["timestamp"].min) == (1, "2025-01-01T00:00:00Z")
     assert (columns["timestamp"].max, columns["timestamp"].mean) == ("2025-01-02T00:00:00Z", None)
     assert (columns["rating"].nulls, columns["rating"].mean, columns["rating"].max) == (1, 3.5, "5.0")
@@ -447,7 +468,9 @@ bad_widths = st.lists(st.just("x"), min_size=1, max_size=7)
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(cells, cells, cells, bad_widths), min_size=1, max_size=30))
-def test_any_rows_give_the_oracle_s_verdict(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
+def test_any_rows_give_the_oracle_s_verdict(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
+) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([list(INTERACTIONS), *rows])
     ingested = Ingested(tmp_path_factory.mktemp("store"), "interactions", text.getvalue(), format="csv")

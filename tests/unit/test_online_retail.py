@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from headrace_compute.findings import Findings
 from headrace_compute.kernels.framing import Framer
 from headrace_compute.model import Block, DataType, StoreConfig, UploadSpec
@@ -22,7 +23,9 @@ from headrace_compute.storage.store import open_store
 DATA = Path(__file__).parents[1] / "data" / "online_retail"
 
 
-def _upload(root: Path, data_type: DataType, block_bytes: int) -> tuple[Findings, list[dict[str, object]], int]:
+def _upload(
+    root: Path, data_type: DataType, block_bytes: int
+) -> tuple[Findings, list[dict[str, object]], int]:
     config, framer = StoreConfig(root=str(root)), Framer()
     framer.feed((DATA / f"{data_type}.csv").read_bytes())
     framed = framer.finish(block_bytes)
@@ -31,14 +34,22 @@ def _upload(root: Path, data_type: DataType, block_bytes: int) -> tuple[Findings
     blocks = []
     for index, (data, shape) in enumerate(framed):
         block = Block(
-            index, "csv", shape.offset, shape.offset + shape.nbytes, shape.first_row, shape.rows, shape.first_line
+            index,
+            "csv",
+            shape.offset,
+            shape.offset + shape.nbytes,
+            shape.first_row,
+            shape.rows,
+            shape.first_line,
         )
         blocks.append(ingest_block(config, spec, block, data, "a"))
     parts = parts_of(blocks)
     found = merge_duplicates(
         [find_duplicates(config, spec, parts, hash_range) for hash_range in hash_ranges(data_type, parts)]
     )
-    blocks = [drop_duplicates(config, spec, block, found.of_block(block.block.index), "b") for block in blocks]
+    blocks = [
+        drop_duplicates(config, spec, block, found.of_block(block.block.index), "b") for block in blocks
+    ]
     findings = blocks[0].findings
     for block in blocks[1:]:
         findings = findings.merge(block.findings)

@@ -156,9 +156,7 @@ class RowBatcher:
             ValueError: There were fewer rows than the server has.
         """
         if self._seen < self._start:
-            raise ValueError(
-                f"only {self._seen} rows, but {self._start} were stored: not the same rows"
-            )
+            raise ValueError(f"only {self._seen} rows, but {self._start} were stored: not the same rows")
         if self._seen == self._first:
             return None
         chunk = Chunk(self._first, self._seen, self._batch, self._weight_bytes)

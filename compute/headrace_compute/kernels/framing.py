@@ -59,7 +59,9 @@ class Framer:
         first_row, line: Row number and 1-based line at `offset`.
     """
 
-    def __init__(self, first_row: int = 0, line: int = 1, offset: int = 0, header: bytes | None = None) -> None:
+    def __init__(
+        self, first_row: int = 0, line: int = 1, offset: int = 0, header: bytes | None = None
+    ) -> None:
         self.header = header
         self.offset = offset
         self.first_row = first_row

@@ -30,9 +30,8 @@ def _rotl(x: Any, bits: Any) -> Any:
 
 @nb.njit(nogil=True, inline="always")
 def _read32(data: Any, at: Any) -> Any:
-    return (
-        U64(data[at]) | (U64(data[at + 1]) << U64(8)) | (U64(data[at + 2]) << U64(16)) | (U64(data[at + 3]) << U64(24))
-    )
+    low = U64(data[at]) | (U64(data[at + 1]) << U64(8))
+    return low | (U64(data[at + 2]) << U64(16)) | (U64(data[at + 3]) << U64(24))
 
 
 @nb.njit(nogil=True, inline="always")

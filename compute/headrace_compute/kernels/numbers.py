@@ -33,7 +33,8 @@ def _exponent(data: Any, at: int, end: int) -> tuple[int, bool]:
     if at < end and (data[at] == 43 or data[at] == 45):
         negative = data[at] == 45
         at += 1
-    first, value = at, 0
+    first = at
+    value: Any = 0
     while _is_digit(data, at, end):
         value = min(10 * value + np.int64(data[at]) - 48, 100_000)
         at += 1
@@ -45,7 +46,8 @@ def _number(data: Any, at: int, end: int) -> tuple[float, int]:
     negative = data[at] == 45
     if negative or data[at] == 43:
         at += 1
-    mantissa, exponent, digits, exact = 0, 0, 0, True
+    mantissa: Any = 0
+    exponent, digits, exact = 0, 0, True
     while _is_digit(data, at, end):
         exact = exact and mantissa < 100_000_000_000_000
         mantissa = 10 * mantissa + np.int64(data[at]) - 48 if exact else 0

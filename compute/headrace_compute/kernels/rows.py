@@ -91,7 +91,8 @@ def validity(column: pa.Array) -> np.ndarray:
     if column.null_count == 0:
         return np.ones(len(column), np.bool_)
     bits = np.frombuffer(column.buffers()[0], np.uint8)
-    return np.unpackbits(bits, count=column.offset + len(column), bitorder="little")[column.offset :].view(np.bool_)
+    flags = np.unpackbits(bits, count=column.offset + len(column), bitorder="little")
+    return flags[column.offset :].view(np.bool_)
 
 
 def first_hashes(hashes: np.ndarray) -> np.ndarray:

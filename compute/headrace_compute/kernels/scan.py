@@ -122,7 +122,7 @@ def scan(
         elif state == _AT_RECORD:
             if seen == max_records:
                 break
-            if byte == _LF or byte == _CR:
+            if byte in (_LF, _CR):
                 lines += 1
                 position += 1
                 if byte == _CR:
@@ -191,7 +191,7 @@ def scan(
     if final and state == AFTER_CR and position >= stop:
         cursor[_END], cursor[_END_LINES], cursor[_RECORDS] = position, lines, seen
         state = _AT_RECORD
-    open_bytes = 0 if state == _AT_RECORD or state == AFTER_CR else position - record_start
+    open_bytes = 0 if state in (_AT_RECORD, AFTER_CR) else position - record_start
     if open_bytes > max_record_bytes:
         cursor[_TOO_LARGE] = 1
     cursor[_POSITION], cursor[_STATE], cursor[_LINES] = position, state, lines

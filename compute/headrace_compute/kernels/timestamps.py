@@ -27,9 +27,9 @@ _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 @nb.njit(nogil=True)
-def _digits(data: Any, at: int, count: int) -> int:
+def _digits(data: Any, at: int, count: int) -> Any:
     """The number that `count` digits spell, or -1."""
-    value = 0
+    value: Any = 0
     for i in range(at, at + count):
         digit = np.int64(data[i]) - 48
         if digit < 0 or digit > 9:
@@ -76,7 +76,8 @@ def _offset_seconds(data: Any, at: int, end: int) -> int:
     colon = 1 if end - at == 6 else 0
     if (data[at] != 43 and data[at] != 45) or end - at != 5 + colon or (colon and data[at + 3] != 58):
         return none
-    hours, minutes = _digits(data, at + 1, 2), _digits(data, at + 3 + colon, 2)
+    hours: int = _digits(data, at + 1, 2)
+    minutes: int = _digits(data, at + 3 + colon, 2)
     if hours < 0 or hours > 23 or minutes < 0 or minutes > 59:
         return none
     return sign * (hours * 3600 + minutes * 60)
@@ -88,7 +89,8 @@ def _clock(data: Any, at: int, end: int) -> tuple[int, int, int]:
     none = (-1, 0, at)
     if end - at < 5 or data[at + 2] != 58:
         return none
-    hour, minute, second, micros = _digits(data, at, 2), _digits(data, at + 3, 2), 0, 0
+    hour, minute, second = _digits(data, at, 2), _digits(data, at + 3, 2), 0
+    micros: Any = 0
     at += 5
     if at < end and data[at] == 58:
         if end - at < 3:

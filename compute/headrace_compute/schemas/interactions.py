@@ -11,15 +11,11 @@ INTERACTION_TYPES = ("view", "click", "purchase", "like", "add_to_cart")
 def interactions(latest_us: int, latest: str) -> pa.DataFrameSchema:
     """The schema, for an upload whose timestamps may go up to `latest_us` (`latest` as text)."""
     columns = {
-        "user_id": pa.Column(
-            pl.String, [max_bytes(256), no_control_characters()], description="Who acted."
-        ),
+        "user_id": pa.Column(pl.String, [max_bytes(256), no_control_characters()], description="Who acted."),
         "item_id": pa.Column(
             pl.String, [max_bytes(256), no_control_characters()], description="What was acted on."
         ),
-        "interaction_type": pa.Column(
-            pl.String, one_of(INTERACTION_TYPES), description="What the user did."
-        ),
+        "interaction_type": pa.Column(pl.String, one_of(INTERACTION_TYPES), description="What the user did."),
         "timestamp": pa.Column(
             pl.Datetime("us", "UTC"),
             not_after(latest_us, latest),

@@ -7,9 +7,11 @@ holds a later copy rewritten without it. Memory is bounded by the range.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace_compute.block_result import BlockResult
 from headrace_compute.findings import SAMPLES
@@ -18,7 +20,7 @@ from headrace_compute.model import DataType, Part, StoreConfig, UploadSpec
 from headrace_compute.schemas.contract import describe
 from headrace_compute.stages import rejects
 from headrace_compute.stages.ingest import STATS, part_name
-from headrace_compute.stages.rejects import check_findings, reject_table
+from headrace_compute.stages.rejects import reject_table, samples_of
 from headrace_compute.storage.layout import SCHEMAS
 from headrace_compute.storage.parts import read_part, write_part
 from headrace_compute.storage.store import ObjectStore, open_store
@@ -86,7 +88,7 @@ def hash_ranges(data_type: DataType, parts: Sequence[BlockParts]) -> list[tuple[
         return []
     count = max(1, -(-rows // RANGE_ROWS))
     edges = [2**64 * i // count for i in range(count + 1)]
-    return [(first, after - 1) for first, after in zip(edges, edges[1:], strict=False)]
+    return [(first, after - 1) for first, after in pairwise(edges)]
 
 
 def find_duplicates(
@@ -127,7 +129,7 @@ def merge_duplicates(found: Sequence[Duplicates]) -> Duplicates:
 def drop_duplicates(
     config: StoreConfig, spec: UploadSpec, block: BlockResult, rows: pa.Table, attempt: str
 ) -> BlockResult:
-    """Rewrites a block's data without later copies, and tells of them in a further part of rejects.
+    """Rewrites a block's data without later copies, and its rejects with them.
 
     Args:
         rows: PLACES, this block's.
@@ -145,16 +147,37 @@ def drop_duplicates(
     failure = rejects.duplicates(
         rows.column("row_number").to_numpy() - block.block.first_row, rows.column("duplicate_of").to_numpy()
     )
-    records = _Placed(block.block.first_row, rows)
-    rejected = reject_table(spec, block.block, records, [failure])
-    check = check_findings(block.block, records, failure)
+    later = reject_table(spec, block.block, _Placed(block.block.first_row, rows), [failure])
+    earlier = [_redirected(read_part(store, part.key), rows) for part in block.rejects]
+    told = pa.concat_tables([*earlier, later]).sort_by("row_number")
+    doubled = told.filter(pc.equal(told.column("code"), "DUPLICATE")).slice(0, SAMPLES)
     return replace(
         block,
         data=data,
         sidecar=block.sidecar if data is not None else None,
-        rejects=(*block.rejects, write_part(store, f"{spec.rejects_prefix}{name}", rejected)),
-        findings=block.findings.with_duplicates(rows.num_rows, check.samples),
+        rejects=(write_part(store, f"{spec.rejects_prefix}{name}", told),),
+        findings=block.findings.with_duplicates(rows.num_rows, samples_of(doubled)),
     )
+
+
+def _redirected(told: pa.Table, rows: pa.Table) -> pa.Table:
+    """Rejects of a block in which copies of a row that goes now name the row that stays."""
+    gone = rows.column("row_number").to_numpy()
+    named = told.column("duplicate_of").fill_null(-1).to_numpy()
+    changed = np.flatnonzero(np.isin(named, gone))
+    if changed.size == 0:
+        return told
+    stays = rows.column("duplicate_of").to_numpy()[np.searchsorted(gone, named[changed])]
+    mask = np.zeros(told.num_rows, np.bool_)
+    mask[changed] = True
+    for name, values in (
+        ("duplicate_of", pa.array(stays)),
+        ("message", rejects.duplicates(changed, stays).messages),
+    ):
+        place = told.column_names.index(name)
+        column = pc.replace_with_mask(told.column(name).combine_chunks(), pa.array(mask), values)
+        told = told.set_column(place, name, column)
+    return told
 
 
 @dataclass(frozen=True)
@@ -188,7 +211,7 @@ def _repeated(hashes: np.ndarray) -> np.ndarray:
     """Whether each hash comes more than once."""
     first = first_hashes(hashes)
     later = first != np.arange(first.size)
-    repeated = later.copy()
+    repeated: np.ndarray = later.copy()
     repeated[first[later]] = True
     return repeated
 
@@ -201,7 +224,8 @@ def _read_rows(
     for number in np.unique(hashed.part[chosen]).tolist():
         part = parts[number]
         places = hashed.place[chosen[hashed.part[chosen] == number]]
-        sidecar = read_part(store, part.sidecar.key, ["row_number", "line", "byte_offset"]).take(pa.array(places))
+        sidecar = read_part(store, part.sidecar.key, ["row_number", "line", "byte_offset"])
+        sidecar = sidecar.take(pa.array(places))
         data = read_part(store, part.data.key, [*_contract(spec), "row_number"])
         numbers = data.column("row_number").to_numpy()
         order = np.argsort(numbers)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace_compute.block_result import BlockResult
-from headrace_compute.findings import Findings
+from headrace_compute.findings import Findings, unknown_columns
 from headrace_compute.kernels.hashing import bucket_of
 from headrace_compute.kernels.rows import clustered, column_hashes, first_rows, row_hashes, validity
 from headrace_compute.model import Block, Part, StoreConfig, UploadSpec
@@ -108,14 +108,16 @@ def examine(spec: UploadSpec, block: Block, payload: np.ndarray | pa.Table | byt
             for failure in failures
         },
         columns=summarise(spec.data_type, parsed, hashes, valid),
+        warnings=unknown_columns(parsed.unknown),
     )
-    for name, count in parsed.unknown.items():
-        findings = findings.with_warning("UNKNOWN_COLUMN", name, count)
     return Examined(parsed, tuple(failures), findings, keep, rows, hashes[0])
 
 
 def data_table(spec: UploadSpec, block: Block, examined: Examined) -> pa.Table:
-    """The accepted rows as the data table has them: by bucket, each user's (or item's) together, by row_number."""
+    """The accepted rows as the data table has them.
+
+    By bucket, in it each user's (or item's) rows together, and those by row_number.
+    """
     order = examined.keep[clustered(examined.key_hashes[examined.keep])]
     table = examined.parsed.table.take(pa.array(order))
     for name, values in (

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace_compute.errors import InvalidFieldError
-from headrace_compute.findings import ColumnType
 from headrace_compute.kernels.numbers import parse_numbers
 from headrace_compute.kernels.parsed import Status
 from headrace_compute.kernels.text import Fault, repair_text

@@ -1,6 +1,7 @@
 """Rejects: failures as rows of the rejects table and as samples of a report."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,9 @@ def reject_table(spec: UploadSpec, block: Block, records: Records, failures: Seq
     order = np.argsort(table.column("row_number").to_numpy(), kind="stable")
     table = table.take(pa.array(order))
     table = table.add_column(0, "upload_id", _constant(spec.upload_id, table.num_rows))
-    return table.append_column("ingested_at", pa.repeat(pa.scalar(spec.started_us, TIMESTAMP), table.num_rows))
+    return table.append_column(
+        "ingested_at", pa.repeat(pa.scalar(spec.started_us, TIMESTAMP), table.num_rows)
+    )
 
 
 def check_findings(block: Block, records: Records, failure: Failure) -> CheckFindings:
@@ -48,14 +51,21 @@ def check_findings(block: Block, records: Records, failure: Failure) -> CheckFin
         messages=None if failure.messages is None else failure.messages[:SAMPLES],
         duplicate_of=None if failure.duplicate_of is None else failure.duplicate_of[:SAMPLES],
     )
-    samples = tuple(Reject(**row) for row in _rejects(block, records, few).to_pylist())
-    return CheckFindings(failure.rows.size, samples)
+    return CheckFindings(failure.rows.size, samples_of(_rejects(block, records, few)))
+
+
+def samples_of(table: pa.Table) -> tuple[Reject, ...]:
+    """Rows of the rejects table as samples."""
+    names = [field.name for field in fields(Reject)]
+    return tuple(Reject(**row) for row in table.select(names).to_pylist())
 
 
 def _rejects(block: Block, records: Records, failure: Failure) -> pa.Table:
     rows = failure.rows
     duplicate = failure.duplicate_of is not None
-    values = records.values(failure.column, rows) if failure.column else pa.array([""] * rows.size, pa.string())
+    values = (
+        records.values(failure.column, rows) if failure.column else pa.array([""] * rows.size, pa.string())
+    )
     return pa.table(
         {
             "row_number": pa.array(block.first_row + rows),

@@ -20,7 +20,7 @@ def validate(spec: UploadSpec, parsed: Parsed) -> list[Failure]:
     Raises:
         SchemaErrors: The table does not have the schema's columns, which is a fault of ours.
     """
-    frame = pl.from_arrow(parsed.table)
+    frame = pl.DataFrame(parsed.table)
     schema = schema_of(spec.data_type, spec.latest_us)
     # Pandera can be switched off by an environment variable; a data contract cannot.
     with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
@@ -36,7 +36,9 @@ def validate(spec: UploadSpec, parsed: Parsed) -> list[Failure]:
 
 def _failure(error: SchemaError, parsed: Parsed) -> Failure:
     column = error.schema.name
-    code, says = ("MISSING", MISSING) if isinstance(error.check, str) else (error.check.name, error.check.error)
+    # Pandera's own checks have a name only; the one we use is that for nulls.
+    missing = isinstance(error.check, str)
+    code, says = ("MISSING", MISSING) if missing else (error.check.name, error.check.error)
     failing = ~error.check_output[CHECK_OUTPUT_KEY].to_numpy() & ~parsed.unreadable
     if code in _MEANINGLESS:
         for earlier in parsed.failures:

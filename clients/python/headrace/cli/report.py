@@ -32,11 +32,14 @@ def show_result(result: upload_pb2.UploadResult, elapsed_s: float) -> None:
         console.print(plain(f"version {result.version} of {result.table_uri}"), soft_wrap=True)
     if result.rejects_uri:
         console.print(plain(f"rejects in {result.rejects_uri}"), soft_wrap=True)
-    pace = f"{result.rows_received:,} rows in {elapsed_s:.1f} s"
-    if result.rows_received >= TELLING_ROWS:
-        pace += f", {result.rows_received / elapsed_s:,.0f} rows/s"
-    console.print(pace)
+    console.print(pace(result.rows_received, "rows", elapsed_s))
     show_report(result.report)
+
+
+def pace(count: int, what: str, elapsed_s: float) -> str:
+    """How much was done in which time, and the rate where it says something."""
+    told = f"{count:,} {what} in {elapsed_s:.1f} s"
+    return f"{told}, {count / elapsed_s:,.0f} {what}/s" if count >= TELLING_ROWS else told
 
 
 def show_report(report: validation_pb2.Report) -> None:

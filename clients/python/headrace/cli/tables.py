@@ -1,6 +1,7 @@
 """Commands on what comes out: features, negatives, tables, read, health."""
 
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,7 @@ from headrace.cli.document import document, write_array
 from headrace.cli.export import export, json_rows
 from headrace.cli.grid import show_rows
 from headrace.cli.progress import run_bar
-from headrace.cli.report import facts_table, show_tables, show_warnings, versions_table
+from headrace.cli.report import facts_table, pace, show_tables, show_warnings, versions_table
 from headrace.client import Client
 from headrace.connection import DEFAULT_ADDRESS
 from headrace.request import NegativesOptions, ReadOptions
@@ -44,11 +45,14 @@ def features(
 ) -> None:
     """Compute user_features and item_features anew."""
     with answering(as_json), Client(address) as client, run_bar("features") as show:
+        started = time.monotonic()
         result = client.compute_features(tenant, as_of=as_of, on_progress=show)
+        elapsed_s = time.monotonic() - started
     if as_json:
         print_json(result)
         return
     facts = [("as of", result.as_of.ToJsonString()), ("interactions", result.interactions)]
+    stdout().print(pace(result.interactions, "interactions", elapsed_s))
     stdout().print(facts_table("Features", facts), versions_table(result.inputs, result.outputs))
     show_warnings(result.warnings)
 
@@ -76,7 +80,9 @@ def negatives(
     if dataset is not None:
         options["dataset"] = dataset
     with answering(as_json), Client(address) as client, run_bar("negatives") as show:
+        started = time.monotonic()
         result = client.sample_negatives(tenant, on_progress=show, **options)
+        elapsed_s = time.monotonic() - started
     if as_json:
         print_json(result)
         return
@@ -92,6 +98,7 @@ def negatives(
         ("negatives that could not be had", result.negatives_short),
         ("candidates", result.candidates),
     ]
+    stdout().print(pace(result.output.rows, "rows", elapsed_s))
     stdout().print(facts_table("Negatives", facts), versions_table(result.inputs, [result.output]))
 
 

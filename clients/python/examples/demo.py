@@ -1,0 +1,104 @@
+"""A tour of Headrace: starts a server, sends it a shop's data, shows what comes out.
+
+Run by `make demo`. Everything lies below `.demo/`, which each run makes anew.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+FOLDER = Path(".demo")
+BIN = Path(sys.executable).parent
+START_SECONDS = 120
+
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Runs the tour; returns the exit status."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    with console.status("starting a server (the very first start compiles its kernels)"):
+        server, address = start_server()
+    console.print(f"A server is up on {address}, its data in {FOLDER / 'data'}/.\n")
+    try:
+        tour(address)
+    finally:
+        server.terminate()
+        status = server.wait(60)
+    console.print(f"\nThe server stopped cleanly (exit status {status}).")
+    where_to_go_on()
+    return status
+
+
+def start_server() -> tuple[subprocess.Popen[str], str]:
+    """Starts `headrace-server` on free ports; returns it and its gRPC address once it serves."""
+    environment = {
+        **os.environ,
+        "HEADRACE_DATA_DIR": str(FOLDER / "data"),
+        "HEADRACE_GRPC_ADDRESS": "127.0.0.1:0",
+        "HEADRACE_HTTP_ADDRESS": "127.0.0.1:0",
+    }
+    log = FOLDER / "server.log"
+    with log.open("w") as output:
+        server = subprocess.Popen([BIN / "headrace-server"], env=environment, stderr=output, text=True)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        for line in log.read_text().splitlines():
+            if '"event": "serving"' in line:
+                return server, f"127.0.0.1:{json.loads(line)['grpc_port']}"
+        time.sleep(0.2)
+    server.kill()
+    console.print(log.read_text(), style="red")
+    raise SystemExit("the server did not start; its log is above")
+
+
+def tour(address: str) -> None:
+    """The commands a newcomer would type, one after another."""
+    sample = FOLDER / "sample"
+    run("Make a shop's data, with 2 % dirt", address, "generate", "--output", str(sample), "--dirty", "0.02")
+    run("Upload its catalog", address, "upload", str(sample / "items.csv"), "--tenant", "demo", "--type", "items")
+    run(
+        "Upload its interactions",
+        address,
+        *("upload", str(sample / "interactions.csv"), "--tenant", "demo", "--type", "interactions"),
+    )
+    run("Compute features", address, "features", "--tenant", "demo")
+    run("Sample training data", address, "negatives", "--tenant", "demo", "--ratio", "4", "--seed", "7")
+    run("See what there is", address, "tables", "--tenant", "demo")
+    for table in ("interactions", "rejects", "user_features", "item_features", "training_data"):
+        run(f"A few rows of {table}", address, "read", table, "--tenant", "demo", "--limit", "2")
+
+
+def run(title: str, address: str, *command: str) -> None:
+    """Shows and runs one `headrace` command."""
+    console.rule(f"[bold]{title}", align="left", style="dim")
+    console.print(f"[green]$[/] headrace {' '.join(command)}\n")
+    environment = {**os.environ, "HEADRACE_GRPC_ADDRESS": address}
+    finished = subprocess.run([BIN / "headrace", *command], env=environment, check=False)
+    console.print()
+    if finished.returncode != 0:
+        raise SystemExit(f"'headrace {command[0]}' ended with status {finished.returncode}")
+
+
+def where_to_go_on() -> None:
+    """Paths and next steps."""
+    data = (FOLDER / "data").resolve()
+    console.rule("[bold]Where it lies", align="left", style="dim")
+    console.print(f"tables    {data}/{{raw-data,processed-data,features,training-data}}/demo/", soft_wrap=True)
+    console.print(f"events    {data}/events/*.jsonl", soft_wrap=True)
+    console.print(f"log       {FOLDER / 'server.log'}\n")
+    console.print("Every table is a Delta table. In Python:")
+    path = data / "training-data" / "demo" / "datasets" / "training_data"
+    console.print(f"  polars.read_delta('{path}')", soft_wrap=True)
+    console.print("Your own data: [bold]make serve[/], then [bold]headrace upload --help[/].")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
