@@ -48,7 +48,7 @@ generate: $(READY) ## Write sample data to sample/
 
 .PHONY: bench
 bench: $(READY) ## Measure against peers on this machine
-	@$(RUN)/python tests/bench/run.py
+	@PYTHONPATH=tests $(RUN)/python tests/bench/run.py $(ARGS)
 
 .PHONY: format
 format: $(READY) ## Format the code

@@ -6,6 +6,7 @@ Keys name objects in the store as `{bucket}/{path}`; they never start with `/`.
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 BUCKETS = 1024
@@ -161,4 +162,4 @@ def shard_plan(rows: int, rows_per_shard: int = 1_000_000, least: int = 2) -> tu
     """Cuts the buckets into equal ranges. Depends on the data alone, never on the machine."""
     count = max(least, min(BUCKETS, -(-rows // rows_per_shard)))
     edges = [BUCKETS * i // count for i in range(count + 1)]
-    return tuple(Shard(a, b) for a, b in zip(edges, edges[1:], strict=False))
+    return tuple(Shard(first, last) for first, last in pairwise(edges))

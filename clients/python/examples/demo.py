@@ -63,12 +63,9 @@ def tour(address: str) -> None:
     """The commands a newcomer would type, one after another."""
     sample = FOLDER / "sample"
     run("Make a shop's data, with 2 % dirt", address, "generate", "--output", str(sample), "--dirty", "0.02")
-    run("Upload its catalog", address, "upload", str(sample / "items.csv"), "--tenant", "demo", "--type", "items")
-    run(
-        "Upload its interactions",
-        address,
-        *("upload", str(sample / "interactions.csv"), "--tenant", "demo", "--type", "interactions"),
-    )
+    for data_type in ("items", "interactions"):
+        file = str(sample / f"{data_type}.csv")
+        run(f"Upload its {data_type}", address, "upload", file, "--tenant", "demo", "--type", data_type)
     run("Compute features", address, "features", "--tenant", "demo")
     run("Sample training data", address, "negatives", "--tenant", "demo", "--ratio", "4", "--seed", "7")
     run("See what there is", address, "tables", "--tenant", "demo")
@@ -91,7 +88,7 @@ def where_to_go_on() -> None:
     """Paths and next steps."""
     data = (FOLDER / "data").resolve()
     console.rule("[bold]Where it lies", align="left", style="dim")
-    console.print(f"tables    {data}/{{raw-data,processed-data,features,training-data}}/demo/", soft_wrap=True)
+    console.print(f"tables    {data}/", soft_wrap=True)
     console.print(f"events    {data}/events/*.jsonl", soft_wrap=True)
     console.print(f"log       {FOLDER / 'server.log'}\n")
     console.print("Every table is a Delta table. In Python:")

@@ -11,7 +11,7 @@ from headrace_compute.kernels.sketch import sketch_of
 from headrace_compute.model import DataType
 from headrace_compute.schemas.contract import describe
 from headrace_compute.stages.parse import Parsed
-from headrace_compute.stages.records import VALUE_BYTES
+from headrace_compute.stages.records import shorten
 
 
 def summarise(
@@ -57,5 +57,5 @@ def _bounds(values: pa.ChunkedArray) -> tuple[Bound | None, Bound | None]:
 
 def _cut(bound: Bound | None) -> Bound | None:
     if isinstance(bound, str):
-        return bound.encode()[:VALUE_BYTES].decode("utf-8", "ignore")
+        return shorten(bound)
     return bound

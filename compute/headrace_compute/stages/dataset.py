@@ -148,7 +148,7 @@ def _no_positives(source: CoreRound, core: CoreRound, params: SamplingParams) ->
         f"No positives are left: of {source.pairs} (user, item) pairs the core with "
         f"min_interactions_per_user = {params.min_interactions_per_user} and "
         f"min_interactions_per_item = {params.min_interactions_per_item} keeps {core.pairs}, none of them "
-        f"of a positive type ({types}). Lower the two settings, name other types, or upload more interactions.",
+        f"of a positive type ({types}). Lower the two settings, name other types, or upload more.",
         {
             "pairs": str(source.pairs),
             "core_pairs": str(core.pairs),

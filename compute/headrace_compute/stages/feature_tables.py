@@ -13,7 +13,6 @@ from headrace_compute.model import DataFile, Part, Shard, StoreConfig
 from headrace_compute.stages.catalog import current_catalog
 from headrace_compute.stages.features import ItemFeatures, UnknownItems, UserShard, merge_items, user_shard
 from headrace_compute.stages.workers import Progress, Workers, each
-from headrace_compute.stages.workers import Progress, Workers, each
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from headrace_compute.kernels.timestamps import parse_timestamps
 from headrace_compute.kernels.tokens import tokenise
 from headrace_compute.model import Block, UploadSpec
 from headrace_compute.schemas.contract import ColumnContract, describe
-from headrace_compute.stages.records import CsvRecords, ObjectRecords, Records, TableRows, encode
+from headrace_compute.stages.records import CsvRecords, ObjectRecords, Records, TableRows, encode, shorten
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -108,7 +108,7 @@ def _parse_csv(
         unreadable=unreadable,
         records=CsvRecords(block, payload, names, tokens),
         present=frozenset(names).intersection(spec.columns),
-        unknown=dict.fromkeys((name for name in spec.columns if name not in names), 0),
+        unknown=dict.fromkeys((shorten(name) for name in spec.columns if name not in names), 0),
     )
 
 
@@ -161,7 +161,7 @@ def _parse_json(payload: bytes, columns: Sequence[ColumnContract]) -> Parsed:
         unreadable=unreadable,
         records=ObjectRecords(objects),
         present=frozenset(names).intersection(keys),
-        unknown={encode(key).decode("utf-8", "replace"): keys[key] for key in keys if key not in names},
+        unknown={shorten(key): keys[key] for key in keys if key not in names},
     )
 
 

@@ -54,9 +54,7 @@ def read_rejects(config: StoreConfig, parts: Sequence[Part]) -> list[dict[str, A
     return rows
 
 
-def _read(
-    config: StoreConfig, file: DataFile, group: int, columns: Sequence[str], limit: int
-) -> pa.Table:
+def _read(config: StoreConfig, file: DataFile, group: int, columns: Sequence[str], limit: int) -> pa.Table:
     stored = [name for name in columns if name not in file.partition]
     table = read_row_groups(open_store(config), file.key, [group], stored)[:limit]
     for name, value in file.partition.items():

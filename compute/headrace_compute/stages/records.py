@@ -110,6 +110,11 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def shorten(text: str) -> str:
+    """A text cut at VALUE_BYTES, between characters."""
+    return encode(text)[:VALUE_BYTES].decode("utf-8", "ignore")
+
+
 def _text(value: Any) -> bytes:
     if value is None:
         return b""

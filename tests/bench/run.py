@@ -1,0 +1,173 @@
+"""`make bench`: how fast, beside a peer on the same data in the same run, and with how much memory.
+
+Prints a table, asserts nothing. `--rows N` sets the interactions (default 1,000,000).
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psutil
+from harness.server import Server, start_server
+from rich.console import Console
+from rich.table import Table
+
+from bench.memory import Watch
+from headrace import Client
+from headrace.sample import Sample, generate
+
+RUNS = 3
+WIDTH = 150
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the result: what was done to how many rows, ours and the peer's seconds."""
+
+    what: str
+    rows: int
+    ours_s: float
+    peer: str = ""
+    peer_s: float = 0.0
+    memory: str = ""
+
+
+def main() -> None:
+    """Runs every benchmark and prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    rows = parser.parse_args().rows
+    console = Console(width=WIDTH)
+    console.print(f"{platform.platform()}, {os.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sample = Sample(users=rows // 10, items=max(1000, rows // 100), interactions=rows)
+        generate(sample, folder)
+        server = start_server(folder / "data")
+        try:
+            figures = measure(server, folder, rows)
+        finally:
+            server.stop()
+    console.print(table(figures))
+
+
+def measure(server: Server, folder: Path, rows: int) -> list[Figure]:
+    """All figures, in the order of the pipeline."""
+    csv, parquet = folder / "interactions.csv", folder / "peer.parquet"
+    with Client(server.address, timeout_s=600) as client:
+        client.upload("warm", "items", folder / "items.csv")
+        client.upload("warm", "interactions", csv)
+        client.upload("bench", "items", folder / "items.csv")
+        tenants = iter(["bench", *(f"bench{n}" for n in range(RUNS))])
+        with Watch(server.process.pid) as watch:
+            upload_s = best(lambda: client.upload(next(tenants), "interactions", csv))
+        copy_s = best(lambda: copy_to_parquet(csv, parquet))
+        features_s = best(lambda: client.compute_features("bench"))
+        plain_s = best(lambda: plain_features(parquet))
+        negatives_s = best(lambda: client.sample_negatives("bench", seed=1))
+        training = next(each for each in client.list_tables("bench") if each.name == "training_data")
+        figures = [
+            Figure(
+                "upload CSV, validated, committed",
+                rows,
+                upload_s,
+                "DuckDB COPY csv TO parquet",
+                copy_s,
+                str(watch),
+            ),
+            Figure(
+                "features, users and items",
+                rows,
+                features_s,
+                "DuckDB, plain SQL, Parquet in and out",
+                plain_s,
+            ),
+            Figure("negatives 1:4, popularity, written", training.rows, negatives_s),
+        ]
+        return [*figures, *ingest_latency(client)]
+
+
+def ingest_latency(client: Client) -> list[Figure]:
+    """One-row ingests, one after another."""
+    row = {"user_id": "u", "item_id": "i", "interaction_type": "view", "timestamp": "2026-01-01"}
+    seconds = []
+    for _ in range(200):
+        started = time.perf_counter()
+        client.ingest_interactions("small", [row])
+        seconds.append(time.perf_counter() - started)
+    p50, p99 = statistics.median(seconds), sorted(seconds)[197]
+    return [Figure("one-row ingest, p50", 1, p50), Figure("one-row ingest, p99", 1, p99)]
+
+
+def copy_to_parquet(csv: Path, parquet: Path) -> None:
+    """The peer of an upload: no validation, no duplicates, no transport."""
+    with duckdb.connect(config={"threads": os.cpu_count() or 1}) as connection:
+        connection.sql(f"COPY (FROM read_csv('{csv}')) TO '{parquet}' (COMPRESSION zstd)")
+
+
+def plain_features(parquet: Path) -> None:
+    """The peer of ComputeFeatures: the features as one would write them in plain SQL."""
+    users = """
+        WITH pairs AS (
+            SELECT user_id, item_id, max(timestamp) AS last FROM t GROUP BY ALL
+        ), recent AS (
+            SELECT user_id, list(item_id ORDER BY last DESC, item_id)[:50] AS recent_items, count(*) AS unique_items
+            FROM pairs GROUP BY user_id
+        )
+        SELECT user_id, any_value(recent_items), any_value(unique_items), count(*), avg(rating),
+            min(timestamp), max(timestamp), count(DISTINCT timestamp::DATE),
+            count(*) FILTER (interaction_type = 'view'), count(*) FILTER (interaction_type = 'click'),
+            count(*) FILTER (interaction_type = 'purchase'), count(*) FILTER (interaction_type = 'like'),
+            count(*) FILTER (interaction_type = 'add_to_cart')
+        FROM t JOIN recent USING (user_id) GROUP BY user_id"""
+    items = """
+        SELECT item_id, count(*), count(DISTINCT user_id), avg(rating), min(timestamp), max(timestamp),
+            count(*) FILTER (interaction_type = 'view'), count(*) FILTER (interaction_type = 'click'),
+            count(*) FILTER (interaction_type = 'purchase'), count(*) FILTER (interaction_type = 'like'),
+            count(*) FILTER (interaction_type = 'add_to_cart'),
+            sum(CASE interaction_type WHEN 'view' THEN 0.1 WHEN 'click' THEN 1 WHEN 'like' THEN 2
+                WHEN 'add_to_cart' THEN 3 ELSE 4 END
+                * pow(2, -epoch(TIMESTAMP '2026-01-01' - timestamp) / 86400 / 30))
+        FROM t GROUP BY item_id"""
+    with duckdb.connect(config={"threads": os.cpu_count() or 1}) as connection:
+        connection.sql(f"CREATE VIEW t AS SELECT * FROM '{parquet}'")
+        for name, query in (("users", users), ("items", items)):
+            connection.sql(f"COPY ({query}) TO '{parquet.with_name(name)}.parquet' (COMPRESSION zstd)")
+
+
+def best(run: Callable[[], Any]) -> float:
+    """Seconds of the fastest of some runs."""
+    seconds = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def table(figures: list[Figure]) -> Table:
+    """The figures for people."""
+    shown = Table("what", "rows", "seconds", "rows/s", "peer", "peer rows/s", "ratio", "memory")
+    for figure in figures:
+        peer = (
+            [f"{figure.rows / figure.peer_s:,.0f}", f"{figure.peer_s / figure.ours_s:.2f}x"]
+            if figure.peer
+            else ["", ""]
+        )
+        rate = f"{figure.rows / figure.ours_s:,.0f}" if figure.rows > 1 else ""
+        shown.add_row(
+            figure.what, f"{figure.rows:,}", f"{figure.ours_s:.4f}", rate, figure.peer, *peer, figure.memory
+        )
+    return shown
+
+
+if __name__ == "__main__":
+    main()
