@@ -119,7 +119,8 @@ def plain_features(parquet: Path) -> None:
         WITH pairs AS (
             SELECT user_id, item_id, max(timestamp) AS last FROM t GROUP BY ALL
         ), recent AS (
-            SELECT user_id, list(item_id ORDER BY last DESC, item_id)[:50] AS recent_items, count(*) AS unique_items
+            SELECT user_id, list(item_id ORDER BY last DESC, item_id)[:50] AS recent_items,
+                count(*) AS unique_items
             FROM pairs GROUP BY user_id
         )
         SELECT user_id, any_value(recent_items), any_value(unique_items), count(*), avg(rating),

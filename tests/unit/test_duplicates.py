@@ -10,6 +10,7 @@ import pytest
 
 from headrace_compute.block_result import BlockResult
 from headrace_compute.kernels.framing import Framer
+from headrace_compute.kernels.rows import first_hashes
 from headrace_compute.model import Block, DataType, StoreConfig, UploadSpec
 from headrace_compute.stages import duplicates
 from headrace_compute.stages.duplicates import (
@@ -202,3 +203,14 @@ def test_a_result_without_duplicates_is_left_as_it_is(tmp_path: Path) -> None:
     upload = Upload(tmp_path, "interactions", ["u,i,view,2025-01-01,", "v,i,view,2025-01-01,"], 25)
     result: BlockResult = upload.blocks[0]
     assert drop_duplicates(upload.config, upload.spec, result, upload.found.of_block(0), "third") is result
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("shift", [0, 3, 24])
+def test_hashes_of_a_narrow_range_are_told_apart_in_linear_time(shift: int) -> None:
+    # A search holds one range of hashes: with 10 M rows all of them share their top bits.
+    hashes = np.random.default_rng(5).integers(0, 2**64 >> shift, 1_000_000, np.uint64, endpoint=False)
+    doubled = np.concatenate([hashes, hashes[:1000]])
+    first = first_hashes(doubled)
+    assert first[-1000:].tolist() == list(range(1000))
+    assert np.unique(first).size == np.unique(hashes).size

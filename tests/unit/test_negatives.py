@@ -360,6 +360,13 @@ def test_nothing_before_as_of_says_so(tmp_path):
     assert caught.value.attributes == {"as_of": "1970-01-01T00:00:01+00:00"}
 
 
+@pytest.mark.parametrize("files", [0, 1])
+def test_no_rows_say_so(tmp_path, files):
+    with pytest.raises(NoInteractionsError) as caught:
+        sample(tmp_path, [], files=files)
+    assert caught.value.attributes == {"as_of": ""}
+
+
 def test_progress_counts_the_shards_of_each_step(tmp_path):
     config = StoreConfig(str(tmp_path))
     steps = []

@@ -49,7 +49,8 @@ def _first_of(hashes: Any, first: Any) -> None:
     mask = (1 << bits) - 1
     slots = np.full(1 << bits, -1, np.int64)
     for i in range(hashes.size):
-        slot = np.int64(hashes[i] >> U64(64 - bits))
+        # Mixed again: hashes of one range share their top bits, and would crowd into a few slots.
+        slot = np.int64(((hashes[i] ^ (hashes[i] >> U64(29))) * _P1) >> U64(64 - bits))
         while slots[slot] >= 0 and hashes[slots[slot]] != hashes[i]:
             slot = (slot + 1) & mask
         if slots[slot] < 0:
