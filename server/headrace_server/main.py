@@ -18,6 +18,7 @@ import structlog
 from pydantic import ValidationError
 
 from headrace_compute.pool import Pool, start_ray, stop_ray
+from headrace_server.heap import bound_heap
 from headrace_server.logs import configure_logs
 from headrace_server.settings import Settings
 
@@ -34,6 +35,7 @@ def main() -> None:
             print(f"headrace-server: setting {name}: {fault['msg']}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     configure_logs(settings.log_level, settings.service_name)
+    bound_heap()
     try:
         with _data_dir(settings.data_dir):
             sys.exit(_run(settings))

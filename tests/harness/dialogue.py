@@ -1,7 +1,7 @@
 """Upload messages in few words, for tests that speak the protocol themselves."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -44,14 +44,24 @@ def finish(**fields: Any) -> upload_pb2.UploadRequest:
 
 
 class Dialogue:
-    """What a whole stream of requests was answered with."""
+    """What a whole stream of requests was answered with.
 
-    def __init__(self, stub: PipelineServiceStub, requests: Iterable[upload_pb2.UploadRequest]) -> None:
+    Args:
+        on_response: Called with every response as it comes, for requests that wait for one.
+    """
+
+    def __init__(
+        self,
+        stub: PipelineServiceStub,
+        requests: Iterable[upload_pb2.UploadRequest],
+        on_response: Callable[[upload_pb2.UploadResponse], None] = lambda _: None,
+    ) -> None:
         self.responses: list[upload_pb2.UploadResponse] = []
         self.error: grpc.RpcError | None = None
         try:
             for response in stub.Upload(iter(requests), timeout=60):
                 self.responses.append(response)
+                on_response(response)
         except grpc.RpcError as error:
             self.error = error
 

@@ -170,6 +170,10 @@ def _in_folder(path: Path, place: Callable[[], None]) -> None:
     for _ in range(PLACE_ATTEMPTS):
         try:
             _make_folder(path.parent)
+        except (FileNotFoundError, FileExistsError):
+            # mkdir finds the folder, and finds it gone when it looks whether it is one.
+            continue
+        try:
             place()
         except FileNotFoundError:
             continue
