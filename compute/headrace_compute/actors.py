@@ -30,8 +30,10 @@ class Worker:
         return None, stage(self._config, *args)
 
     def warm(self) -> int:
-        """Compiles the kernels, so that no block waits for it; returns the process id."""
+        """Makes ready whatever the first block would wait for; returns the process id."""
         from headrace_compute.kernels import warm
+        from headrace_compute.stages.warm import load
 
         warm()
+        load()
         return os.getpid()

@@ -16,7 +16,7 @@ from headrace.v1 import (
     validation_pb2,
 )
 from headrace_compute.errors import UnsupportedError
-from headrace_compute.schemas.contract import describe
+from headrace_compute.schemas.contract import describe_for
 from headrace_server import messages, reading, requests
 from headrace_server.health import HealthMonitor
 from headrace_server.runs.features import compute_features
@@ -102,7 +102,8 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: validation_pb2.GetSchemaRequest, context: Context
     ) -> validation_pb2.GetSchemaResponse:
         """Returns the data contract, as the validator holds it."""
-        return messages.schema_message(describe(requests.check_data_type(request.data_type)))
+        data_type = requests.check_data_type(request.data_type)
+        return messages.schema_message(await self._services.pool.run(describe_for, data_type))
 
     async def ComputeFeatures(
         self, request: run_pb2.ComputeFeaturesRequest, context: Context

@@ -99,11 +99,25 @@ def scan(
     while position < stop or (final and state != _AT_RECORD and state != AFTER_CR):
         byte = data[position] if position < stop else np.uint8(_LF)
         if state == _PLAIN:
-            while byte != _COMMA and byte != _LF and byte != _CR:
-                position += 1
-                if position >= stop:
-                    break
-                byte = data[position]
+            if recording:
+                while byte != _COMMA and byte != _LF and byte != _CR:
+                    position += 1
+                    if position >= stop:
+                        break
+                    byte = data[position]
+            else:
+                # Commas matter only before a quote, so most bytes take one comparison.
+                while byte > _QUOTE or not (
+                    byte in (_LF, _CR) or (byte == _QUOTE and data[position - 1] == _COMMA)
+                ):
+                    position += 1
+                    if position >= stop:
+                        break
+                    byte = data[position]
+                if position < stop and byte == _QUOTE:
+                    position += 1
+                    state = _QUOTED
+                    continue
             if position >= stop:
                 if not final:
                     break

@@ -1,21 +1,20 @@
 """The contract as others ask for it: the schema to validate with, and its description.
 
 Everything here is read off the pandera schemas; the only rules added are those
-that the parser enforces before pandera sees typed columns.
+that the parser enforces before pandera sees typed columns. Pandera is loaded when a
+schema is first asked for, which only workers do: the server saves its memory.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
-
-import pandera.polars as pa
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from headrace_compute.findings import ColumnType
-from headrace_compute.model import DataType
+from headrace_compute.model import DataType, StoreConfig
 from headrace_compute.report import iso_time
-from headrace_compute.schemas.interactions import interactions
-from headrace_compute.schemas.items import items
+
+if TYPE_CHECKING:
+    import pandera.polars as pa
 
 MISSING = "is empty; every row must have one."
 """What a reject's message says of an empty required cell."""
@@ -23,11 +22,8 @@ MISSING = "is empty; every row must have one."
 _LATEST_US = 253_402_300_799_999_999
 """The last timestamp of all: 9999-12-31T23:59:59.999999Z."""
 
-_TYPES: tuple[tuple[type[pl.DataType], ColumnType], ...] = (
-    (pl.String, "string"),
-    (pl.Float64, "double"),
-    (pl.Datetime, "timestamp"),
-)
+_TYPES: dict[str, ColumnType] = {"String": "string", "Float64": "double", "Datetime": "timestamp"}
+"""By the name of the schema's Polars type."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +76,15 @@ _RECORD_RULES = (
 
 
 @lru_cache(maxsize=64)
-def schema_of(data_type: DataType, latest_us: int) -> pa.DataFrameSchema:
+def schema_of(data_type: DataType, latest_us: int) -> "pa.DataFrameSchema":
     """The pandera schema of a data type.
 
     Args:
         latest_us: Timestamps later than this fail.
     """
+    from headrace_compute.schemas.interactions import interactions
+    from headrace_compute.schemas.items import items
+
     latest_us = min(latest_us, _LATEST_US)
     return interactions(latest_us, iso_time(latest_us)) if data_type == "interactions" else items()
 
@@ -101,11 +100,16 @@ def describe(data_type: DataType) -> SchemaDescription:
     )
 
 
-def _describe(name: str, column: pa.Column) -> ColumnContract:
+def describe_for(config: StoreConfig, data_type: DataType) -> SchemaDescription:
+    """`describe` as a stage, for callers without pandera."""
+    return describe(data_type)
+
+
+def _describe(name: str, column: "pa.Column") -> ColumnContract:
     statistics: dict[str, Any] = {}
     for check in column.checks:
         statistics |= check.statistics or {}
-    kind = next(name for dtype, name in _TYPES if column.dtype.type == dtype)
+    kind = _TYPES[str(column.dtype).partition("(")[0]]
     required = (Rule("MISSING", "Not empty."),) if not column.nullable else ()
     return ColumnContract(
         name=name,

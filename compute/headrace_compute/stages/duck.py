@@ -1,11 +1,13 @@
-"""DuckDB for one call: in memory, bounded, one thread, and cut off from the outside."""
+"""DuckDB for one call: in memory, bounded, one thread, and cut off from the outside.
+
+DuckDB is loaded by the first call: the server imports stages to name them, and does not need it.
+"""
 
 import tempfile
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-import duckdb
 import pyarrow as pa
 
 from headrace_compute.errors import OverloadedError, StoreFullError
@@ -43,6 +45,8 @@ class Duck:
         self._tables = tables
 
     def __enter__(self) -> Self:
+        import duckdb
+
         self._spill = tempfile.TemporaryDirectory(prefix="headrace-duckdb-")
         self._connection = duckdb.connect(
             ":memory:",
@@ -57,6 +61,8 @@ class Duck:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        import duckdb
+
         self._connection.close()
         del self._connection  # a traceback may keep this object; the database must go
         self._spill.cleanup()

@@ -1,14 +1,19 @@
-"""Validate: runs the pandera schema over a block's typed columns."""
+"""Validate: runs the pandera schema over a block's typed columns.
+
+Pandera and Polars are loaded by the first block: the server imports this module
+to name its function, and does not need them.
+"""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
-from pandera.config import ValidationDepth, config_context
-from pandera.constants import CHECK_OUTPUT_KEY
-from pandera.errors import SchemaError, SchemaErrors
 
 from headrace_compute.model import UploadSpec
 from headrace_compute.schemas.contract import MISSING, schema_of
 from headrace_compute.stages.parse import Failure, Parsed
+
+if TYPE_CHECKING:
+    from pandera.errors import SchemaError
 
 _MEANINGLESS = frozenset({"MISSING", "NOT_IN_SET", "BAD_TEXT"})
 """What is not reported of a cell that does not parse: it says nothing new."""
@@ -20,6 +25,10 @@ def validate(spec: UploadSpec, parsed: Parsed) -> list[Failure]:
     Raises:
         SchemaErrors: The table does not have the schema's columns, which is a fault of ours.
     """
+    import polars as pl
+    from pandera.config import ValidationDepth, config_context
+    from pandera.errors import SchemaErrors
+
     frame = pl.DataFrame(parsed.table)
     schema = schema_of(spec.data_type, spec.latest_us)
     # Pandera can be switched off by an environment variable; a data contract cannot.
@@ -34,7 +43,9 @@ def validate(spec: UploadSpec, parsed: Parsed) -> list[Failure]:
     return []
 
 
-def _failure(error: SchemaError, parsed: Parsed) -> Failure:
+def _failure(error: "SchemaError", parsed: Parsed) -> Failure:
+    from pandera.constants import CHECK_OUTPUT_KEY
+
     column = error.schema.name
     # Pandera's own checks have a name only; the one we use is that for nulls.
     missing = isinstance(error.check, str)
