@@ -15,7 +15,7 @@ $(READY): pyproject.toml uv.lock clients/python/pyproject.toml compute/pyproject
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(READY) ## Start a server, send it data, show what it makes of it
@@ -28,6 +28,14 @@ test: $(READY) ## Run every test against a real server
 .PHONY: serve
 serve: $(READY) ## Start the server in the foreground; Ctrl-C stops it
 	@$(RUN)/headrace-server
+
+.PHONY: brokers
+brokers: $(READY) ## Start MinIO and Kafka on this machine; .brokers/env tells where
+	@PYTHONPATH=tests $(RUN)/python -m brokers start
+
+.PHONY: brokers-stop
+brokers-stop: $(READY) ## Stop them and remove their data
+	@PYTHONPATH=tests $(RUN)/python -m brokers stop
 
 .PHONY: check
 check: $(READY) proto ## Lint, types, import rules, contract

@@ -21,7 +21,8 @@
     │   ├── UploadOpenError
     │   ├── NoInteractionsError
     │   ├── NoPositivesError
-    │   └── WrongTableKindError
+    │   ├── WrongTableKindError
+    │   └── StoreDeniedError
     ├── NotFoundError
     │   ├── UploadNotFoundError
     │   ├── TableNotFoundError
@@ -189,6 +190,12 @@ class WrongTableKindError(PreconditionError):
     """The table to write holds something else."""
 
     reason = "WRONG_TABLE_KIND"
+
+
+class StoreDeniedError(PreconditionError):
+    """The store refuses the server, or lacks what it must have; somebody has to set it up first."""
+
+    reason = "STORE_DENIED"
 
 
 class NotFoundError(HeadraceError):

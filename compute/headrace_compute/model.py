@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
+from urllib.parse import urlsplit
 
 BUCKETS = 1024
 """User (or item) buckets: `bucket = xxh64(user_id) mod 1024`."""
@@ -27,12 +28,43 @@ BlockFormat = Literal["csv", "rows", "json"]
 
 
 @dataclass(frozen=True)
+class S3Config:
+    """An S3 store and how to speak to it. Picklable; its repr shows no credentials.
+
+    Attributes:
+        endpoint: `http://host:port` or `https://host:port`; buckets are part of the path.
+        region: What requests are signed for.
+        ca_file: PEM file of the authorities to trust over https; empty for the system's.
+
+    Raises:
+        ValueError: the endpoint is no such URL, or holds credentials.
+    """
+
+    endpoint: str
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    region: str = "us-east-1"
+    ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks the endpoint, without repeating one that may hold a password."""
+        url = urlsplit(self.endpoint)
+        if "@" in url.netloc:
+            raise ValueError("the S3 endpoint must not hold credentials; give the keys by themselves")
+        if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/") or url.query:
+            raise ValueError(
+                f"{self.endpoint!r} is no S3 endpoint: write http://host:port or https://host:port"
+            )
+
+
+@dataclass(frozen=True)
 class StoreConfig:
     """Where objects live. Picklable: workers open their own store from it.
 
     Attributes:
-        root: Absolute path of the data folder (embedded mode).
-        raw, processed, training, features: Bucket names, folders below root.
+        root: Absolute path of the data folder, which holds the objects unless `s3` is given.
+        raw, processed, training, features: Bucket names: folders below root, or buckets of the S3 store.
+        s3: The S3 store, if objects live in one.
     """
 
     root: str
@@ -40,6 +72,12 @@ class StoreConfig:
     processed: str = "processed-data"
     training: str = "training-data"
     features: str = "features"
+    s3: S3Config | None = None
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """The buckets by name, each once."""
+        return tuple(dict.fromkeys((self.raw, self.processed, self.training, self.features)))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Checks may hang on a dead disk or network, so no caller waits for one: a task
 asks every `INTERVAL_SECONDS` and callers read the last answer, which counts as
-failed once it is older than `STALE_SECONDS`.
+failed once it is too old.
 """
 
 import asyncio
@@ -19,8 +19,13 @@ from headrace_compute.model import StoreConfig
 from headrace_compute.pool import Pool
 from headrace_compute.storage.store import open_store
 
-INTERVAL_SECONDS = 2.0
-STALE_SECONDS = 10.0
+INTERVAL_SECONDS = 1.0
+STORE_STALE_SECONDS = 4.5
+"""The store's answer counts as none once it is older: what hangs must show within five seconds."""
+
+WORKERS_STALE_SECONDS = 10.0
+"""The same for Ray's answer, which takes its time when every core is busy."""
+
 LOST_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
@@ -54,14 +59,15 @@ class HealthMonitor:
         self._pool = pool
         self._events_alive = events_alive
         self._store_seen = self._workers_seen = time.monotonic()
+        self._store_failed = False
 
     def current(self) -> Health:
         """The newest answer; never waits."""
-        oldest = time.monotonic() - STALE_SECONDS
+        now = time.monotonic()
         return Health(
-            store=self._store_seen > oldest,
+            store=not self._store_failed and now - self._store_seen < STORE_STALE_SECONDS,
             events=self._events_alive(),
-            workers=self._workers_seen > oldest,
+            workers=now - self._workers_seen < WORKERS_STALE_SECONDS,
         )
 
     async def watch(self, probe: HealthServicer, service: str) -> None:
@@ -90,11 +96,16 @@ class HealthMonitor:
         store = open_store(self._config)
         while True:
             try:
-                await asyncio.to_thread(store.check_writable)
+                await asyncio.to_thread(store.probe)
                 self._store_seen = time.monotonic()
+                failure = None
             except HeadraceError as error:
-                _log.error("the store does not take writes", reason=error.reason, message=error.message)
-                self._store_seen = -STALE_SECONDS
+                failure = error
+            if failure is not None and not self._store_failed:
+                _log.error("the store does not answer", reason=failure.reason, message=failure.message)
+            elif failure is None and self._store_failed:
+                _log.info("the store answers again")
+            self._store_failed = failure is not None
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _watch_workers(self) -> None:

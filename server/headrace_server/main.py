@@ -17,7 +17,9 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
+from headrace_compute.errors import HeadraceError, StoreUnavailableError
 from headrace_compute.pool import Pool, start_ray, stop_ray
+from headrace_compute.storage.store import open_store
 from headrace_server.heap import bound_heap
 from headrace_server.logs import configure_logs
 from headrace_server.settings import Settings
@@ -37,7 +39,7 @@ def main() -> None:
     configure_logs(settings.log_level, settings.service_name)
     bound_heap()
     try:
-        with _data_dir(settings.data_dir):
+        with contextlib.nullcontext() if settings.s3_endpoint else _data_dir(settings.data_dir):
             sys.exit(_run(settings))
     except StartError as error:
         _log.error(str(error))
@@ -50,13 +52,9 @@ class StartError(Exception):
 
 
 def _run(settings: Settings) -> int:
-    if given := settings.unsupported():
-        raise StartError(
-            f"{' and '.join(given)} cannot be used in this version, which stores tables and events "
-            f"in a local folder; leave it empty"
-        )
     if settings.database_url:
         _log.warning("DATABASE_URL is set but not used: state lives in the object store")
+    _prepare(settings)
     cpus = settings.workers or os.cpu_count() or 1
     _log.info("starting Ray", address=settings.ray_address or "local", cpus=cpus)
     try:
@@ -70,6 +68,18 @@ def _run(settings: Settings) -> int:
         return asyncio.run(serve(settings, pool, _stop_signals))
     finally:
         stop_ray()
+
+
+def _prepare(settings: Settings) -> None:
+    """Makes the store ready, or says which setting to look at."""
+    try:
+        open_store(settings.store()).prepare()
+    except StoreUnavailableError as error:
+        hint = " Is the store running, and S3_ENDPOINT right?" if settings.s3_endpoint else ""
+        raise StartError(f"{error.message}{hint}") from error
+    except HeadraceError as error:
+        hint = " (S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET_*)" if settings.s3_endpoint else ""
+        raise StartError(f"{error.message}{hint}") from error
 
 
 def _stop_signals(stop: asyncio.Event) -> None:

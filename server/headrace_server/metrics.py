@@ -15,6 +15,12 @@ UPLOADS = Counter("headrace_uploads_total", "Ended uploads.", ["data_type", "out
 BLOCKS_IN_FLIGHT = Gauge("headrace_blocks_in_flight", "Blocks handed to workers and not yet persisted.")
 COMMITS = Counter("headrace_commits_total", "Delta commits.", ["kind"])
 EVENTS = Counter("headrace_events_total", "Events published.", ["topic"])
+RELAY_RETRIES = Counter("headrace_relay_retries_total", "Times that publishing failed and was tried again.")
+RELAY_LAG_VERSIONS = Gauge(
+    "headrace_relay_lag_versions", "Table versions whose events are not all published."
+)
+RELAY_LAG_SECONDS = Gauge("headrace_relay_lag_seconds", "Age of the oldest of these versions.")
+RELAY_CONNECTED = Gauge("headrace_relay_connected", "1 if events are being delivered.")
 RUN_SECONDS = Histogram(
     "headrace_run_seconds",
     "Duration of feature and sampling runs that ended well.",

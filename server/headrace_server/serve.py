@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from headrace.v1 import pipeline_service_pb2, pipeline_service_pb2_grpc
 from headrace_compute.pool import Pool
-from headrace_server.events.relay import Relay
+from headrace_server.events.outbox import Outbox
 from headrace_server.health import HealthMonitor
 from headrace_server.http import HttpPort
 from headrace_server.interceptors import CallInterceptor
@@ -50,18 +50,13 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     stop = asyncio.Event()
     stop_signals(stop)
     await pool.warm()
-    topics = {
-        "interactions": settings.kafka_topic_interactions,
-        "items": settings.kafka_topic_items,
-        "user_features": settings.kafka_topic_features,
-        "item_features": settings.kafka_topic_features,
-        "training_data": settings.kafka_topic_training,
-    }
     config = settings.store()
-    relay = Relay(config, settings.data_dir.resolve() / "events", topics)
-    services = Services(settings=settings, config=config, pool=pool, relay=relay)
+    outbox = Outbox(settings.launch())
+    # A child process must be there before gRPC is.
+    await outbox.start()
+    services = Services(settings=settings, config=config, pool=pool, outbox=outbox)
     await recover(services)
-    monitor = HealthMonitor(config, pool, relay.alive)
+    monitor = HealthMonitor(config, pool, outbox.connected)
     probe = HealthServicer()
     server = aio.server(interceptors=[CallInterceptor()], options=OPTIONS)
     _register(server, PipelineServicer(services, monitor), probe)
@@ -74,7 +69,7 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
         return 2
     http = HttpPort(settings.http_address, lambda: health_json(services, monitor))
     await server.start()
-    background = [asyncio.create_task(relay.run()), asyncio.create_task(monitor.watch(probe, SERVICE))]
+    background = [asyncio.create_task(monitor.watch(probe, SERVICE))]
     _log.info("serving", grpc_port=port, http_port=http.port, workers=pool.size, data_dir=config.root)
     lost = asyncio.create_task(monitor.workers_lost())
     stopped = asyncio.create_task(stop.wait())
@@ -83,7 +78,7 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     _log.info("stopping", reason="the workers are gone" if failed else "signal")
     await probe.enter_graceful_shutdown()
     await server.stop(GRACE_SECONDS)
-    await relay.flush()
+    await outbox.stop()
     for task in (*background, lost, stopped):
         task.cancel()
     await asyncio.gather(*background, lost, stopped, return_exceptions=True)

@@ -11,7 +11,7 @@ from headrace_compute.model import Kind, Part, StoreConfig
 from headrace_compute.pool import Pool
 from headrace_compute.storage import tables
 from headrace_server import metrics
-from headrace_server.events.relay import Relay
+from headrace_server.events.outbox import Outbox
 from headrace_server.settings import Settings
 
 
@@ -36,7 +36,7 @@ class Services:
     settings: Settings
     config: StoreConfig
     pool: Pool
-    relay: Relay
+    outbox: Outbox
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def commit(self, tenant: str, commit: TableCommit) -> int:
@@ -59,5 +59,5 @@ class Services:
                 partition=commit.partition,
             )
         metrics.COMMITS.labels(commit.kind).inc()
-        self.relay.notify(tenant, tables.table_name(commit.key))
+        self.outbox.notify(tenant, tables.table_name(commit.key))
         return version

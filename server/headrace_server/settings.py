@@ -1,11 +1,18 @@
 """The server's settings: the only reader of the environment."""
 
+import os
+import socket
 from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from headrace_compute.model import StoreConfig
+from headrace_compute.model import S3Config, StoreConfig
+from headrace_server.events.feed import Style
+from headrace_server.events.kafka_config import KafkaConfig
+from headrace_server.events.launch import Launch
 
 
 class Settings(BaseSettings):
@@ -30,14 +37,27 @@ class Settings(BaseSettings):
     ray_address: str = ""
 
     kafka_bootstrap_servers: str = ""
+    kafka_row_events: Literal["", "rows", "commits", "none"] = ""
+    kafka_event_format: Literal["json", "protobuf"] = "json"
+    kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    kafka_create_topics: bool = True
+    kafka_topic_partitions: int = Field(default=6, ge=1, le=10_000)
+    kafka_topic_replication_factor: int = Field(default=0, ge=0, le=100)
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str = ""
+    kafka_sasl_password: str = Field(default="", repr=False)
+    kafka_ssl_ca_file: str = ""
     kafka_topic_interactions: str = "interactions-raw"
     kafka_topic_items: str = "items-catalog"
     kafka_topic_features: str = "features-processed"
     kafka_topic_training: str = "training-data"
 
     s3_endpoint: str = ""
-    s3_access_key: str = ""
+    s3_access_key: str = Field(default="", repr=False)
     s3_secret_key: str = Field(default="", repr=False)
+    s3_region: str = "us-east-1"
+    s3_ca_file: str = ""
     s3_bucket_raw: str = "raw-data"
     s3_bucket_processed: str = "processed-data"
     s3_bucket_training: str = "training-data"
@@ -66,6 +86,26 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is not an address; write host:port, such as 127.0.0.1:50051")
         return value
 
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Refuses halves: settings that mean nothing, or something else, without others."""
+        if self.s3_endpoint:
+            parts = urlsplit(self.s3_endpoint)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+                raise ValueError("S3_ENDPOINT must be http://host:port or https://host:port, without a path")
+            if parts.username or parts.password:
+                raise ValueError("S3_ENDPOINT must not hold credentials; use S3_ACCESS_KEY and S3_SECRET_KEY")
+            if not (self.s3_access_key and self.s3_secret_key):
+                raise ValueError("S3_ENDPOINT needs S3_ACCESS_KEY and S3_SECRET_KEY")
+        if self.kafka_security_protocol.startswith("SASL") and not self.kafka_sasl_username:
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs KAFKA_SASL_USERNAME"
+            )
+        for name in ("s3_ca_file", "kafka_ssl_ca_file"):
+            if (path := getattr(self, name)) and not Path(path).is_file():
+                raise ValueError(f"{name.upper()} {path!r} is no file")
+        return self
+
     def store(self) -> StoreConfig:
         """Where objects live, for the store and the workers."""
         return StoreConfig(
@@ -74,12 +114,46 @@ class Settings(BaseSettings):
             processed=self.s3_bucket_processed,
             training=self.s3_bucket_training,
             features=self.s3_bucket_features,
+            s3=self._s3() if self.s3_endpoint else None,
         )
 
-    def unsupported(self) -> list[str]:
-        """Settings that are given but that this version cannot honour."""
-        given = {
-            "S3_ENDPOINT": self.s3_endpoint,
-            "KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
+    def _s3(self) -> S3Config:
+        return S3Config(
+            endpoint=self.s3_endpoint,
+            access_key=self.s3_access_key,
+            secret_key=self.s3_secret_key,
+            region=self.s3_region,
+            ca_file=self.s3_ca_file,
+        )
+
+    def launch(self) -> Launch:
+        """What the relay is to do."""
+        topics = {
+            "interactions": self.kafka_topic_interactions,
+            "items": self.kafka_topic_items,
+            "user_features": self.kafka_topic_features,
+            "item_features": self.kafka_topic_features,
+            "training_data": self.kafka_topic_training,
         }
-        return [name for name, value in given.items() if value]
+        kafka = KafkaConfig(
+            bootstrap_servers=self.kafka_bootstrap_servers,
+            compression=self.kafka_compression,
+            create_topics=self.kafka_create_topics,
+            partitions=self.kafka_topic_partitions,
+            replication_factor=self.kafka_topic_replication_factor or -1,
+            security_protocol=self.kafka_security_protocol,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            sasl_username=self.kafka_sasl_username,
+            sasl_password=self.kafka_sasl_password,
+            ca_file=self.kafka_ssl_ca_file,
+        )
+        rows = self.kafka_row_events or ("rows" if self.kafka_bootstrap_servers else "commits")
+        return Launch(
+            store=self.store(),
+            kafka=kafka if self.kafka_bootstrap_servers else None,
+            folder=self.data_dir.resolve() / "events",
+            style=Style(topics, rows, self.kafka_event_format),
+            owner=f"{socket.gethostname()}-{os.getpid()}",
+            service_name=self.service_name,
+            log_level=self.log_level,
+        )

@@ -26,6 +26,9 @@ from headrace_server.uploads.session import PersistedBlock
 
 MAX_SAMPLE_ROWS = 10_000
 
+SCRATCH_LIFE_US = 86_400_000_000
+"""A validation's scratch folder may be another server's, at work, until it is a day old."""
+
 Requests = AsyncIterator[validation_pb2.ValidateRequest]
 Send = Callable[[validation_pb2.ValidateResponse], None]
 
@@ -134,8 +137,19 @@ async def validate_sample(
 
 
 async def sweep_scratch(config: StoreConfig) -> None:
-    """Deletes what validations of a former server left behind."""
-    await asyncio.to_thread(open_store(config).delete_all, _scratch_root(config))
+    """Deletes what validations of a former server left behind; on a shared store, only what is old."""
+    now_us = time.time_ns() // 1000
+    latest_us = now_us - SCRATCH_LIFE_US if config.s3 else now_us
+    await asyncio.to_thread(_sweep, config, latest_us)
+
+
+def _sweep(config: StoreConfig, latest_us: int) -> None:
+    store = open_store(config)
+    root = _scratch_root(config)
+    for name in store.children(root):
+        started_us = name.partition("-")[0]
+        if not started_us.isdigit() or int(started_us) < latest_us:
+            store.delete_all(f"{root}{name}/")
 
 
 def _sample_json(request: validation_pb2.ValidateSampleRequest) -> bytes:
@@ -151,7 +165,7 @@ def _scratch_spec(config: StoreConfig, data_type: str, skew_us: int) -> UploadSp
     """As for an upload that starts now, with every part in a scratch folder."""
     now_us = time.time_ns() // 1000
     call_id = uuid.uuid4().hex
-    prefix = f"{_scratch_root(config)}{call_id}/"
+    prefix = f"{_scratch_root(config)}{now_us}-{call_id}/"
     return UploadSpec(
         upload_id=call_id,
         data_type=requests.check_data_type(data_type),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from headrace_compute.errors import StoreFullError, StoreUnavailableError
@@ -19,10 +20,14 @@ from headrace_compute.storage.store import (
     open_store,
 )
 
+pytest_plugins = ["brokers.fixtures"]
 
-@pytest.fixture(params=["local"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    return {"local": lambda: LocalStore(str(tmp_path / "store"))}[request.param]()
+RAW, OTHER = "raw-data", "features"
+
+
+@pytest.fixture
+def store(config: StoreConfig) -> ObjectStore:
+    return open_store(config)
 
 
 @pytest.fixture
@@ -40,110 +45,139 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
 
 def test_what_was_created_is_read_back(store: ObjectStore) -> None:
-    store.create("raw/acme/a", b"one")
-    assert store.get("raw/acme/a") == b"one"
-    assert store.exists("raw/acme/a")
-    with store.open("raw/acme/a") as file:
+    store.create(f"{RAW}/acme/a", b"one")
+    assert store.get(f"{RAW}/acme/a") == b"one"
+    assert store.exists(f"{RAW}/acme/a")
+    with store.open(f"{RAW}/acme/a") as file:
         assert (file.size(), file.read_at(2, 1)) == (3, b"ne")
 
 
+@pytest.mark.parametrize("size_bytes", [0, 1, 5 << 20])
+def test_objects_have_any_size_and_may_come_from_arrow(store: ObjectStore, size_bytes: int) -> None:
+    data = bytes(range(256)) * (size_bytes // 256) + b"x" * (size_bytes % 256)
+    store.create(f"{RAW}/a", pa.py_buffer(data))
+    store.put(f"{RAW}/b", pa.py_buffer(data))
+    with store.open(f"{RAW}/a") as file:
+        assert store.get(f"{RAW}/a") == store.get(f"{RAW}/b") == file.read() == data
+
+
 def test_a_second_create_fails_and_changes_nothing(store: ObjectStore) -> None:
-    store.create("a/b", b"first")
+    store.create(f"{RAW}/a/b", b"first")
     with pytest.raises(KeyExistsError) as caught:
-        store.create("a/b", b"second")
-    assert caught.value.key == "a/b"
-    assert store.get("a/b") == b"first"
-    assert list(store.list("a")) == ["a/b"]
+        store.create(f"{RAW}/a/b", b"second")
+    assert caught.value.key == f"{RAW}/a/b"
+    assert store.get(f"{RAW}/a/b") == b"first"
+    assert list(store.list(f"{RAW}/a")) == [f"{RAW}/a/b"]
+
+
+def test_a_second_create_of_a_large_object_fails_in_the_same_way(store: ObjectStore) -> None:
+    store.create(f"{RAW}/a", b"first")
+    with pytest.raises(KeyExistsError):
+        store.create(f"{RAW}/a", bytes(24 << 20))
+    assert store.get(f"{RAW}/a") == b"first"
 
 
 def test_of_many_concurrent_creates_exactly_one_wins(store: ObjectStore) -> None:
     def create(writer: int) -> bool:
         try:
-            store.create("log/00000001", b"%d" % writer)
+            store.create(f"{RAW}/log/00000001", b"%d" % writer)
         except KeyExistsError:
             return False
         return True
 
-    with ThreadPoolExecutor(16) as threads:
+    with ThreadPoolExecutor(64) as threads:
         won = list(threads.map(create, range(64)))
     assert won.count(True) == 1
-    assert store.get("log/00000001") == b"%d" % won.index(True)
+    assert store.get(f"{RAW}/log/00000001") == b"%d" % won.index(True)
 
 
 def test_put_replaces_what_is_there(store: ObjectStore) -> None:
-    store.put("a/b", b"long first content")
-    store.put("a/b", b"second")
-    assert store.get("a/b") == b"second"
+    store.put(f"{RAW}/a/b", b"long first content")
+    store.put(f"{RAW}/a/b", b"second")
+    assert store.get(f"{RAW}/a/b") == b"second"
 
 
 def test_copy_makes_an_object_of_its_own(store: ObjectStore) -> None:
-    store.create("a/b", b"one")
-    store.copy("a/b", "c/d/e")
-    store.delete("a/b")
-    assert store.get("c/d/e") == b"one"
+    store.create(f"{RAW}/a/b", b"one")
+    store.copy(f"{RAW}/a/b", f"{OTHER}/d/e")
+    store.delete(f"{RAW}/a/b")
+    assert store.get(f"{OTHER}/d/e") == b"one"
     with pytest.raises(KeyMissingError):
-        store.copy("a/b", "f")
-    store.create("a/b", b"two")
+        store.copy(f"{RAW}/a/b", f"{RAW}/f")
+    store.create(f"{RAW}/a/b", b"two")
     with pytest.raises(KeyExistsError):
-        store.copy("a/b", "c/d/e")
-    assert store.get("c/d/e") == b"one"
+        store.copy(f"{RAW}/a/b", f"{OTHER}/d/e")
+    assert store.get(f"{OTHER}/d/e") == b"one"
 
 
 def test_a_missing_object_is_named(store: ObjectStore) -> None:
-    store.create("a/folder/b", b"")
+    store.create(f"{RAW}/folder/b", b"")
     reads: list[Callable[[str], object]] = [store.get, store.open, store.sync]
     for read in reads:
-        with pytest.raises(KeyMissingError, match="a/missing"):
-            read("a/missing")
-    assert not store.exists("a/missing")
-    assert not store.exists("a/folder")
+        with pytest.raises(KeyMissingError, match=f"{RAW}/missing"):
+            read(f"{RAW}/missing")
+    assert not store.exists(f"{RAW}/missing")
+    assert not store.exists(f"{RAW}/folder")
 
 
 def test_list_yields_keys_at_any_depth_in_string_order(store: ObjectStore) -> None:
-    keys = ["p/a", "p/a-b/x", "p/aa/x", "p/b/c/d", "p/b-", "p/b.c", "p/z"]
-    for key in [*keys, "pq/other"]:
+    names = ["a", "a-b/x", "aa/x", "b/c/d", "b-", "b.c", "z", "ü", "a b%2F+"]
+    keys = [f"{RAW}/p/{name}" for name in names]
+    for key in [*keys, f"{RAW}/pq/other", f"{OTHER}/p/a"]:
         store.create(key, b"")
-    assert list(store.list("p")) == list(store.list("p/")) == sorted(keys)
-    assert list(store.list("p/b")) == ["p/b/c/d"]
-    assert list(store.list("nowhere")) == []
+    assert list(store.list(f"{RAW}/p")) == list(store.list(f"{RAW}/p/")) == sorted(keys)
+    assert list(store.list(f"{RAW}/p/b")) == [f"{RAW}/p/b/c/d"]
+    assert list(store.list(f"{RAW}/nowhere")) == []
+    assert list(store.list(RAW)) == sorted([*keys, f"{RAW}/pq/other"])
+
+
+def test_a_folder_may_hold_more_than_one_page_of_keys(store: ObjectStore) -> None:
+    keys = [f"{RAW}/p/{number:04}" for number in range(1001)]
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda key: store.create(key, b""), keys))
+    assert list(store.list(f"{RAW}/p")) == keys
+    assert store.children(f"{RAW}/p") == [f"{number:04}" for number in range(1001)]
+    store.delete_all(f"{RAW}/p")
+    assert list(store.list(f"{RAW}/p")) == []
 
 
 def test_children_are_the_names_one_level_down(store: ObjectStore) -> None:
-    for key in ("p/b/c/d", "p/a", "p/b/e", "q"):
-        store.create(key, b"")
-    assert store.children("p") == store.children("p/") == ["a", "b"]
-    assert store.children("nowhere") == []
+    for name in ("p/b/c/d", "p/a", "p/b/e", "q"):
+        store.create(f"{RAW}/{name}", b"")
+    assert store.children(f"{RAW}/p") == store.children(f"{RAW}/p/") == ["a", "b"]
+    assert store.children(RAW) == ["p", "q"]
+    assert store.children(f"{RAW}/nowhere") == []
 
 
 def test_delete_can_be_repeated_and_leaves_no_empty_folder(store: ObjectStore) -> None:
-    store.create("p/a/b", b"")
-    store.create("p/c", b"")
-    store.delete("p/a/b")
-    store.delete("p/a/b")
-    store.delete("never/there")
-    assert store.children("p") == ["c"]
-    store.create("p/a/b", b"again")
-    assert store.get("p/a/b") == b"again"
+    store.create(f"{RAW}/p/a/b", b"")
+    store.create(f"{RAW}/p/c", b"")
+    store.delete(f"{RAW}/p/a/b")
+    store.delete(f"{RAW}/p/a/b")
+    store.delete(f"{RAW}/never/there")
+    assert store.children(f"{RAW}/p") == ["c"]
+    store.create(f"{RAW}/p/a/b", b"again")
+    assert store.get(f"{RAW}/p/a/b") == b"again"
 
 
 def test_delete_all_spares_what_lies_beside(store: ObjectStore) -> None:
-    for key in ("p/a/b", "p/a/c/d", "p/ab"):
-        store.create(key, b"")
-    store.delete_all("p/a")
-    store.delete_all("p/a")
-    assert list(store.list("p")) == ["p/ab"]
+    for name in ("p/a/b", "p/a/c/d", "p/ab"):
+        store.create(f"{RAW}/{name}", b"")
+    store.delete_all(f"{RAW}/p/a")
+    store.delete_all(f"{RAW}/p/a")
+    assert list(store.list(f"{RAW}/p")) == [f"{RAW}/p/ab"]
 
 
 def test_creates_and_deletes_in_one_folder_do_not_disturb_each_other(store: ObjectStore) -> None:
     def churn(worker: int) -> None:
         for _ in range(50):
-            store.create(f"p/q/{worker}", b"")
-            store.delete(f"p/q/{worker}")
-        store.create(f"p/q/{worker}", b"")
+            store.create(f"{RAW}/p/q/{worker}", b"")
+            store.delete(f"{RAW}/p/q/{worker}")
+        store.create(f"{RAW}/p/q/{worker}", b"")
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(churn, range(4)))
-    assert store.children("p/q") == ["0", "1", "2", "3"]
+    assert store.children(f"{RAW}/p/q") == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -154,10 +188,14 @@ def test_keys_that_could_leave_the_store_are_refused(store: ObjectStore, key: st
         store.create(key, b"")
 
 
-def test_a_store_can_be_probed_and_leaves_nothing_behind(store: ObjectStore) -> None:
-    store.check_writable()
-    store.clean()
-    assert store.uri("a/b").endswith("/a/b")
+def test_a_store_is_prepared_and_probed_again_and_again_and_nothing_is_left_behind(
+    store: ObjectStore, config: StoreConfig
+) -> None:
+    for _ in range(2):
+        store.prepare()
+        store.probe()
+    assert [key for bucket in config.buckets for key in store.list(bucket)] == []
+    assert store.uri(f"{RAW}/b").endswith(f"/{RAW}/b")
 
 
 def test_errors_of_keys_survive_pickling() -> None:
@@ -167,8 +205,7 @@ def test_errors_of_keys_survive_pickling() -> None:
         assert (copy.key, str(copy)) == (error.key, str(error))
 
 
-def test_a_process_opens_one_store_for_each_configuration(tmp_path: Path) -> None:
-    config = StoreConfig(str(tmp_path))
+def test_a_process_opens_one_store_for_each_configuration(config: StoreConfig) -> None:
     assert open_store(config) is open_store(pickle.loads(pickle.dumps(config)))
 
 
@@ -208,7 +245,7 @@ def test_errors_of_the_disk_are_typed_and_hide_the_servers_paths(
     writes: list[Callable[[], None]] = [
         lambda: store.create("a/b", b"x"),
         lambda: store.put("a/b", b"x"),
-        store.check_writable,
+        store.prepare,
     ]
     for write in writes:
         with pytest.raises(expected) as caught:
@@ -225,6 +262,31 @@ def test_what_a_killed_writer_left_is_invisible_and_can_be_cleaned(tmp_path: Pat
     leftover = tmp_path / ".scratch" / "half-written"
     leftover.write_bytes(b"ha")
     assert list(store.list("a")) == ["a/b"]
-    store.clean()
+    store.prepare()
     assert not leftover.exists()
     assert store.exists("a/b")
+
+
+def test_a_probe_of_a_folder_waits_for_no_disk_and_tells_of_a_full_one(
+    tmp_path: Path, synced: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(str(tmp_path))
+    store.prepare()
+    synced.clear()
+    store.probe()
+    assert synced == set()
+
+    def fail(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(StoreFullError) as caught:
+        store.probe()
+    assert str(tmp_path) not in str(caught.value)
+    assert list((tmp_path / ".scratch").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnavailableError):
+        LocalStore(str(tmp_path / "file" / "store")).prepare()

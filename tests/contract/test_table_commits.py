@@ -30,13 +30,10 @@ from headrace_compute.storage.tables import (
     open_table,
 )
 
+pytest_plugins = ["brokers.fixtures"]
+
 KEY = "raw-data/acme/interactions"
 SCHEMA = SCHEMAS["interactions"]
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> StoreConfig:
-    return StoreConfig(str(tmp_path))
 
 
 def events(users: list[str], start_us: int = 0) -> pa.Table:
@@ -78,9 +75,14 @@ def append(config: StoreConfig, transaction: str, users: list[str]) -> int:
     )
 
 
+def delta(config: StoreConfig, version: int | None = None) -> DeltaTable:
+    """The table as any program opens it."""
+    store = open_store(config)
+    return DeltaTable(store.uri(KEY), version=version, storage_options=store.storage_options())
+
+
 def users_of(config: StoreConfig, version: int | None = None) -> list[str]:
-    table = DeltaTable(open_store(config).uri(KEY), version=version).to_pyarrow_table()
-    return sorted(table["user_id"].to_pylist())
+    return sorted(delta(config, version).to_pyarrow_table()["user_id"].to_pylist())
 
 
 def test_the_first_commit_makes_the_table(config: StoreConfig) -> None:
@@ -105,10 +107,10 @@ def test_a_transaction_is_committed_once_and_keeps_its_version(config: StoreConf
 def test_a_transaction_is_found_behind_a_checkpoint(config: StoreConfig) -> None:
     for number in range(1, 42):
         assert append(config, f"t{number}", [f"u{number}"]) == number
-    log = Path(config.root, KEY, "_delta_log")
-    assert [path.name[:20] for path in sorted(log.glob("*.checkpoint.parquet"))] == [
-        f"{20:020d}",
-        f"{40:020d}",
+    log = f"{KEY}/_delta_log"
+    assert [key for key in open_store(config).list(log) if key.endswith(".checkpoint.parquet")] == [
+        f"{log}/{20:020d}.checkpoint.parquet",
+        f"{log}/{40:020d}.checkpoint.parquet",
     ]
     assert append(config, "t7", ["u7"]) == 7
     snapshot = open_table(config, KEY)
@@ -169,7 +171,7 @@ def test_a_race_for_the_same_transaction_has_one_version(
     real = DeltaTable.create_write_transaction
 
     def another_replica_first(self: DeltaTable, *args: Any, **options: Any) -> None:
-        real(DeltaTable(self.table_uri), *args, **options)
+        real(delta(config), *args, **options)
         real(self, *args, **options)
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", another_replica_first)
@@ -210,17 +212,17 @@ def test_a_crash_after_creating_the_table_leaves_none_to_see_and_heals(
     assert append(config, "t", ["a"]) == 1
 
 
-def append_many(root: str, worker: int, count: int) -> None:
+def append_many(config: StoreConfig, worker: int, count: int) -> None:
     for number in range(count):
-        append(StoreConfig(root), f"w{worker}-{number}", [f"w{worker}-{number}"])
-        append(StoreConfig(root), f"shared-{number}", [f"shared-{number}"])
+        append(config, f"w{worker}-{number}", [f"w{worker}-{number}"])
+        append(config, f"shared-{number}", [f"shared-{number}"])
 
 
 def test_processes_commit_to_a_new_table_at_once_and_every_transaction_lands_once(
     config: StoreConfig,
 ) -> None:
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=append_many, args=(config.root, worker, 10)) for worker in range(2)]
+    processes = [spawn.Process(target=append_many, args=(config, worker, 10)) for worker in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -253,8 +255,9 @@ def test_a_commit_that_never_succeeds_ends_with_a_typed_error(
 
 
 def test_a_version_is_on_disk_before_it_is_acknowledged_and_its_base_before_it_is_written(
-    config: StoreConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = StoreConfig(str(tmp_path))
     happened: list[str] = []
     log = Path(config.root, KEY, "_delta_log")
     real_sync, real_write = os.fsync, DeltaTable.create_write_transaction

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -32,13 +31,24 @@ from headrace_compute.storage.tables import (
     user_features_key,
 )
 
+pytest_plugins = ["brokers.fixtures"]
+
 KEY = "raw-data/acme/interactions"
 SCHEMA = SCHEMAS["interactions"]
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> StoreConfig:
-    return StoreConfig(str(tmp_path))
+def delta(config: StoreConfig, key: str = KEY, version: int | None = None) -> DeltaTable:
+    """A table as any program opens it."""
+    store = open_store(config)
+    return DeltaTable(store.uri(key), version=version, storage_options=store.storage_options())
+
+
+def polars(config: StoreConfig, key: str = KEY) -> pl.LazyFrame:
+    """A table as Polars reads it."""
+    store = open_store(config)
+    # Polars has the same names for the store, but wants other types where it is to be patient.
+    options = {name: value for name, value in store.storage_options().items() if name.startswith("AWS_")}
+    return pl.scan_delta(store.uri(key), storage_options=options)
 
 
 def events(users: list[str], start_us: int = 0) -> pa.Table:
@@ -81,8 +91,7 @@ def append(config: StoreConfig, transaction: str, users: list[str]) -> int:
 
 
 def users_of(config: StoreConfig, version: int | None = None) -> list[str]:
-    table = DeltaTable(open_store(config).uri(KEY), version=version).to_pyarrow_table()
-    return sorted(table["user_id"].to_pylist())
+    return sorted(delta(config, version=version).to_pyarrow_table()["user_id"].to_pylist())
 
 
 def overwrite(config: StoreConfig, key: str, run: str, table: pa.Table) -> int:
@@ -108,9 +117,8 @@ def test_overwriting_replaces_rows_and_columns_and_old_versions_stay_readable(co
     assert overwrite(config, key, "r1", first) == 1
     assert overwrite(config, key, "r2", second) == 2
     assert overwrite(config, key, "r3", second.slice(0, 0)) == 3
-    uri = open_store(config).uri(key)
     for version, table in ((1, first), (2, second), (3, second.slice(0, 0))):
-        assert DeltaTable(uri, version=version).to_pyarrow_table().to_pylist() == table.to_pylist()
+        assert delta(config, key, version).to_pyarrow_table().to_pylist() == table.to_pylist()
         snapshot = open_table(config, key, version)
         assert (snapshot.version, snapshot.rows) == (version, table.num_rows)
         assert snapshot.metadata == {"headrace.as_of": f"r{version}"}
@@ -120,7 +128,7 @@ def test_overwriting_replaces_rows_and_columns_and_old_versions_stay_readable(co
 
 def test_polars_reads_what_was_committed_with_its_types(config: StoreConfig) -> None:
     append(config, "t", ["ann", "bob"])
-    frame = pl.read_delta(str(Path(config.root, KEY)))
+    frame = polars(config).collect()
     assert frame.sort("row_number").to_dicts() == events(["ann", "bob"]).to_pylist()
     assert frame.schema["bucket"] == pl.Int16
     assert frame.schema["timestamp"] == pl.Datetime("us", "UTC")
@@ -130,7 +138,7 @@ def test_statistics_in_the_log_are_exact_to_the_microsecond(config: StoreConfig)
     start = int(datetime(2023, 11, 14, 22, 13, 20, 123456, UTC).timestamp() * 1_000_000)
     part = stored(config, "p", events(["a", "b", "c"], start))
     commit(config, KEY, kind="interactions", schema=SCHEMA, parts=[part], transaction="t", metadata={})
-    log = Path(config.root, KEY, "_delta_log", f"{1:020d}.json").read_text()
+    log = open_store(config).get(f"{KEY}/_delta_log/{1:020d}.json").decode()
     stats = next(
         json.loads(line["add"]["stats"]) for line in map(json.loads, log.splitlines()) if "add" in line
     )
@@ -140,7 +148,7 @@ def test_statistics_in_the_log_are_exact_to_the_microsecond(config: StoreConfig)
         "maxValues": {"timestamp": "2023-11-14T22:13:22.123456Z", "bucket": 2},
         "nullCount": {"timestamp": 0, "bucket": 0, "rating": 3},
     }
-    scan = pl.scan_delta(str(Path(config.root, KEY)))
+    scan = polars(config)
     last = datetime(2023, 11, 14, 22, 13, 22, 123456, UTC)
     assert scan.filter(pl.col("timestamp") >= last).collect().height == 1
     assert scan.filter(pl.col("timestamp") > last).collect().height == 0
@@ -166,8 +174,8 @@ def test_rejects_carry_whether_they_were_published(config: StoreConfig) -> None:
             )
     assert version == 2
     expected = {("u1", True), ("u2", False)}
-    by_polars = pl.read_delta(str(Path(config.root, key))).select("upload_id", "published").rows()
-    by_arrow = DeltaTable(open_store(config).uri(key)).to_pyarrow_table().to_pylist()
+    by_polars = polars(config, key).select("upload_id", "published").collect().rows()
+    by_arrow = delta(config, key).to_pyarrow_table().to_pylist()
     assert set(by_polars) == {(row["upload_id"], row["published"]) for row in by_arrow} == expected
     files = open_table(config, key).files
     ours = {
@@ -199,7 +207,7 @@ def test_what_does_not_exist_is_named(config: StoreConfig) -> None:
 def test_the_log_is_followed_version_by_version(config: StoreConfig) -> None:
     append(config, "t1", ["a", "b"])
     append(config, "t2", ["c"])
-    DeltaTable(open_store(config).uri(KEY)).optimize.compact()
+    delta(config).optimize.compact()
     entries = list(log_entries(config, KEY, 0))
     assert [entry.version for entry in entries] == [1, 2, 3]
     assert [entry.rows_added for entry in entries] == [2, 1, 3]
@@ -213,7 +221,7 @@ def test_the_log_is_followed_version_by_version(config: StoreConfig) -> None:
 
 def test_the_log_is_never_cleaned_up_behind_the_relay(config: StoreConfig) -> None:
     append(config, "t", ["a"])
-    properties = DeltaTable(open_store(config).uri(KEY)).metadata().configuration
+    properties = delta(config).metadata().configuration
     assert properties["delta.enableExpiredLogCleanup"] == "false"
     assert properties["headrace.kind"] == "interactions"
 

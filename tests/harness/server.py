@@ -53,7 +53,11 @@ class Server:
 def start_server(data_dir: Path, **settings: str) -> Server:
     """Starts a server on free ports; returns once it serves."""
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "RAY_"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("HEADRACE_", "RAY_", "S3_", "KAFKA_"))
+        },
         "HEADRACE_DATA_DIR": str(data_dir),
         "HEADRACE_GRPC_ADDRESS": "127.0.0.1:0",
         "HEADRACE_HTTP_ADDRESS": "127.0.0.1:0",

@@ -12,7 +12,8 @@
     │   ├── UploadOpenError           the upload has not ended yet
     │   ├── NoInteractionsError       no interactions before as_of
     │   ├── NoPositivesError          no positives left to sample for
-    │   └── WrongTableKindError       the table to write holds something else
+    │   ├── WrongTableKindError       the table to write holds something else
+    │   └── StoreDeniedError          the server's store refuses the server
     ├── NotFoundError
     │   ├── UploadNotFoundError
     │   ├── TableNotFoundError
@@ -143,6 +144,10 @@ class WrongTableKindError(PreconditionError):
     """The table to write holds something else."""
 
 
+class StoreDeniedError(PreconditionError):
+    """The server's store refuses the server; whoever runs it must mend that."""
+
+
 class NotFoundError(HeadraceError):
     """The tenant has no such thing."""
 
@@ -234,6 +239,7 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "NO_POSITIVES": NoPositivesError,
     "WRONG_TABLE_KIND": WrongTableKindError,
     "POISON_BLOCK": PoisonBlockError,
+    "STORE_DENIED": StoreDeniedError,
     "STORE_FULL": StoreFullError,
     "OVERLOADED": OverloadedError,
     "DRAINING": DrainingError,

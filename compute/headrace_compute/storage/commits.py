@@ -5,8 +5,9 @@ landed [both seen on 1.6.6]. So every round loads a snapshot, looks for our
 transaction in it, and commits on top of just that version without hidden retries;
 whatever happens then, the next round looks again.
 
-deltalake does not fsync. A version is acknowledged after its log file is on disk,
-and committed on top of a version only after that one is.
+In a local folder deltalake does not fsync. A version is acknowledged after its log file
+is on disk, and committed on top of a version only after that one is. In an S3 store the
+log file is put on the condition that there is none of its name.
 """
 
 import json
@@ -31,6 +32,7 @@ from headrace_compute.errors import (
     WrongTableKindError,
 )
 from headrace_compute.model import Kind, Part, StoreConfig
+from headrace_compute.storage.faults import fault_in, store_error
 from headrace_compute.storage.layout import table_name
 from headrace_compute.storage.log import METADATA_PREFIX, entry_key, find_transaction
 from headrace_compute.storage.store import KeyExistsError, KeyMissingError, ObjectStore, open_store
@@ -40,6 +42,12 @@ KIND_PROPERTY = "headrace.kind"
 
 ROUNDS = 24
 """Rounds of compare-and-swap before a commit gives up."""
+
+FAULT_SECONDS = 15.0
+"""No round begins later than this if the last one failed though nobody else had won it.
+
+Against a store that hangs, a round takes as long as `clients.delta_options` allows.
+"""
 
 MAX_PAUSE_SECONDS = 0.2
 
@@ -99,7 +107,7 @@ def commit(
     Raises:
         WrongTableKindError: the table holds another kind, or other columns in append mode.
         CommitContendedError: other writers won every round.
-        StoreFullError, StoreUnavailableError: the log cannot be written.
+        StoreFullError, StoreDeniedError, StoreUnavailableError: the log cannot be written.
     """
     if stray := [key for key in metadata if not key.startswith(METADATA_PREFIX)]:
         raise ValueError(f"metadata keys {stray} must begin with {METADATA_PREFIX!r}")
@@ -116,12 +124,15 @@ def commit(
         partition_columns=list(partition),
     )
     failure: Exception | None = None
+    end = time.monotonic() + FAULT_SECONDS
     for attempt in range(ROUNDS):
         _pause(attempt)
         try:
             version = _swap(store, change)
         except (DeltaError, OSError) as error:
             failure = error
+            if _is_hopeless(error, end):
+                break
             continue
         store.sync(entry_key(table_key, version))
         if version % CHECKPOINT_VERSIONS == 0:
@@ -133,7 +144,7 @@ def commit(
 def load(store: ObjectStore, table_key: str, version: int | None = None) -> DeltaTable | None:
     """Opens a Delta table, its newest version if none is named; None if there is no table."""
     try:
-        return DeltaTable(store.uri(table_key), version=version)
+        return DeltaTable(store.uri(table_key), version=version, storage_options=store.storage_options())
     except TableNotFoundError:
         if store.exists(entry_key(table_key, 0)):
             raise
@@ -177,6 +188,7 @@ def _create(store: ObjectStore, change: _Change) -> DeltaTable:
         mode="error",
         partition_by=change.partition_columns,
         configuration={KIND_PROPERTY: change.kind, "delta.enableExpiredLogCleanup": "false"},
+        storage_options=store.storage_options(),
         raise_if_key_not_exists=False,
         commit_properties=CommitProperties(max_commit_retries=0),
         post_commithook_properties=_HOOKS,
@@ -270,17 +282,33 @@ def _pause(attempt: int) -> None:
 
 def _checkpoint(store: ObjectStore, table_key: str, version: int) -> None:
     """Sums up the log so that opening stays fast; without it the commit stands all the same."""
+    options = store.storage_options()
     try:
-        DeltaTable(store.uri(table_key), version=version).create_checkpoint()
+        DeltaTable(store.uri(table_key), version=version, storage_options=options).create_checkpoint()
         store.sync(f"{table_key}/_delta_log/{version:020d}.checkpoint.parquet")
         store.sync(f"{table_key}/_delta_log/_last_checkpoint")
     except (DeltaError, OSError, HeadraceError, KeyMissingError) as error:
-        _log.warning("no checkpoint of %s at version %d: %s", table_key, version, error)
+        fault = fault_in(str(error))
+        cause = fault.code if fault else error
+        _log.warning("no checkpoint of %s at version %d: %s", table_key, version, cause)
+
+
+def _is_hopeless(failure: Exception, end: float) -> bool:
+    """Whether another round is in vain: no other writer won the last, and time is up or the store refuses."""
+    fault = fault_in(str(failure))
+    if fault is None and isinstance(failure, CommitFailedError):
+        return False
+    return time.monotonic() > end or (fault is not None and fault.kind in ("full", "denied"))
 
 
 def _given_up(table_key: str, failure: Exception | None) -> HeadraceError:
-    """The typed error of a commit whose every round failed."""
+    """The typed error of a commit whose every round failed.
+
+    Texts of an S3 store's answers may hold what must not be shown, so its errors have no cause.
+    """
     name = table_name(table_key)
+    if fault := fault_in(str(failure)):
+        return store_error(fault, "write", table_key)
     if isinstance(failure, CommitFailedError):
         error: HeadraceError = CommitContendedError(
             f"Other writers of table {name!r} won {ROUNDS} times in a row. Retry.", {"table": name}

@@ -94,20 +94,32 @@ class LocalStore:
                 if folder == self._root:
                     break
 
-    def check_writable(self) -> None:
-        """Writes a scratch file to disk."""
-        with self._guarded("write", "a probe"), self._scratch(b"probe"):
-            pass
-
-    def clean(self) -> None:
-        """Empties the scratch folder."""
-        with self._guarded("delete", "scratch"):
+    def prepare(self) -> None:
+        """Makes the folder, empties the scratch folder, writes to disk. Only while nobody else writes."""
+        with self._guarded("write", SCRATCH):
+            _make_folder(self._root)
             for leftover in _entries(self._root / SCRATCH):
                 Path(leftover.path).unlink(missing_ok=True)
+            with self._scratch(b"probe"):
+                pass
+
+    def probe(self) -> None:
+        """Makes and removes a file, without waiting for the disk."""
+        path = self._root / SCRATCH / uuid.uuid4().hex
+        with self._guarded("write", SCRATCH):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.write_bytes(b"probe")
+            finally:
+                path.unlink(missing_ok=True)
 
     def uri(self, key: str) -> str:
         """A file: URI."""
         return self._path(key).as_uri()
+
+    def storage_options(self) -> dict[str, str]:
+        """None: deltalake opens files by itself."""
+        return {}
 
     def _path(self, key: str) -> Path:
         check_key(key)

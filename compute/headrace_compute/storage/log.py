@@ -6,6 +6,7 @@ Log cleanup is off for our tables, so every version's file stays.
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from headrace_compute.errors import StoreUnavailableError
 from headrace_compute.storage.store import KeyMissingError, ObjectStore
@@ -20,7 +21,8 @@ class LogEntry(NamedTuple):
     Attributes:
         committed_us: When, by the committer's clock, to the millisecond.
         metadata: Its `headrace.*` keys.
-        rows_added: Rows of the files it added, whether they are new or rewritten.
+        files: Keys of the files it added, in key order.
+        rows_added: Rows of these files, whether they are new or rewritten.
         data_change: False if it only arranged rows anew.
     """
 
@@ -28,6 +30,7 @@ class LogEntry(NamedTuple):
     committed_us: int
     kind: str
     metadata: dict[str, str]
+    files: tuple[str, ...]
     rows_added: int
     data_change: bool
 
@@ -49,17 +52,27 @@ def commit_info(store: ObjectStore, table_key: str, version: int) -> tuple[int, 
     return 0, {}
 
 
+def read_kind(store: ObjectStore, table_key: str, kind_property: str) -> str:
+    """What a table holds, from the properties in its first version; empty if it does not say."""
+    for action in _actions(store, table_key, 0):
+        if found := action.get("metaData"):
+            return str(found["configuration"].get(kind_property, ""))
+    return ""
+
+
 def read_entry(store: ObjectStore, table_key: str, version: int, kind: str) -> LogEntry:
     """Sums up what a version did to a table of a kind."""
     committed_us, metadata, rows, data_change = 0, {}, 0, False
+    files = []
     for action in _actions(store, table_key, version):
         if info := action.get("commitInfo"):
             committed_us, metadata = _committed_us(info), _metadata(info)
         if add := action.get("add"):
             rows += int(json.loads(add["stats"])["numRecords"])
+            files.append(f"{table_key}/{unquote(add['path'])}")
         if change := add or action.get("remove"):
             data_change = data_change or bool(change["dataChange"])
-    return LogEntry(version, committed_us, kind, metadata, rows, data_change)
+    return LogEntry(version, committed_us, kind, metadata, tuple(sorted(files)), rows, data_change)
 
 
 def find_transaction(store: ObjectStore, table_key: str, newest: int, transaction: str) -> int:

@@ -140,12 +140,19 @@ def verify_part(store: ObjectStore, part: Part) -> None:
         data = store.get(part.key)
     except KeyMissingError:
         raise StoreUnavailableError(f"The part {part.key} is gone from the store.") from None
-    found = (len(data), xxhash.xxh128_hexdigest(data), part_rows(store, part.key))
+    found = (len(data), xxhash.xxh128_hexdigest(data), _rows(part.key, data))
     if found != (part.size_bytes, part.checksum, part.rows):
         raise StoreUnavailableError(
             f"The part {part.key} is damaged: it has {found[0]} bytes, checksum {found[1]}, "
             f"{found[2]} rows instead of {part.size_bytes}, {part.checksum} and {part.rows}."
         )
+
+
+def _rows(key: str, data: bytes) -> int:
+    try:
+        return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreUnavailableError(f"The part {key} cannot be read: {type(error).__name__}.") from error
 
 
 def _read_shard(

@@ -1,96 +1,21 @@
-"""The seam to whatever holds the bytes: objects under keys, created once, durable at once.
+"""The door to the store: open the one that a configuration names.
 
-A key is a relative path like `raw-data/acme/items/p-0.parquet`. The one primitive
-that orders concurrent writers is `create`, which exactly one of them wins.
+The one module to import for everything about objects; the protocol and the errors
+of keys come from the modules beside it.
 """
 
 import functools
-from collections.abc import Iterator
-from typing import Protocol
-
-import pyarrow as pa
 
 from headrace_compute.model import StoreConfig
 from headrace_compute.storage.keys import KeyExistsError, KeyMissingError
 from headrace_compute.storage.local import LocalStore
+from headrace_compute.storage.objects import ObjectStore
+from headrace_compute.storage.s3 import S3Store
 
-__all__ = ["KeyExistsError", "KeyMissingError", "LocalStore", "ObjectStore", "open_store"]
-
-Names = list[str]
-
-
-class ObjectStore(Protocol):
-    """What Headrace asks of a place for bytes.
-
-    Every method raises StoreFullError when there is no room and
-    StoreUnavailableError when the store cannot be reached.
-    """
-
-    def create(self, key: str, data: bytes | pa.Buffer) -> None:
-        """Writes a new object, durably and whole or not at all.
-
-        Raises:
-            KeyExistsError: there is one already; it is left alone.
-        """
-
-    def copy(self, key: str, target: str) -> None:
-        """Makes `target` a durable copy of an object that never changes.
-
-        Raises:
-            KeyExistsError: there is a target already; it is left alone.
-            KeyMissingError: there is nothing to copy.
-        """
-
-    def put(self, key: str, data: bytes | pa.Buffer) -> None:
-        """Writes an object over whatever is there, durably and whole or not at all."""
-
-    def get(self, key: str) -> bytes:
-        """Reads an object.
-
-        Raises:
-            KeyMissingError: it is not there.
-        """
-
-    def open(self, key: str) -> pa.NativeFile:
-        """Opens an object to read ranges of it; the caller closes it.
-
-        Raises:
-            KeyMissingError: it is not there.
-        """
-
-    def exists(self, key: str) -> bool:
-        """Tells whether there is an object under the key."""
-
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yields the keys below a folder, at any depth, in string order."""
-
-    def children(self, prefix: str) -> Names:
-        """Names directly below a folder, objects and folders, in string order."""
-
-    def delete(self, key: str) -> None:
-        """Deletes an object if it is there."""
-
-    def delete_all(self, prefix: str) -> None:
-        """Deletes every object below a folder."""
-
-    def sync(self, key: str) -> None:
-        """Makes an object durable that another library has written.
-
-        Raises:
-            KeyMissingError: it is not there.
-        """
-
-    def check_writable(self) -> None:
-        """Writes something and removes it; raises if that cannot be done."""
-
-    def clean(self) -> None:
-        """Removes what killed writers left half-written. Only while nobody writes."""
-
-    def uri(self, key: str) -> str:
-        """The URI under which other programs find the object or folder."""
+__all__ = ["KeyExistsError", "KeyMissingError", "LocalStore", "ObjectStore", "S3Store", "open_store"]
 
 
 @functools.cache
 def open_store(config: StoreConfig) -> ObjectStore:
     """The store of a configuration; one for each process."""
-    return LocalStore(config.root)
+    return LocalStore(config.root) if config.s3 is None else S3Store(config, config.s3)

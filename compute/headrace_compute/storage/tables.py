@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError
 from headrace_compute.errors import StoreUnavailableError, TableNotFoundError, VersionNotFoundError
 from headrace_compute.model import NAME, DataFile, Snapshot, StoreConfig
 from headrace_compute.storage.commits import KIND_PROPERTY, commit, load
+from headrace_compute.storage.faults import fault_in, store_error
 from headrace_compute.storage.layout import (
     FIXED,
     SCHEMAS,
@@ -27,7 +28,7 @@ from headrace_compute.storage.layout import (
     table_name,
     user_features_key,
 )
-from headrace_compute.storage.log import LogEntry, commit_info, entry_key, read_entry
+from headrace_compute.storage.log import LogEntry, commit_info, entry_key, read_entry, read_kind
 from headrace_compute.storage.parts import part_rows
 from headrace_compute.storage.store import ObjectStore, open_store
 
@@ -41,10 +42,12 @@ __all__ = [
     "items_key",
     "list_tables",
     "log_entries",
+    "newest_version",
     "open_table",
     "rejects_key",
     "table_key",
     "table_name",
+    "table_names",
     "table_uri",
     "tenants",
     "user_features_key",
@@ -61,7 +64,9 @@ def open_table(config: StoreConfig, table_key: str, version: int | None = None) 
     store = open_store(config)
     try:
         return _open(store, table_key, version)
-    except DeltaError as error:
+    except (DeltaError, OSError) as error:
+        if fault := fault_in(str(error)):
+            raise store_error(fault, "read", table_key) from None
         raise StoreUnavailableError(f"Table {table_name(table_key)!r} cannot be read.") from error
 
 
@@ -72,15 +77,35 @@ def table_uri(config: StoreConfig, table_key: str) -> str:
 
 def list_tables(config: StoreConfig, tenant: str) -> list[tuple[str, Snapshot]]:
     """The newest version of each table of a tenant, by name."""
-    datasets = open_store(config).children(datasets_key(config, tenant))
-    names = sorted({*FIXED, *(name for name in datasets if NAME.fullmatch(name))})
     found = []
-    for name in names:
+    for name in table_names(config, tenant):
         try:
             found.append((name, open_table(config, table_key(config, tenant, name))))
         except TableNotFoundError:
             continue
     return found
+
+
+def table_names(config: StoreConfig, tenant: str) -> list[str]:
+    """Names of the tables that a tenant may have, sorted; training sets are looked for, the rest is fixed."""
+    datasets = open_store(config).children(datasets_key(config, tenant))
+    return sorted({*FIXED, *(name for name in datasets if NAME.fullmatch(name))})
+
+
+def newest_version(config: StoreConfig, table_key: str, at_least: int) -> int:
+    """The newest version of a table that has version `at_least`, found without opening it.
+
+    Versions have no gaps, so doubling steps and halving them finds the last.
+    """
+    store = open_store(config)
+    newest, step = at_least, 1
+    while store.exists(entry_key(table_key, newest + step)):
+        newest, step = newest + step, step * 2
+    while step > 1:
+        step //= 2
+        if store.exists(entry_key(table_key, newest + step)):
+            newest += step
+    return newest
 
 
 def tenants(config: StoreConfig) -> list[str]:
@@ -99,7 +124,7 @@ def log_entries(config: StoreConfig, table_key: str, after_version: int) -> Iter
     version = max(after_version, 0) + 1
     if not store.exists(entry_key(table_key, version)):
         return
-    kind = open_table(config, table_key).kind
+    kind = read_kind(store, table_key, KIND_PROPERTY)
     while store.exists(entry_key(table_key, version)):
         yield read_entry(store, table_key, version, kind)
         version += 1

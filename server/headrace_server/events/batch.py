@@ -4,7 +4,8 @@ A batch holds a column for each attribute that differs between its events, so th
 a million row events are a few Arrow buffers and not a million objects.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -33,3 +34,17 @@ class EventBatch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def concat(batches: Sequence[EventBatch]) -> EventBatch:
+    """Batches of one tenant and type as one, in their order."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    return replace(
+        first,
+        keys=pa.concat_arrays([batch.keys for batch in batches]),
+        ids=pa.concat_arrays([batch.ids for batch in batches]),
+        times_us=pa.concat_arrays([batch.times_us for batch in batches]),
+        values=pa.concat_arrays([batch.values for batch in batches]),
+    )

@@ -5,7 +5,6 @@ import asyncio
 import structlog
 
 from headrace_compute.errors import HeadraceError
-from headrace_compute.storage.store import open_store
 from headrace_server.services import Services
 from headrace_server.uploads import finish
 from headrace_server.uploads import session as sessions
@@ -16,7 +15,6 @@ _log = structlog.get_logger(__name__)
 
 async def recover(services: Services) -> None:
     """Rolls every unfinished finish forward; one that cannot be is logged and left for its client."""
-    await asyncio.to_thread(open_store(services.config).clean)
     await sweep_scratch(services.config)
     for session in await asyncio.to_thread(sessions.left_finishing, services.config):
         try:

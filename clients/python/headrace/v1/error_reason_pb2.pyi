@@ -131,6 +131,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a fault of Headrace itself; the log has more under the correlation
     id. Metadata: {"correlation_id": "..."}. Retry once.
     """
+    ERROR_REASON_STORE_DENIED: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION: the store refuses the server: its keys, a right, a bucket.
+    Metadata: {"bucket": "raw-data", "code": "AccessDenied"}. Do not retry before
+    whoever runs the server has mended it.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason names what went wrong. A failed call carries it in
@@ -246,5 +251,10 @@ Metadata: {"feature": "FORMAT_PARQUET"}. Do not retry on this version.
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 30
 """INTERNAL: a fault of Headrace itself; the log has more under the correlation
 id. Metadata: {"correlation_id": "..."}. Retry once.
+"""
+ERROR_REASON_STORE_DENIED: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION: the store refuses the server: its keys, a right, a bucket.
+Metadata: {"bucket": "raw-data", "code": "AccessDenied"}. Do not retry before
+whoever runs the server has mended it.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
