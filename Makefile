@@ -18,8 +18,8 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(READY) ## Start a server, send it data, show what it makes of it
-	@$(RUN)/python clients/python/examples/demo.py
+demo: $(READY) $(if $(BROKERS),brokers) ## Start a server, send it data, show what comes out; BROKERS=1: on MinIO and Kafka
+	@set -a; $(if $(BROKERS),. .brokers/env;) set +a; $(RUN)/python clients/python/examples/demo.py
 
 .PHONY: test
 test: $(READY) ## Run every test against a real server

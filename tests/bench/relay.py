@@ -23,9 +23,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from brokers.kafka import start_kafka
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from rich.console import Console
 
 from headrace_compute.storage.layout import SCHEMAS
 from headrace_compute.storage.local import LocalStore
@@ -59,9 +62,7 @@ def main() -> None:
     if options.run:
         print(json.dumps(run_here(options.bootstrap, options.compression, *options.run)))
         return
-    from rich.console import Console
-
-    from bench.run import WIDTH, table
+    from bench.run import WIDTH, table  # It may be what imported this module.
 
     with tempfile.TemporaryDirectory() as name:
         broker = nullcontext() if options.bootstrap else start_kafka(Path(name) / "kafka")
@@ -75,7 +76,7 @@ def main() -> None:
 
 def measure(bootstrap: str, rows: int = ROWS, compression: Compression = "lz4") -> "list[Figure]":
     """Figures for JSON and protobuf, ours beside the peer's on the same broker; the best of some runs."""
-    from bench.run import Figure  # It may be what imported this module.
+    from bench.run import Figure  # As above.
 
     figures = []
     with tempfile.TemporaryDirectory() as folder:
@@ -145,8 +146,6 @@ def _run(
 
 def events_in(bootstrap: str, topic: str) -> int:
     """Records in a new topic."""
-    from confluent_kafka import Consumer
-
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topic})
     try:
         ends = [
@@ -207,7 +206,7 @@ def _peer(bootstrap: str, compression: Compression, topic: str, format: Format, 
             ("ce_tenantid", events.tenant.encode()),
             ("content-type", events.content_type.encode()),
         ]
-        times = pa.array(events.times_us).cast(pa.timestamp("us", "UTC")).cast(pa.string())
+        times = pc.strftime(events.times_us.cast(pa.timestamp("us", "UTC")), "%Y-%m-%dT%H:%M:%SZ")
         columns = [column.cast(pa.binary()).to_pylist() for column in (events.keys, events.ids, times)]
         for key, name, at, value in zip(*columns, events.values.to_pylist(), strict=True):
             headers = [*same, ("ce_id", name), ("ce_time", at)]

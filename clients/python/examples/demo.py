@@ -1,6 +1,7 @@
 """A tour of Headrace: starts a server, sends it a shop's data, shows what comes out.
 
-Run by `make demo`. Everything lies below `.demo/`, which each run makes anew.
+Run by `make demo`. Everything lies below `.demo/`, which each run makes anew; with
+`make demo BROKERS=1` tables lie in MinIO and events in Kafka.
 """
 
 import json
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +18,7 @@ from rich.console import Console
 FOLDER = Path(".demo")
 BIN = Path(sys.executable).parent
 START_SECONDS = 120
+EVENT_SECONDS = 60
 
 console = Console(highlight=False)
 
@@ -25,10 +28,12 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     with console.status("starting a server (the very first start compiles its kernels)"):
-        server, address = start_server()
-    console.print(f"A server is up on {address}, its data in {FOLDER / 'data'}/.\n")
+        server, address, http_port = start_server()
+    place = os.environ.get("S3_ENDPOINT") or f"{FOLDER / 'data'}/"
+    console.print(f"A server is up on {address}, its data in {place}.\n")
     try:
         tour(address)
+        show_events(http_port)
     finally:
         server.terminate()
         status = server.wait(60)
@@ -37,8 +42,8 @@ def main() -> int:
     return status
 
 
-def start_server() -> tuple[subprocess.Popen[str], str]:
-    """Starts `headrace-server` on free ports; returns it and its gRPC address once it serves."""
+def start_server() -> tuple[subprocess.Popen[str], str, int]:
+    """Starts `headrace-server` on free ports; returns it, its gRPC address and its HTTP port."""
     environment = {
         **os.environ,
         "HEADRACE_DATA_DIR": str(FOLDER / "data"),
@@ -52,7 +57,8 @@ def start_server() -> tuple[subprocess.Popen[str], str]:
     while time.monotonic() < deadline and server.poll() is None:
         for line in log.read_text().splitlines():
             if '"event": "serving"' in line:
-                return server, f"127.0.0.1:{json.loads(line)['grpc_port']}"
+                serving = json.loads(line)
+                return server, f"127.0.0.1:{serving['grpc_port']}", serving["http_port"]
         time.sleep(0.2)
     server.kill()
     console.print(log.read_text(), style="red")
@@ -84,16 +90,46 @@ def run(title: str, address: str, *command: str) -> None:
         raise SystemExit(f"'headrace {command[0]}' ended with status {finished.returncode}")
 
 
+def show_events(http_port: int) -> None:
+    """How many events each topic has got, once all are published, and where they lie."""
+    kafka = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    console.rule("[bold]Events published", align="left", style="dim")
+    deadline = time.monotonic() + EVENT_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(1.5)  # The relay reports once a second.
+        metrics = read_metrics(http_port)
+        if metrics.get("headrace_relay_lag_versions") == 0:
+            break
+    for name, count in sorted(metrics.items()):
+        if name.startswith("headrace_events_total"):
+            topic = name.split('"')[1]
+            console.print(f"{count:>9,.0f}  {topic}")
+    console.print(f"\nThey are in {f'Kafka at {kafka}' if kafka else FOLDER / 'data' / 'events'}.\n")
+
+
+def read_metrics(http_port: int) -> dict[str, float]:
+    """The server's metrics by name, labels included."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")
+    }
+
+
 def where_to_go_on() -> None:
     """Paths and next steps."""
-    data = (FOLDER / "data").resolve()
     console.rule("[bold]Where it lies", align="left", style="dim")
-    console.print(f"tables    {data}/", soft_wrap=True)
-    console.print(f"events    {data}/events/*.jsonl", soft_wrap=True)
-    console.print(f"log       {FOLDER / 'server.log'}\n")
-    console.print("Every table is a Delta table. In Python:")
-    path = data / "training-data" / "demo" / "datasets" / "training_data"
-    console.print(f"  polars.read_delta('{path}')", soft_wrap=True)
+    if endpoint := os.environ.get("S3_ENDPOINT"):
+        console.print(f"tables    s3://raw-data/demo/, s3://features/demo/, … at {endpoint}", soft_wrap=True)
+        console.print(f"log       {FOLDER / 'server.log'}\n")
+        console.print("MinIO and Kafka go on running: [bold]make brokers-stop[/] ends them.")
+    else:
+        data = (FOLDER / "data").resolve()
+        console.print(f"tables    {data}/", soft_wrap=True)
+        console.print(f"log       {FOLDER / 'server.log'}\n")
+        console.print("Every table is a Delta table. In Python:")
+        path = data / "training-data" / "demo" / "datasets" / "training_data"
+        console.print(f"  polars.read_delta('{path}')", soft_wrap=True)
     console.print("Your own data: [bold]make serve[/], then [bold]headrace upload --help[/].")
 
 

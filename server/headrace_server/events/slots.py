@@ -123,7 +123,8 @@ class LeasedSlots:
                     slot.mine = self._beat(number, slot, self._owner)
                     room -= slot.mine
             except HeadraceError as error:
-                _log.warning("a lease cannot be read or kept", slot=number, reason=error.reason)
+                _log.warning("leases cannot be read or kept", slot=number, reason=error.reason)
+                return  # The others would only wait for the same store.
 
     def _beat(self, number: int, slot: _Slot, body: bytes) -> bool:
         """Creates the next heartbeat; False if another server came first."""
@@ -159,7 +160,8 @@ class LeasedSlots:
                 try:
                     self._beat(number, slot, RELEASED)
                 except HeadraceError as error:
-                    _log.warning("a lease cannot be released", slot=number, reason=error.reason)
+                    _log.warning("leases cannot be released", slot=number, reason=error.reason)
+                    return
 
     def _read(self, number: int, seq: int) -> bytes:
         try:
