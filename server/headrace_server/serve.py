@@ -67,7 +67,11 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
             "the gRPC address cannot be bound; is another server there?", address=settings.grpc_address
         )
         return 2
-    http = HttpPort(settings.http_address, lambda: health_json(services, monitor))
+    try:
+        http = HttpPort(settings.http_address, lambda: health_json(services, monitor))
+    except OSError as error:
+        _log.error("the HTTP address cannot be bound", address=settings.http_address, cause=error.strerror)
+        return 2
     await server.start()
     background = [asyncio.create_task(monitor.watch(probe, SERVICE))]
     _log.info("serving", grpc_port=port, http_port=http.port, workers=pool.size, data_dir=config.root)

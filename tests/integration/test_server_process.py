@@ -78,8 +78,14 @@ def test_grpc_health_and_both_reflections(server: Server) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"S3_ENDPOINT": "http://127.0.0.1:9000"}, "S3_ENDPOINT"),
-        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092"}, "KAFKA_BOOTSTRAP_SERVERS"),
+        ({"S3_ENDPOINT": "http://127.0.0.1:9000"}, "S3_ENDPOINT needs S3_ACCESS_KEY"),
+        ({"S3_ENDPOINT": "http://u:p@127.0.0.1:9000"}, "must not hold credentials"),
+        ({"S3_BUCKET_RAW": "a/../b"}, "no bucket name"),
+        ({"S3_BUCKET_RAW": "features"}, "used twice"),
+        ({"KAFKA_TOPIC_ITEMS": "../../escaped"}, "no topic name"),
+        ({"KAFKA_TOPIC_ITEMS": "interactions-raw"}, "used twice"),
+        ({"KAFKA_EVENT_FORMAT": "xml"}, "kafka_event_format"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME"),
         ({"HEADRACE_GRPC_ADDRESS": "nowhere"}, "HEADRACE_GRPC_ADDRESS"),
         ({"NEGATIVE_SAMPLING_RATIO": "0"}, "negative_sampling_ratio"),
         ({"LOG_LEVEL": "LOUD"}, "log_level"),
