@@ -49,11 +49,12 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     """
     stop = asyncio.Event()
     stop_signals(stop)
-    await pool.warm()
     config = settings.store()
     outbox = Outbox(settings.launch())
     # A child process must be there before gRPC is.
     await outbox.start()
+    await pool.warm()
+    await outbox.ready()
     services = Services(settings=settings, config=config, pool=pool, outbox=outbox)
     await recover(services)
     monitor = HealthMonitor(config, pool, outbox.connected)

@@ -199,8 +199,11 @@ def test_events_of_commits_that_a_crash_kept_from_the_log_come_at_the_next_start
         "/headrace/acme",
         "headrace.item.v1",
     )
-    # A crash in the middle of the third line.
+    # A crash in the middle of the third line, and so before the cursor went past it.
     log.write_text("\n".join([*lines_before[:2], lines_before[2][:40]]))
+    cursor = tmp_path / "data/raw-data/_headrace/relay/local/cursors/acme/items.json"
+    assert json.loads(cursor.read_text())["version"] == 3
+    cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"version": 2}))
 
     second = own_server()
     deadline = time.monotonic() + 30
