@@ -5,7 +5,6 @@ import re
 import socket
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -119,11 +118,7 @@ class Settings(BaseSettings):
     def _whole(self) -> Self:
         """Refuses halves: settings that mean nothing, or something else, without others."""
         if self.s3_endpoint:
-            parts = urlsplit(self.s3_endpoint)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-                raise ValueError("S3_ENDPOINT must be http://host:port or https://host:port, without a path")
-            if parts.username or parts.password:
-                raise ValueError("S3_ENDPOINT must not hold credentials; use S3_ACCESS_KEY and S3_SECRET_KEY")
+            self._s3()  # It checks the endpoint.
             if not (self.s3_access_key and self.s3_secret_key):
                 raise ValueError("S3_ENDPOINT needs S3_ACCESS_KEY and S3_SECRET_KEY")
         if self.kafka_security_protocol.startswith("SASL") and not self.kafka_sasl_username:

@@ -50,11 +50,6 @@ class Outbox:
         self._reported = asyncio.Event()
         self._stopping = False
 
-    @property
-    def pid(self) -> int:
-        """The relay's process id; 0 while there is none."""
-        return self._process.pid if self._process else 0
-
     def connected(self) -> bool:
         """Whether events are being delivered, by the relay's newest report; never waits."""
         return self._heard.connected and time.monotonic() - self._heard.at < SILENT_SECONDS
