@@ -39,6 +39,7 @@ class Inbox(Generic[Request]):
         self._requests = requests
         self._idle_seconds = idle_seconds
         self._reading: asyncio.Task[Request | None] | None = None
+        self._ended = False
         self._interrupted: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     def interrupt(self, error: Exception) -> None:
@@ -77,6 +78,7 @@ class Inbox(Generic[Request]):
             )
         self._reading = None
         if (message := reading.result()) is None:
+            self._ended = True
             raise StopAsyncIteration
         return message
 
@@ -84,7 +86,8 @@ class Inbox(Generic[Request]):
         """Reads on until the client half-closes, so that it sees what was sent; gives up after a while."""
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while await (self._reading or self._read()) is not None:
+                while not self._ended:
+                    self._ended = await (self._reading or self._read()) is None
                     self._reading = None
         except TimeoutError:
             _log.warning("the client kept its side of the stream open after the end")
