@@ -146,10 +146,12 @@ async def test_a_block_that_finds_no_room_for_its_record_leaves_no_parts() -> No
 
     workers = _Workers(1)
     queue = BlockQueue(workers.lane("t", "s"), persist)
-    await queue.submit(SPEC, _block(0), b"", 0)
+    for index in range(2):
+        await queue.submit(SPEC, _block(index), b"", 0)
     with pytest.raises(StoreFullError):
         await queue.drain()
-    assert workers.deleted == [(0, workers.attempts[0])]
+    # Nor does the one behind it, which was stored and cannot be recorded before it.
+    assert workers.deleted == list(enumerate(workers.attempts))
 
 
 async def test_a_stream_that_is_given_up_frees_its_places() -> None:

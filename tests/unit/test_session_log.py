@@ -211,7 +211,9 @@ class _Clockwork:
         self.root = tmp_path
         self.live = LiveUploads()
         settings = SimpleNamespace(upload_ttl_seconds=86_400.0, alive_seconds=alive_seconds)
-        self.sweeper = Sweeper(cast(Services, SimpleNamespace(config=config, settings=settings, live=self.live)))
+        self.sweeper = Sweeper(
+            cast(Services, SimpleNamespace(config=config, settings=settings, live=self.live))
+        )
 
     def age(self, seconds: float) -> None:
         """Lets everything in the store have been written so long ago."""

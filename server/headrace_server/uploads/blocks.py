@@ -75,9 +75,15 @@ class BlockQueue:
 
     async def close(self) -> None:
         """Gives up what is in flight; for streams that ended early."""
-        for task in list(self._tasks):
-            task.cancel()
+        if not isinstance(self._error, StoreFullError):  # Then they still make room.
+            for task in list(self._tasks):
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _delete(self, flight: "_Flight") -> None:
+        """Deletes the parts of a block that has no record: orphans take room, and there may be none."""
+        with suppress(HeadraceError):
+            await self._pool.run(delete_attempt, flight.spec, flight.block, flight.attempt)
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -89,7 +95,7 @@ class BlockQueue:
         try:
             return await self._pool.run(ingest_block, flight.spec, flight.block, payload, flight.attempt)
         except PoisonBlockError as error:
-            raise _poison(flight.block, flight.lines) from error
+            raise poison(flight.block, flight.lines) from error
 
     async def _settle(
         self, flight: "_Flight", work: asyncio.Task[BlockResult], before: asyncio.Task[None] | None
@@ -100,11 +106,11 @@ class BlockQueue:
             result = await work
             if self._error is None:
                 await self._persist(PersistedBlock(result, flight.lines, flight.crc32c))
+            else:
+                await self._delete(flight)  # An earlier block failed; this one is sent again.
         except StoreFullError as error:
-            # Without a record its parts are orphans, which would take the room that is made.
             self._error = self._error or error
-            with suppress(HeadraceError):
-                await self._pool.run(delete_attempt, flight.spec, flight.block, flight.attempt)
+            await self._delete(flight)
         except BaseException as error:
             # Kept for submit() and drain(): the reader of the stream must hear of it.
             self._error = self._error or error
@@ -128,7 +134,7 @@ class _Flight:
     place: int
 
 
-def _poison(block: Block, lines: int) -> PoisonBlockError:
+def poison(block: Block, lines: int) -> PoisonBlockError:
     """The error for a block that ended its workers, with where it stands."""
     if block.first_line:
         last_line = block.first_line + max(lines, 1) - 1

@@ -12,12 +12,13 @@ from typing import Any, Protocol, cast
 import pyarrow as pa
 
 from headrace.v1 import row_pb2, upload_pb2, validation_pb2
+from headrace_compute.errors import PoisonBlockError
 from headrace_compute.kernels.framing import Framed, Framer
 from headrace_compute.model import Block, DataType, UploadSpec
 from headrace_compute.pool import Lane
 from headrace_compute.stages.header import check_header
 from headrace_server.requests import invalid
-from headrace_server.uploads.blocks import BlockQueue
+from headrace_server.uploads.blocks import BlockQueue, poison
 from headrace_server.uploads.session import PersistedBlock
 
 ROWS_A_BLOCK = 65_536
@@ -174,9 +175,11 @@ class CsvIntake:
     async def _check_header(self) -> None:
         if self._checked:
             return
-        columns = await self._pool.run(
-            check_header, self._spec.data_type, self._framer.header or b"", self._reject_unknown
-        )
+        header = self._framer.header or b""
+        try:
+            columns = await self._pool.run(check_header, self._spec.data_type, header, self._reject_unknown)
+        except PoisonBlockError as error:
+            raise poison(Block(0, "csv", 0, len(header), 0, 0, 1), 1) from error
         self._spec = replace(self._spec, columns=columns)
         self._checked = True
 
