@@ -19,6 +19,7 @@
     ├── FencedError               a newer stream of the same upload took over
     ├── PreconditionError         the state does not allow the call
     │   ├── UploadClosedError
+    │   ├── UploadFinishedError
     │   ├── UploadOpenError
     │   ├── NoInteractionsError
     │   ├── NoPositivesError
@@ -33,6 +34,7 @@
     │   └── OverloadedError
     ├── UnavailableError          something behind us is down; retry with backoff
     │   ├── DrainingError
+    │   ├── IdleTimeoutError
     │   ├── ComputeUnavailableError
     │   ├── StoreUnavailableError
     │   └── CommitContendedError
@@ -174,6 +176,12 @@ class UploadClosedError(PreconditionError):
     """The upload was aborted or has expired."""
 
 
+class UploadFinishedError(PreconditionError):
+    """The upload has finished: it can no longer be given up."""
+
+    reason = "UPLOAD_FINISHED"
+
+
 class UploadOpenError(PreconditionError):
     """The upload has not ended yet."""
 
@@ -255,6 +263,12 @@ class DrainingError(UnavailableError):
     """The server is shutting down."""
 
     reason = "DRAINING"
+
+
+class IdleTimeoutError(UnavailableError):
+    """The client sent nothing for too long, and the server let its stream go."""
+
+    reason = "IDLE_TIMEOUT"
 
 
 class ComputeUnavailableError(UnavailableError):

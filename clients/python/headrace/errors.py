@@ -9,6 +9,7 @@
     ├── FencedError               a newer stream of the same upload took over
     ├── PreconditionError         the tenant's data does not allow the call
     │   ├── UploadClosedError         the upload was aborted or has expired
+    │   ├── UploadFinishedError       the upload has finished, so it cannot be aborted
     │   ├── UploadOpenError           the upload has not ended yet
     │   ├── NoInteractionsError       no interactions before as_of
     │   ├── NoPositivesError          no positives left to sample for
@@ -126,6 +127,10 @@ class UploadClosedError(PreconditionError):
     """The upload was aborted or has expired; start a new one."""
 
 
+class UploadFinishedError(PreconditionError):
+    """The upload has finished: it can no longer be aborted."""
+
+
 class UploadOpenError(PreconditionError):
     """The upload has not ended yet."""
 
@@ -231,6 +236,7 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "ID_IN_USE": IdInUseError,
     "FENCED": FencedError,
     "UPLOAD_CLOSED": UploadClosedError,
+    "UPLOAD_FINISHED": UploadFinishedError,
     "UPLOAD_OPEN": UploadOpenError,
     "UPLOAD_NOT_FOUND": UploadNotFoundError,
     "TABLE_NOT_FOUND": TableNotFoundError,
@@ -243,6 +249,7 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "STORE_FULL": StoreFullError,
     "OVERLOADED": OverloadedError,
     "DRAINING": DrainingError,
+    "IDLE_TIMEOUT": UnavailableError,
     "COMPUTE_UNAVAILABLE": ComputeUnavailableError,
     "STORE_UNAVAILABLE": StoreUnavailableError,
     "COMMIT_CONTENDED": CommitContendedError,

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace_compute.block_result import BlockResult
+from headrace_compute.errors import StoreFullError
 from headrace_compute.findings import CheckFindings, Findings, unknown_columns
 from headrace_compute.kernels.hashing import bucket_of
 from headrace_compute.kernels.rows import clustered, column_hashes, first_rows, row_hashes, validity
@@ -62,10 +63,25 @@ def ingest_block(
 
     Raises:
         InvalidFieldError: A json payload is no JSON array.
+        StoreFullError: There is no room; what this attempt had stored is gone again.
     """
     examined = examine(spec, block, payload)
+    try:
+        return _store(config, spec, block, examined, part_name(spec, block, attempt))
+    except StoreFullError:
+        delete_attempt(config, spec, block, attempt)
+        raise
+
+
+def delete_attempt(config: StoreConfig, spec: UploadSpec, block: Block, attempt: str) -> None:
+    """Deletes what one attempt at a block has stored; nothing may name it."""
+    store, name = open_store(config), part_name(spec, block, attempt)
+    for prefix in (spec.part_prefix, spec.sidecar_prefix, spec.rejects_prefix):
+        store.delete(f"{prefix}{name}")
+
+
+def _store(config: StoreConfig, spec: UploadSpec, block: Block, examined: Examined, name: str) -> BlockResult:
     store = open_store(config)
-    name = part_name(spec, block, attempt)
     data = sidecar = None
     rejects: tuple[Part, ...] = ()
     if examined.keep.size:

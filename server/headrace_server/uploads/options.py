@@ -128,8 +128,9 @@ def spec_of(config: StoreConfig, options: UploadOptions, upload_id: str, started
     return UploadSpec(
         upload_id=upload_id,
         data_type=options.data_type,
-        part_prefix=f"{table}/",
-        rejects_prefix=f"{tables.rejects_key(config, options.tenant)}/",
+        # A folder for each upload: whatever it leaves behind is found without a look at other uploads.
+        part_prefix=f"{table}/{upload_id}/",
+        rejects_prefix=f"{tables.rejects_key(config, options.tenant)}/{upload_id}/",
         sidecar_prefix=f"{session_prefix(config, options.tenant, upload_id)}sidecars/",
         started_us=started_us,
         latest_us=started_us + options.skew_us,

@@ -59,8 +59,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: {"expected_offset": "4096", "offset": "8192"}. Go on at expected_offset.
     """
     ERROR_REASON_CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 10
-    """DATA_LOSS: a chunk's crc32c does not match it.
-    Metadata: {"expected_offset": "4096"}. Send the chunk again.
+    """DATA_LOSS: a chunk's crc32c does not match it, or that of finish the stream.
+    Metadata: {"expected_offset": "4096"}. Send the chunk again; after finish, resume
+    if persisted_crc32c is that of your file, else abort and upload it anew.
     """
     ERROR_REASON_SIZE_MISMATCH: _ErrorReason.ValueType  # 11
     """DATA_LOSS: finish named another total size than was received.
@@ -107,12 +108,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_POISON_BLOCK: _ErrorReason.ValueType  # 22
     """INTERNAL: a block of the upload killed its worker again and again.
-    Metadata: {"block": "3", "byte_offset": "25165824"}. Do not retry as it is.
+    Metadata: {"block": "3", "byte_offset": "25165824", "first_line": "400001",
+    "last_line": "533334"}; rows have no lines: {"block": "3", "row": "196608"}.
+    Do not retry as it is.
     """
     ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 23
     """RESOURCE_EXHAUSTED: the store is full. Metadata: {}. Retry with backoff."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 24
-    """RESOURCE_EXHAUSTED: too much is under way. Metadata: {"limit": "64"}. Retry with backoff."""
+    """RESOURCE_EXHAUSTED: too much is under way, on the server or for the tenant.
+    Metadata: {"limit": "64", "what": "uploads"}. Retry with backoff.
+    """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 25
     """UNAVAILABLE: the server is shutting down. Metadata: {}. Retry at once elsewhere."""
     ERROR_REASON_COMPUTE_UNAVAILABLE: _ErrorReason.ValueType  # 26
@@ -135,6 +140,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the store refuses the server: its keys, a right, a bucket.
     Metadata: {"bucket": "raw-data", "code": "AccessDenied"}. Do not retry before
     whoever runs the server has mended it.
+    """
+    ERROR_REASON_UPLOAD_FINISHED: _ErrorReason.ValueType  # 50
+    """FAILED_PRECONDITION: the upload has finished, so it cannot be aborted any more.
+    Metadata: {"upload_id": "..."}. Do not retry; GetUpload tells how it ended.
+    """
+    ERROR_REASON_IDLE_TIMEOUT: _ErrorReason.ValueType  # 51
+    """UNAVAILABLE: the client sent nothing for too long and the server let its
+    stream go. Metadata: {"idle_seconds": "600"}. Retry at once; an upload resumes.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -180,8 +193,9 @@ ERROR_REASON_OFFSET_GAP: ErrorReason.ValueType  # 9
 Metadata: {"expected_offset": "4096", "offset": "8192"}. Go on at expected_offset.
 """
 ERROR_REASON_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 10
-"""DATA_LOSS: a chunk's crc32c does not match it.
-Metadata: {"expected_offset": "4096"}. Send the chunk again.
+"""DATA_LOSS: a chunk's crc32c does not match it, or that of finish the stream.
+Metadata: {"expected_offset": "4096"}. Send the chunk again; after finish, resume
+if persisted_crc32c is that of your file, else abort and upload it anew.
 """
 ERROR_REASON_SIZE_MISMATCH: ErrorReason.ValueType  # 11
 """DATA_LOSS: finish named another total size than was received.
@@ -228,12 +242,16 @@ Metadata: {"table": "x", "kind": "items", "expected": "training_data"}. Do not r
 """
 ERROR_REASON_POISON_BLOCK: ErrorReason.ValueType  # 22
 """INTERNAL: a block of the upload killed its worker again and again.
-Metadata: {"block": "3", "byte_offset": "25165824"}. Do not retry as it is.
+Metadata: {"block": "3", "byte_offset": "25165824", "first_line": "400001",
+"last_line": "533334"}; rows have no lines: {"block": "3", "row": "196608"}.
+Do not retry as it is.
 """
 ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 23
 """RESOURCE_EXHAUSTED: the store is full. Metadata: {}. Retry with backoff."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 24
-"""RESOURCE_EXHAUSTED: too much is under way. Metadata: {"limit": "64"}. Retry with backoff."""
+"""RESOURCE_EXHAUSTED: too much is under way, on the server or for the tenant.
+Metadata: {"limit": "64", "what": "uploads"}. Retry with backoff.
+"""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 25
 """UNAVAILABLE: the server is shutting down. Metadata: {}. Retry at once elsewhere."""
 ERROR_REASON_COMPUTE_UNAVAILABLE: ErrorReason.ValueType  # 26
@@ -256,5 +274,13 @@ ERROR_REASON_STORE_DENIED: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION: the store refuses the server: its keys, a right, a bucket.
 Metadata: {"bucket": "raw-data", "code": "AccessDenied"}. Do not retry before
 whoever runs the server has mended it.
+"""
+ERROR_REASON_UPLOAD_FINISHED: ErrorReason.ValueType  # 50
+"""FAILED_PRECONDITION: the upload has finished, so it cannot be aborted any more.
+Metadata: {"upload_id": "..."}. Do not retry; GetUpload tells how it ended.
+"""
+ERROR_REASON_IDLE_TIMEOUT: ErrorReason.ValueType  # 51
+"""UNAVAILABLE: the client sent nothing for too long and the server let its
+stream go. Metadata: {"idle_seconds": "600"}. Retry at once; an upload resumes.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -360,7 +360,9 @@ class UploadFinish(_message.Message):
     DATA_LOSS, the upload stays open. Unset = not checked.
     """
     crc32c: _builtins.int
-    """CRC-32C of the whole stream. Not implemented in this version: UNIMPLEMENTED."""
+    """CRC-32C of the whole stream. A mismatch fails with DATA_LOSS, the upload stays
+    open. Unset = not checked. Not for rows: INVALID_ARGUMENT.
+    """
     def __init__(
         self,
         *,
@@ -441,7 +443,9 @@ class UploadStarted(_message.Message):
     persisted_offset: _builtins.int
     """Where to go on: this much of the stream survives any crash."""
     persisted_crc32c: _builtins.int
-    """CRC-32C of the stream up to persisted_offset. Unset in this version."""
+    """CRC-32C of the stream up to persisted_offset: whoever resumes can tell whether
+    the file is the same. Unset for rows, and for uploads that version 0.1 began.
+    """
     max_chunk_bytes: _builtins.int
     """Largest chunk content the server takes, in bytes."""
     def __init__(
@@ -476,7 +480,7 @@ class UploadAck(_message.Message):
     persisted_offset: _builtins.int
     """This much of the stream survives any crash."""
     persisted_crc32c: _builtins.int
-    """CRC-32C of the stream up to persisted_offset. Unset in this version."""
+    """CRC-32C of the stream up to persisted_offset; see UploadStarted."""
     rows_accepted: _builtins.int
     """Rows accepted so far. Provisional: duplicates across blocks are found at finish."""
     rows_rejected: _builtins.int
@@ -528,8 +532,9 @@ Global___RowErrors: _TypeAlias = RowErrors  # noqa: Y015
 
 @_typing.final
 class UploadDraining(_message.Message):
-    """UploadDraining tells that the server is shutting down. Finish at once or
-    resume from the last ack elsewhere.
+    """UploadDraining tells that the server is shutting down. What is whole is acknowledged
+    next. Finish within some seconds, or half-close and resume elsewhere; who does
+    neither is ended with UNAVAILABLE, after another ack.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -745,7 +750,10 @@ Global___GetUploadResponse: _TypeAlias = GetUploadResponse  # noqa: Y015
 
 @_typing.final
 class AbortUploadRequest(_message.Message):
-    """AbortUploadRequest names the upload to give up."""
+    """AbortUploadRequest names the upload to give up. One that has finished cannot be:
+    FAILED_PRECONDITION. Repeating is no error. An open stream of the upload ends with
+    FAILED_PRECONDITION, reason UPLOAD_CLOSED.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
