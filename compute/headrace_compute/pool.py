@@ -1,7 +1,7 @@
 """The worker pool: placement, retries and backpressure over Ray actors.
 
-With `actors.py` this is the only module that knows Ray. The server awaits
-`Pool.run(stage, ...)` and gets a value or a typed error.
+With `actors.py` and `decoders.py` this is the only module that knows Ray. The server
+awaits `Pool.run(stage, ...)` and gets a value or a typed error.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,15 +45,9 @@ import ray  # noqa: E402  (the environment above must be set first)
 from ray import exceptions as ray_errors  # noqa: E402
 
 from headrace_compute.actors import Worker  # noqa: E402
+from headrace_compute.decoders import Decoders, Held  # noqa: E402
 from headrace_compute.errors import ComputeUnavailableError, HeadraceError, PoisonBlockError  # noqa: E402
 from headrace_compute.model import StoreConfig  # noqa: E402
-
-
-class Held(Generic[T]):
-    """A stage's result that stays in Ray's object store; pass it to another stage as it is."""
-
-    def __init__(self, ref: Any) -> None:
-        self.ref = ref
 
 
 def start_ray(address: str, cpus: int) -> str:
@@ -100,6 +94,7 @@ class Pool:
         self._idle: asyncio.Queue[int] = asyncio.Queue()
         for index in range(self.size):
             self._idle.put_nowait(index)
+        self.decoders = Decoders(config, max(1, self.size))
 
     async def warm(self) -> list[int]:
         """Waits until every worker has compiled its kernels; returns their process ids."""
@@ -115,7 +110,7 @@ class Pool:
 
         Raises:
             HeadraceError: What the stage raised.
-            PoisonBlockError: The worker died at it `ATTEMPTS` times.
+            PoisonBlockError: The worker died at it, or ran out of memory, `ATTEMPTS` times.
             ComputeUnavailableError: Ray cannot be reached.
         """
         return cast(T, await self._attempt(stage, args, keep=False))
@@ -144,6 +139,7 @@ class Pool:
 
     def close(self) -> None:
         """Ends the workers at once."""
+        self.decoders.close()
         for actor in self._actors:
             ray.kill(actor)
 
@@ -161,7 +157,9 @@ class Pool:
                 except ray_errors.RayTaskError as error:
                     if isinstance(error.cause, HeadraceError):
                         raise error.cause from None
-                    raise
+                    if not isinstance(error.cause, MemoryError):
+                        raise
+                    _log.warning("worker out of memory", extra={"stage": stage.__name__, "attempt": attempt})
                 except (ray_errors.RayActorError, ray_errors.WorkerCrashedError):
                     _log.warning("worker died", extra={"stage": stage.__name__, "attempt": attempt})
                     await self._revive(actor)

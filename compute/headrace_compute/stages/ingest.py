@@ -12,6 +12,7 @@ from headrace_compute.kernels.hashing import bucket_of
 from headrace_compute.kernels.rows import clustered, column_hashes, first_rows, row_hashes, validity
 from headrace_compute.model import Block, Part, StoreConfig, UploadSpec
 from headrace_compute.stages.columns import summarise
+from headrace_compute.stages.parquet import ParquetPiece, read_piece
 from headrace_compute.stages.parse import TIMESTAMP, Failure, Parsed, parse
 from headrace_compute.stages.rejects import check_findings, duplicates, reject_table
 from headrace_compute.stages.validate import validate
@@ -48,7 +49,7 @@ def ingest_block(
     config: StoreConfig,
     spec: UploadSpec,
     block: Block,
-    payload: np.ndarray | pa.Table | bytes,
+    payload: np.ndarray | pa.Table | bytes | ParquetPiece,
     attempt: str,
 ) -> BlockResult:
     """Parses and validates a block and stores what is good and what is not.
@@ -56,12 +57,15 @@ def ingest_block(
     Duplicates are dropped within the block only; `duplicates.py` finds the others.
 
     Args:
-        payload: As `parse` takes it.
+        payload: As `parse` takes it, or where to read it.
         attempt: Names this attempt; parts of different attempts have different keys.
 
     Raises:
         InvalidFieldError: A json payload is no JSON array.
+        InvalidDataError: A piece of Parquet cannot be read; see `read_piece`.
     """
+    if isinstance(payload, ParquetPiece):
+        payload = read_piece(config, payload)
     examined = examine(spec, block, payload)
     store = open_store(config)
     name = part_name(spec, block, attempt)
