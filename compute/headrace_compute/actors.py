@@ -65,9 +65,9 @@ class Decoder:
         self._config = config
         self._items: Iterator[tuple[Any, Any]] = iter(())
 
-    def begin(self, stage: Callable[..., Iterator[tuple[Any, Any]]], *args: Any) -> None:
-        """Makes `stage(config, *args)` what `advance` steps through."""
-        self._items = stage(self._config, *args)
+    def begin(self, stage: Callable[..., Iterator[tuple[Any, Any]]], *args: Any, **kwargs: Any) -> None:
+        """Makes `stage(config, *args, **kwargs)` what `advance` steps through."""
+        self._items = stage(self._config, *args, **kwargs)
 
     @ray.method(num_returns=2)
     def advance(self) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ its last block ended; a stream that kills several at one place is poison.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -71,12 +71,12 @@ class Decoders:
 
     async def blocks(
         self,
-        stage: Callable[Concatenate[StoreConfig, P], Iterator[tuple[E, Any]]],
+        stage: Callable[Concatenate[StoreConfig, Position, P], Iterator[tuple[E, Any]]],
         start: Position,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> AsyncIterator[tuple[E, Held[Any]]]:
-        """Yields what `stage(config, *args, start)` yields, the payloads held.
+    ) -> AsyncGenerator[tuple[E, Held[Any]], None]:
+        """Yields what `stage(config, start, *args)` yields, the payloads held.
 
         Raises:
             HeadraceError: What the stage raised.
@@ -88,7 +88,7 @@ class Decoders:
             while deaths < ATTEMPTS:
                 try:
                     async with self._decoder() as decoder:
-                        await decoder.begin.remote(stage, *args, start)
+                        await decoder.begin.remote(stage, start, *args, **kwargs)
                         while (item := await _advance(decoder)) is not None:
                             yield item
                             start, deaths = item[0].end, 0

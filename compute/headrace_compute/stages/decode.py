@@ -62,7 +62,7 @@ Item = tuple[Decoded, Any]
 
 
 def decode(
-    config: StoreConfig, source: StagedSource, contract: Sequence[ColumnContract], start: Position
+    config: StoreConfig, start: Position, source: StagedSource, contract: Sequence[ColumnContract]
 ) -> Iterator[Item]:
     """Decodes a compressed CSV or an Arrow IPC stream from `start` on.
 

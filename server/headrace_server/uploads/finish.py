@@ -21,6 +21,7 @@ from headrace_compute.storage import tables
 from headrace_server import metrics
 from headrace_server.services import Services, TableCommit
 from headrace_server.uploads import session as sessions
+from headrace_server.uploads.discard import delete_staged
 from headrace_server.uploads.duplicates import settle_duplicates
 from headrace_server.uploads.options import UploadOptions, spec_of
 from headrace_server.uploads.session import Session
@@ -104,6 +105,8 @@ async def roll_forward(services: Services, session: Session) -> Session:
             metadata=metadata,
         )
         done["version"] = await services.commit(options.tenant, commit)
+    # Before the done record: a crash in between is mended by rolling forward once more.
+    await asyncio.to_thread(delete_staged, services.config, session)
     try:
         session = await asyncio.to_thread(sessions.append, services.config, session, "done", done)
     except FencedError:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from headrace.v1 import row_pb2, upload_pb2, validation_pb2
 from headrace_compute.block_result import BlockResult
+from headrace_compute.errors import PoisonBlockError
 from headrace_compute.kernels.framing import Framed, Framer
 from headrace_compute.model import Block, DataType, UploadSpec
 from headrace_compute.pool import Pool
@@ -65,7 +66,7 @@ class BlockQueue:
         if self._error is not None:
             raise self._error
         metrics.BLOCKS_IN_FLIGHT.inc()
-        work = self._spawn(self._pool.run(ingest_block, spec, block, payload, uuid.uuid4().hex[:12]))
+        work = self._spawn(self._ingest(spec, block, payload))
         self._last = self._spawn(self._settle(work, self._last, lines))
 
     async def drain(self) -> None:
@@ -84,6 +85,17 @@ class BlockQueue:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _ingest(self, spec: UploadSpec, block: Block, payload: Any) -> BlockResult:
+        try:
+            return await self._pool.run(ingest_block, spec, block, payload, uuid.uuid4().hex[:12])
+        except PoisonBlockError as error:
+            csv = block.format == "csv"
+            name, value = ("byte_offset", block.offset) if csv else ("first_row", block.first_row)
+            raise PoisonBlockError(
+                f"block {block.index} ({name} {value:,}): {error.message}",
+                {"block": str(block.index), name: str(value)},
+            ) from error
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)

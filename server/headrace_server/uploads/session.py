@@ -12,12 +12,13 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from headrace_compute import errors
 from headrace_compute.block_result import BlockResult
 from headrace_compute.errors import FencedError, HeadraceError, IdInUseError, UploadClosedError
-from headrace_compute.model import StoreConfig
+from headrace_compute.model import StagedObject, StoreConfig
 from headrace_compute.storage.store import KeyExistsError, ObjectStore, open_store
 
 FORMAT_VERSION = 1
@@ -58,8 +59,10 @@ class Session:
         started_us: When it was opened; the `ingested_at` of its rows.
         owner: Id of the stream that may append; each epoch names a new one.
         columns: CSV header line, once a block was persisted; None before.
+        staged: Pieces of the stream as it was sent, for formats that are decoded after finish.
         finish: Body of the finish record: outcome, parts, counts.
         done: Body of the done record: the result, as proto JSON.
+        failure: The error that an aborted upload was given up for; None if its client asked for it.
         next_seq: Number of the next record.
     """
 
@@ -70,22 +73,36 @@ class Session:
     owner: str
     next_seq: int
     columns: str | None = None
+    staged: tuple[StagedObject, ...] = ()
     blocks: tuple[PersistedBlock, ...] = ()
     finish: Mapping[str, Any] | None = None
     done: Mapping[str, Any] | None = None
     aborted: bool = False
+    failure: Mapping[str, Any] | None = None
 
     @property
     def persisted_offset(self) -> int:
         """How much of the stream survives any crash: bytes, or rows for ROWS."""
         if self.finish is not None:
             return int(self.finish["total_size"])
+        if self.staged:
+            return self.staged[-1].end_offset
         return self.blocks[-1].result.block.end_offset if self.blocks else 0
 
 
 def session_prefix(config: StoreConfig, tenant: str, upload_id: str) -> str:
     """Key prefix of a session's records."""
     return f"{config.raw}/_headrace/uploads/{tenant}/{upload_id}/"
+
+
+def staged_prefix(config: StoreConfig, tenant: str, upload_id: str) -> str:
+    """Key prefix of a session's staged objects."""
+    return f"{session_prefix(config, tenant, upload_id)}staged/"
+
+
+def staged_body(piece: StagedObject) -> dict[str, Any]:
+    """The body of a staged record."""
+    return asdict(piece)
 
 
 async def open_session(
@@ -98,6 +115,7 @@ async def open_session(
     Raises:
         IdInUseError: It exists with another header.
         UploadClosedError: It was aborted.
+        HeadraceError: It was given up for this error.
     """
     owner, now_us = uuid.uuid4().hex, time.time_ns() // 1000
     session = await asyncio.to_thread(_create, config, tenant, upload_id, header, now_us, owner)
@@ -182,6 +200,8 @@ def _take_over(
     """Opens a new epoch, which fences every older stream."""
     while True:
         session = load(config, tenant, upload_id)
+        if session is not None and session.failure is not None and session.header == header:
+            raise _failure(session.failure)
         if session is None or session.aborted:
             raise UploadClosedError(
                 f"upload {upload_id} was given up; start a new one under another id", {"upload_id": upload_id}
@@ -208,14 +228,21 @@ def _apply(session: Session, record: Mapping[str, Any]) -> Session:
         case "block":
             columns = body.get("columns", session.columns)
             return replace(session, columns=columns, blocks=(*session.blocks, PersistedBlock.from_json(body)))
+        case "staged":
+            return replace(session, staged=(*session.staged, StagedObject(**body)))
         case "finish":
             return replace(session, finish=body)
         case "done":
             return replace(session, done=body)
         case "abort":
-            return replace(session, aborted=True)
+            return replace(session, aborted=True, failure=body.get("failure"))
         case kind:
             raise SessionFormatError(f"upload {session.upload_id} has a record of unknown kind {kind!r}")
+
+
+def _failure(failure: Mapping[str, Any]) -> HeadraceError:
+    error: HeadraceError = getattr(errors, failure["error"])(failure["message"], failure["attributes"])
+    return error
 
 
 def _record(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,20 +11,23 @@ from google.rpc import status_pb2
 from headrace.v1 import upload_pb2
 from headrace_compute.errors import (
     ChecksumMismatchError,
+    HeadraceError,
     OffsetGapError,
     SizeMismatchError,
     UnsupportedError,
 )
+from headrace_compute.model import StagedObject
 from headrace_server import requests
 from headrace_server.messages import reject_message, result_message
 from headrace_server.services import Services
 from headrace_server.status import to_status
 from headrace_server.streams import converse, unexpected
-from headrace_server.uploads import finish
+from headrace_server.uploads import discard, finish
 from headrace_server.uploads import session as sessions
 from headrace_server.uploads.intake import MAX_CHUNK_BYTES, BlockQueue, CsvIntake, Intake, RowsIntake
 from headrace_server.uploads.options import UploadOptions, spec_of
-from headrace_server.uploads.session import PersistedBlock, Session
+from headrace_server.uploads.session import PersistedBlock, Session, staged_body
+from headrace_server.uploads.staged import StagedIntake
 
 ERRORS_A_BLOCK = 20
 ERRORS_A_STREAM = 100
@@ -109,6 +112,18 @@ class UploadStream:
         spec = spec_of(self._services.config, options, session.upload_id, session.started_us)
         if options.format == "rows":
             return RowsIntake(self._queue, spec, session.blocks)
+        if options.staged:
+            return StagedIntake(
+                self._services.config,
+                self._services.pool,
+                self._queue,
+                spec,
+                options,
+                self._services.settings.block_bytes,
+                session,
+                self._stage,
+                self._give_up,
+            )
         return CsvIntake(
             self._services.pool,
             self._queue,
@@ -176,6 +191,16 @@ class UploadStream:
             self._errors_shown += len(samples)
             errors = upload_pb2.RowErrors(errors=map(reject_message, samples))
             self._send(upload_pb2.UploadResponse(row_errors=errors))
+
+    async def _stage(self, piece: StagedObject) -> None:
+        """Makes a staged object part of the session; only then may it be acknowledged."""
+        self._session = await asyncio.to_thread(
+            sessions.append, self._services.config, self._session, "staged", staged_body(piece)
+        )
+        self._acknowledge()
+
+    async def _give_up(self, error: HeadraceError) -> None:
+        self._session = await discard.give_up(self._services, self._session, error)
 
     def _acknowledge(self) -> None:
         findings = [block.result.findings for block in self._session.blocks]
