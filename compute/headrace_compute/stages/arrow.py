@@ -258,7 +258,9 @@ def _raw(array: pa.Array) -> pa.Array:
         array = array.dictionary_decode()
         kind = array.type
     if _is_text(kind):
-        return array.cast(pa.binary())
+        # Under a null a file may hold any bytes, which kernels would look at; taking leaves them behind.
+        texts = array.cast(pa.binary())
+        return texts.take(pa.array(np.arange(len(texts)))) if texts.null_count else texts
     if pt.is_decimal(kind):
         # As text: it is parsed to the nearest double, like the same number in CSV.
         return array.cast(pa.string()).view(pa.binary())
