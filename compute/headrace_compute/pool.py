@@ -1,7 +1,7 @@
 """The worker pool: placement, retries and backpressure over Ray actors.
 
-With `actors.py` this is the only module that knows Ray. The server awaits
-`Pool.run(stage, ...)` and gets a value or a typed error.
+With `actors.py` and `decoders.py` this is the only module that knows Ray. The server
+awaits `Pool.run(stage, ...)` and gets a value or a typed error.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,20 +45,14 @@ import ray  # noqa: E402  (the environment above must be set first)
 from ray import exceptions as ray_errors  # noqa: E402
 
 from headrace_compute.actors import Worker  # noqa: E402
+from headrace_compute.decoders import Decoders, Held  # noqa: E402
 from headrace_compute.errors import ComputeUnavailableError, HeadraceError, PoisonBlockError  # noqa: E402
 from headrace_compute.model import StoreConfig  # noqa: E402
 from headrace_compute.turns import Turns  # noqa: E402
 
 
 class _WorkerDiedError(Exception):
-    """A worker died in the middle of a stage."""
-
-
-class Held(Generic[T]):
-    """A stage's result that stays in Ray's object store; pass it to another stage as it is."""
-
-    def __init__(self, ref: Any) -> None:
-        self.ref = ref
+    """A worker died in the middle of a stage, or ran out of memory."""
 
 
 def start_ray(address: str, cpus: int) -> str:
@@ -103,6 +97,11 @@ class Lane:
         self.group = group
         self.member = member
 
+    @property
+    def decoders(self) -> Decoders:
+        """Those of the pool, which all lanes share."""
+        return self._pool._decoders
+
     async def run(
         self, stage: Callable[Concatenate[StoreConfig, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -113,7 +112,7 @@ class Lane:
 
         Raises:
             HeadraceError: What the stage raised.
-            PoisonBlockError: The worker died at it `ATTEMPTS` times.
+            PoisonBlockError: The worker died at it, or ran out of memory, `ATTEMPTS` times.
             ComputeUnavailableError: Ray cannot be reached.
         """
         return cast(T, await self._pool.attempt(self, stage, args, keep=False))
@@ -146,6 +145,7 @@ class Pool(Lane):
         self.size = workers or max(1, int(_resources().get("CPU", 1)))
         self._actors: list[Any] = [cast(Any, Worker).remote(config) for _ in range(self.size)]
         self._idle = Turns(self._actors)
+        self._decoders = Decoders(config, max(1, self.size))
 
     def lane(self, group: str, member: str) -> Lane:
         """A lane of its own for a stream: those who share one wait for each other."""
@@ -165,6 +165,7 @@ class Pool(Lane):
 
     def close(self) -> None:
         """Ends the workers at once."""
+        self._decoders.close()
         for actor in self._actors:
             ray.kill(actor)
 
@@ -178,8 +179,11 @@ class Pool(Lane):
             try:
                 # Who gives up does not wait, but the worker is busy until its stage has ended.
                 return await asyncio.shield(call)
-            except _WorkerDiedError:
-                _log.warning("worker died", extra={"stage": stage.__name__, "attempt": attempt})
+            except _WorkerDiedError as death:
+                _log.warning(
+                    "worker died",
+                    extra={"stage": stage.__name__, "attempt": attempt, "cause": str(death) or "unknown"},
+                )
         raise PoisonBlockError(
             f"this input ended its worker {ATTEMPTS} times and is refused; look for extreme values in it"
         )
@@ -195,6 +199,8 @@ class Pool(Lane):
         except ray_errors.RayTaskError as error:
             if isinstance(error.cause, HeadraceError):
                 raise error.cause from None
+            if isinstance(error.cause, MemoryError):
+                raise _WorkerDiedError("out of memory") from None
             raise
         except (ray_errors.RayActorError, ray_errors.WorkerCrashedError, ray_errors.OutOfMemoryError):
             await self._revive(actor)

@@ -221,12 +221,12 @@ def test_errors_are_typed_and_carry_their_metadata(client: headrace.Client, tena
     assert missing.value.metadata["version"] == "99"
 
 
-def test_formats_of_a_later_version_are_unsupported(
+def test_a_file_that_is_not_what_its_name_says_is_bad_data(
     client: headrace.Client, tenant: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.parquet"
     file.write_bytes(b"PAR1")
-    with pytest.raises(errors.UnsupportedError):
+    with pytest.raises(errors.BadDataError):
         client.upload(tenant, "items", file)
 
 

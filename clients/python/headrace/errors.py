@@ -94,7 +94,7 @@ class InvalidArgumentError(HeadraceError):
 
 
 class BadDataError(InvalidArgumentError):
-    """The file cannot be read as rows at all: no header, a wrong encoding, a record too large."""
+    """The file cannot be read as rows at all: no header, a wrong encoding, too large."""
 
 
 class OffsetGapError(HeadraceError):
@@ -230,6 +230,9 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "UNKNOWN_COLUMN": BadDataError,
     "BAD_ENCODING": BadDataError,
     "RECORD_TOO_LARGE": BadDataError,
+    "CORRUPT_STREAM": BadDataError,
+    "TOO_LARGE": BadDataError,
+    "UNSUPPORTED_TYPE": BadDataError,
     "OFFSET_GAP": OffsetGapError,
     "CHECKSUM_MISMATCH": DataLossError,
     "SIZE_MISMATCH": DataLossError,

@@ -6,6 +6,7 @@ import google_crc32c
 import numpy as np
 
 from headrace_compute.errors import BadEncodingError, RecordTooLargeError
+from headrace_compute.kernels.magic import binary_kind, describe_start
 from headrace_compute.kernels.scan import AFTER_CR, Cursor, new_cursor, scan
 from headrace_compute.model import MAX_RECORD_BYTES
 
@@ -105,7 +106,7 @@ class Framer:
 
         Raises:
             RecordTooLargeError: A record above MAX_RECORD_BYTES.
-            BadEncodingError: The stream begins as UTF-16, UTF-32 or binary data.
+            BadEncodingError: The stream begins as UTF-16, UTF-32, an archive or other binary data.
         """
         blocks = []
         while self._read_header(final=False) and (block := self._cut_one(target_bytes)) is not None:
@@ -152,6 +153,8 @@ class Framer:
         for mark, name in _FOREIGN_BOMS.items():
             if start.startswith(mark):
                 raise _bad_encoding(name)
+        if binary_kind(start):
+            raise _bad_encoding(describe_start(start), "say in the header how it is compressed, or unpack it")
         if start.startswith(_BOM):
             self._start = len(_BOM)
             self.offset += len(_BOM)
@@ -225,5 +228,5 @@ def _check_text(header: np.ndarray) -> None:
         raise _bad_encoding("NUL bytes, as in binary data or UTF-16")
 
 
-def _bad_encoding(found: str) -> BadEncodingError:
-    return BadEncodingError(f"The stream begins with {found}; send CSV as UTF-8 text.", {"found": found})
+def _bad_encoding(found: str, remedy: str = "send CSV as UTF-8 text") -> BadEncodingError:
+    return BadEncodingError(f"The stream begins with {found}; {remedy}.", {"found": found})

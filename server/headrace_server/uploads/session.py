@@ -24,7 +24,7 @@ from headrace_compute.errors import (
     UploadFinishedError,
 )
 from headrace_compute.findings import Findings
-from headrace_compute.model import StoreConfig
+from headrace_compute.model import StagedObject, StoreConfig
 from headrace_compute.storage.store import KeyExistsError, KeyMissingError, open_store
 from headrace_server.uploads import index, records
 from headrace_server.uploads.grown import Grown
@@ -40,9 +40,10 @@ __all__ = [
     "load",
     "open_session",
     "session_prefix",
+    "staged_prefix",
 ]
 
-PASSING = frozenset({"block", "alive"})
+PASSING = frozenset({"staged", "block", "alive"})
 """Kinds that may be swept once the session has ended. Every other record stays, so that the number
 at which an older stream would go on is always taken: a sweep lets nobody in again."""
 
@@ -79,6 +80,7 @@ class Session:
         started_us: When it was opened; the `ingested_at` of its rows.
         owner: Id of the stream that may append; each epoch names a new one.
         columns: CSV header line, once a block was persisted; None before.
+        staged: Pieces of the stream as it was sent, for formats that are decoded after finish.
         blocks: What is persisted, with nothing but counts for findings.
         findings: Those of all blocks together.
         finish: Body of the finish record: outcome, parts, counts.
@@ -96,6 +98,7 @@ class Session:
     owner: str
     next_seq: int
     columns: str | None = None
+    staged: Grown[StagedObject] = field(default_factory=Grown)
     blocks: Grown[PersistedBlock] = field(default_factory=Grown)
     findings: Findings = field(default_factory=Findings)
     finish: Mapping[str, Any] | None = None
@@ -109,6 +112,8 @@ class Session:
         """How much of the stream survives any crash: bytes, or rows for ROWS."""
         if self.finish is not None:
             return int(self.finish["total_size"])
+        if self.staged:
+            return self.staged[-1].end_offset
         return self.blocks[-1].result.block.end_offset if self.blocks else 0
 
     @property
@@ -117,9 +122,16 @@ class Session:
         if self.finish is not None:
             crc32c: int | None = self.finish.get("crc32c")
             return crc32c
+        if self.staged:
+            return self.staged[-1].crc32c
         if self.blocks:
             return self.blocks[-1].crc32c
         return None if self.header["format"] == "rows" else 0
+
+
+def staged_prefix(config: StoreConfig, tenant: str, upload_id: str) -> str:
+    """Key prefix of a session's staged objects."""
+    return f"{session_prefix(config, tenant, upload_id)}staged/"
 
 
 async def open_session(
@@ -297,6 +309,8 @@ def _apply(session: Session, seq: int, record: Record) -> Session:
             return replace(session, owner=body["owner"])
         case "block":
             return _with_block(session, body)
+        case "staged":
+            return replace(session, staged=session.staged.with_one(StagedObject(**body)))
         case "finish":
             return replace(session, finish=body)
         case "done":

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import google_crc32c
@@ -24,6 +25,7 @@ from headrace_compute.errors import (
     UnsupportedError,
     UploadClosedError,
 )
+from headrace_compute.model import StagedObject
 from headrace_server import requests
 from headrace_server.messages import reject_message, result_message
 from headrace_server.services import Services
@@ -35,6 +37,7 @@ from headrace_server.uploads.blocks import BlockQueue
 from headrace_server.uploads.intake import MAX_CHUNK_BYTES, CsvIntake, Intake, RowsIntake
 from headrace_server.uploads.options import UploadOptions, spec_of
 from headrace_server.uploads.session import PersistedBlock, Session
+from headrace_server.uploads.staged import StagedIntake
 
 ERRORS_A_BLOCK = 20
 ERRORS_A_STREAM = 100
@@ -196,11 +199,23 @@ class UploadStream:
 
     def _make_intake(self, options: UploadOptions) -> Intake:
         session = self._session
+        lane = self._services.pool.lane(session.tenant, session.upload_id)
         spec = spec_of(self._services.config, options, session.upload_id, session.started_us)
         if options.format == "rows":
             return RowsIntake(self._queue, spec, session.blocks)
+        if options.staged:
+            return StagedIntake(
+                self._services.config,
+                lane,
+                self._queue,
+                spec,
+                options,
+                self._services.block_bytes,
+                session,
+                self._stage,
+            )
         return CsvIntake(
-            self._services.pool.lane(session.tenant, session.upload_id),
+            lane,
             self._queue,
             spec,
             block_bytes=self._services.block_bytes,
@@ -282,6 +297,12 @@ class UploadStream:
         except HeadraceError as cause:
             # Left for the sweeper; the client hears of what is wrong with its stream all the same.
             _log.warning("an unreadable upload is not cleared", reason=cause.reason)
+
+    async def _stage(self, piece: StagedObject) -> None:
+        """Makes a staged object part of the session; only then may it be acknowledged."""
+        async with self._appending:
+            await self._append("staged", asdict(piece))
+        self._acknowledge()
 
     def _acknowledge(self) -> None:
         ack = upload_pb2.UploadAck(

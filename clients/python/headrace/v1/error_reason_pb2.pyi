@@ -47,12 +47,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: {"columns": "colour"}. Do not retry.
     """
     ERROR_REASON_BAD_ENCODING: _ErrorReason.ValueType  # 7
-    """INVALID_ARGUMENT: the stream is not UTF-8 text.
-    Metadata: {"found": "a UTF-16 byte order mark"}. Do not retry.
+    """INVALID_ARGUMENT: the stream is not UTF-8 text, or not of the format and
+    compression that its header names. Metadata: {"found": "a UTF-16 byte order mark"}.
+    Do not retry.
     """
     ERROR_REASON_RECORD_TOO_LARGE: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: a record is larger than the limit.
-    Metadata: {"line": "17", "byte_offset": "812", "limit_bytes": "1048576"}. Do not retry.
+    Metadata: {"line": "17", "byte_offset": "812", "limit_bytes": "1048576"}; of Arrow and
+    Parquet {"row_number": "15", "limit_bytes": "1048576"}. Do not retry.
     """
     ERROR_REASON_OFFSET_GAP: _ErrorReason.ValueType  # 9
     """OUT_OF_RANGE: a chunk begins beyond what was received.
@@ -109,8 +111,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_POISON_BLOCK: _ErrorReason.ValueType  # 22
     """INTERNAL: a block of the upload killed its worker again and again.
     Metadata: {"block": "3", "byte_offset": "25165824", "first_line": "400001",
-    "last_line": "533334"}; rows have no lines: {"block": "3", "row": "196608"}.
-    Do not retry as it is.
+    "last_line": "533334"}; byte_offset is that of the decompressed stream. Rows, Arrow and
+    Parquet have no lines: {"block": "3", "row": "196608"}. Do not retry as it is.
     """
     ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 23
     """RESOURCE_EXHAUSTED: the store is full. Metadata: {}. Retry with backoff."""
@@ -130,7 +132,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 29
     """UNIMPLEMENTED: part of the contract that this version does not have.
-    Metadata: {"feature": "FORMAT_PARQUET"}. Do not retry on this version.
+    Metadata: {"feature": "run.request_id"}. Do not retry on this version.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 30
     """INTERNAL: a fault of Headrace itself; the log has more under the correlation
@@ -140,6 +142,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the store refuses the server: its keys, a right, a bucket.
     Metadata: {"bucket": "raw-data", "code": "AccessDenied"}. Do not retry before
     whoever runs the server has mended it.
+    """
+    ERROR_REASON_CORRUPT_STREAM: _ErrorReason.ValueType  # 40
+    """INVALID_ARGUMENT: a compressed, Arrow or Parquet stream cannot be decoded, or
+    ends before its end. Metadata: {"format": "gzip"}. Do not retry.
+    """
+    ERROR_REASON_TOO_LARGE: _ErrorReason.ValueType  # 41
+    """INVALID_ARGUMENT: the stream decodes to more than the limits allow.
+    Metadata: {"what": "decoded bytes", "limit": "67108864"}. Do not retry; split it.
+    """
+    ERROR_REASON_UNSUPPORTED_TYPE: _ErrorReason.ValueType  # 42
+    """INVALID_ARGUMENT: columns have Arrow extension types.
+    Metadata: {"columns": "user_id"}. Do not retry; cast them to plain types.
     """
     ERROR_REASON_UPLOAD_FINISHED: _ErrorReason.ValueType  # 50
     """FAILED_PRECONDITION: the upload has finished, so it cannot be aborted any more.
@@ -181,12 +195,14 @@ ERROR_REASON_UNKNOWN_COLUMN: ErrorReason.ValueType  # 6
 Metadata: {"columns": "colour"}. Do not retry.
 """
 ERROR_REASON_BAD_ENCODING: ErrorReason.ValueType  # 7
-"""INVALID_ARGUMENT: the stream is not UTF-8 text.
-Metadata: {"found": "a UTF-16 byte order mark"}. Do not retry.
+"""INVALID_ARGUMENT: the stream is not UTF-8 text, or not of the format and
+compression that its header names. Metadata: {"found": "a UTF-16 byte order mark"}.
+Do not retry.
 """
 ERROR_REASON_RECORD_TOO_LARGE: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: a record is larger than the limit.
-Metadata: {"line": "17", "byte_offset": "812", "limit_bytes": "1048576"}. Do not retry.
+Metadata: {"line": "17", "byte_offset": "812", "limit_bytes": "1048576"}; of Arrow and
+Parquet {"row_number": "15", "limit_bytes": "1048576"}. Do not retry.
 """
 ERROR_REASON_OFFSET_GAP: ErrorReason.ValueType  # 9
 """OUT_OF_RANGE: a chunk begins beyond what was received.
@@ -243,8 +259,8 @@ Metadata: {"table": "x", "kind": "items", "expected": "training_data"}. Do not r
 ERROR_REASON_POISON_BLOCK: ErrorReason.ValueType  # 22
 """INTERNAL: a block of the upload killed its worker again and again.
 Metadata: {"block": "3", "byte_offset": "25165824", "first_line": "400001",
-"last_line": "533334"}; rows have no lines: {"block": "3", "row": "196608"}.
-Do not retry as it is.
+"last_line": "533334"}; byte_offset is that of the decompressed stream. Rows, Arrow and
+Parquet have no lines: {"block": "3", "row": "196608"}. Do not retry as it is.
 """
 ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 23
 """RESOURCE_EXHAUSTED: the store is full. Metadata: {}. Retry with backoff."""
@@ -264,7 +280,7 @@ ERROR_REASON_COMMIT_CONTENDED: ErrorReason.ValueType  # 28
 """
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 29
 """UNIMPLEMENTED: part of the contract that this version does not have.
-Metadata: {"feature": "FORMAT_PARQUET"}. Do not retry on this version.
+Metadata: {"feature": "run.request_id"}. Do not retry on this version.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 30
 """INTERNAL: a fault of Headrace itself; the log has more under the correlation
@@ -274,6 +290,18 @@ ERROR_REASON_STORE_DENIED: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION: the store refuses the server: its keys, a right, a bucket.
 Metadata: {"bucket": "raw-data", "code": "AccessDenied"}. Do not retry before
 whoever runs the server has mended it.
+"""
+ERROR_REASON_CORRUPT_STREAM: ErrorReason.ValueType  # 40
+"""INVALID_ARGUMENT: a compressed, Arrow or Parquet stream cannot be decoded, or
+ends before its end. Metadata: {"format": "gzip"}. Do not retry.
+"""
+ERROR_REASON_TOO_LARGE: ErrorReason.ValueType  # 41
+"""INVALID_ARGUMENT: the stream decodes to more than the limits allow.
+Metadata: {"what": "decoded bytes", "limit": "67108864"}. Do not retry; split it.
+"""
+ERROR_REASON_UNSUPPORTED_TYPE: ErrorReason.ValueType  # 42
+"""INVALID_ARGUMENT: columns have Arrow extension types.
+Metadata: {"columns": "user_id"}. Do not retry; cast them to plain types.
 """
 ERROR_REASON_UPLOAD_FINISHED: ErrorReason.ValueType  # 50
 """FAILED_PRECONDITION: the upload has finished, so it cannot be aborted any more.
