@@ -72,6 +72,11 @@ class HeadraceError(Exception):
         self.code = code
         self.metadata: dict[str, str] = dict(metadata or {})
 
+    def add_remark(self, remark: str) -> None:
+        """Appends a remark in parentheses to the message."""
+        self.message = f"{self.message} ({remark})"
+        self.args = (self.message,)
+
     def name_upload(self, upload_id: str, persisted_offset: int) -> None:
         """Makes the error name the upload it hit and how to go on.
 
@@ -81,11 +86,10 @@ class HeadraceError(Exception):
                 rows for a row stream.
         """
         self.metadata |= {"upload_id": upload_id, "persisted_offset": str(persisted_offset)}
-        message = f"{self.message} [upload {upload_id}]"
+        self.message = f"{self.message} [upload {upload_id}]"
+        self.args = (self.message,)
         if self.retryable:
-            message += f" (safe up to {persisted_offset}; upload again with this upload_id to go on there)"
-        self.message = message
-        self.args = (message,)
+            self.add_remark(f"safe up to {persisted_offset}; upload again with this upload_id to go on there")
 
 
 class InvalidArgumentError(HeadraceError):
