@@ -41,6 +41,9 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
+# What an aio client hears, instead of the status, if it was writing when the call ended:
+# https://github.com/grpc/grpc/issues/36066
+_STATUS_LOST = "Internal error from Core"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -297,6 +300,8 @@ def from_rpc(error: grpc.RpcError, address: str) -> HeadraceError:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             return from_status(status_pb2.Status.FromString(value))
     message = error.details() or code.name
+    if code is grpc.StatusCode.INTERNAL and message == _STATUS_LOST:
+        return UnavailableError(f"the connection to the server at {address} broke", code=code)
     if code is grpc.StatusCode.UNAVAILABLE:
         message = f"no connection to the server at {address}: {message}"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:

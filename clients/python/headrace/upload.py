@@ -4,8 +4,8 @@ What is tried again, and what ends the upload:
 
 - A lost connection, UNAVAILABLE, a full store and too much load pass; they are
   waited for with backoff for as long as `patience_s` without progress.
-- INTERNAL, DATA_LOSS and OUT_OF_RANGE may be an accident or for good: six tries
-  without progress. A poison block is for good.
+- INTERNAL, DATA_LOSS and OUT_OF_RANGE may be an accident or for good: they are
+  tried again six times without progress. A poison block is for good.
 - FENCED: another stream took the upload over. Answering in kind would let two
   clients fight for ever, so it is the end, with one exception. A stream that
   broke before the server answered its header may have reached it late, and be
@@ -36,7 +36,7 @@ from headrace.transfer import WINDOW_BYTES, Progress, Transfer, Window
 from headrace.v1 import upload_pb2
 
 DOUBTFUL_TRIES = 6
-"""Tries without progress after errors that may be for good."""
+"""Errors that may be for good, without progress, after which there is another try."""
 
 
 class Upload:
@@ -67,6 +67,7 @@ class Upload:
         self.is_known = False
         self.is_finish_sent = False
         self._backoff = backoff or Backoff()
+        self._doubts = 0
         self._may_fence_itself = False
         self._fence: FencedError | None = None
 
@@ -83,6 +84,7 @@ class Upload:
         # Counts grow without the offset while the server decodes a stream after its finish.
         if offset > before.offset or sum(counts[:2]) > before.rows_accepted + before.rows_rejected:
             self._backoff.progressed()
+            self._doubts = 0
         return self.progress
 
     def ended(self, transfer: "UploadTransfer") -> HeadraceError:
@@ -142,13 +144,16 @@ class Upload:
                 return True
             case ExhaustedError():
                 return bool(error.reason)  # gRPC's own are about sizes of messages.
-            case InternalError():
-                return error.retryable and self._backoff.failures < DOUBTFUL_TRIES
-            case DataLossError() | OffsetGapError():
-                return self._backoff.failures < DOUBTFUL_TRIES
+            case InternalError(retryable=False):
+                return False
+            case InternalError() | DataLossError() | OffsetGapError():
+                return self._may_pass()
         # What gRPC and proxies say of a connection that broke in the middle.
-        is_unknown = error.code is grpc.StatusCode.UNKNOWN and not error.reason
-        return is_unknown and self._backoff.failures < DOUBTFUL_TRIES
+        return error.code is grpc.StatusCode.UNKNOWN and not error.reason and self._may_pass()
+
+    def _may_pass(self) -> bool:
+        self._doubts += 1
+        return self._doubts <= DOUBTFUL_TRIES
 
     def _passes_fence(self, error: FencedError) -> bool:
         if self.is_finish_sent and self._fence is None:
@@ -184,7 +189,7 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
     @property
     def ended(self) -> bool:
         """Whether there is nothing more to send on this stream."""
-        return super().ended or self._is_draining
+        return super().ended or (self._is_draining and not self.upload.is_finish_sent)
 
     def opened(self) -> bool:
         """Whether the server has answered the header, or will not."""
@@ -243,7 +248,7 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
             case "draining":
                 # The writer stops and half-closes; the server acknowledges what it can, and the
                 # next stream goes on with whoever takes its place.
-                self._is_draining = not self.upload.is_finish_sent
+                self._is_draining = True
             case "error":
                 # Also one that leaves the stream usable: another stream mends it as well.
                 self.error = self.error or from_status(response.error)
