@@ -42,6 +42,9 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
+# What an aio client hears, instead of the status, if it was writing when the call ended:
+# https://github.com/grpc/grpc/issues/36066
+_STATUS_LOST = "Internal error from Core"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -73,6 +76,11 @@ class HeadraceError(Exception):
         self.code = code
         self.metadata: dict[str, str] = dict(metadata or {})
 
+    def add_remark(self, remark: str) -> None:
+        """Appends a remark in parentheses to the message."""
+        self.message = f"{self.message} ({remark})"
+        self.args = (self.message,)
+
     def name_upload(self, upload_id: str, persisted_offset: int) -> None:
         """Makes the error name the upload it hit and how to go on.
 
@@ -82,11 +90,10 @@ class HeadraceError(Exception):
                 rows for a row stream.
         """
         self.metadata |= {"upload_id": upload_id, "persisted_offset": str(persisted_offset)}
-        message = f"{self.message} [upload {upload_id}]"
+        self.message = f"{self.message} [upload {upload_id}]"
+        self.args = (self.message,)
         if self.retryable:
-            message += f" (safe up to {persisted_offset}; upload again with this upload_id to go on there)"
-        self.message = message
-        self.args = (message,)
+            self.add_remark(f"safe up to {persisted_offset}; upload again with this upload_id to go on there")
 
 
 class InvalidArgumentError(HeadraceError):
@@ -303,6 +310,8 @@ def from_rpc(error: grpc.RpcError, address: str) -> HeadraceError:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             return from_status(status_pb2.Status.FromString(value))
     message = error.details() or code.name
+    if code is grpc.StatusCode.INTERNAL and message == _STATUS_LOST:
+        return UnavailableError(f"the connection to the server at {address} broke", code=code)
     if code is grpc.StatusCode.UNAVAILABLE:
         message = f"no connection to the server at {address}: {message}"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
