@@ -53,7 +53,7 @@ async def close(services: Services, session: Session, total_size: int, crc32c: i
     rejects = [block.rejects for block in settled.blocks if block.rejects]
     await _verify(lane, [*parts, *(part for group in rejects for part in group)])
     findings = settled.findings
-    _check_counts(findings, parts)
+    _check_counts(session, findings, parts)
     refusal = options.refusal(findings.received, findings.bad_records)
     body = {
         "outcome": "REFUSED" if refusal else "COMMITTED" if parts else "EMPTY",
@@ -87,6 +87,8 @@ async def roll_forward(services: Services, session: Session) -> Session:
     metadata = {
         "headrace.upload_id": session.upload_id,
         "headrace.rows": str(finish["accepted"]),
+        "headrace.received": str(finish["received"]),
+        "headrace.rejected": str(finish["rejected"]),
         "headrace.code_version": services.settings.version,
     }
     done: dict[str, Any] = {"rejects_version": None, "version": None}
@@ -130,11 +132,19 @@ async def _verify(lane: Lane, parts: Sequence[Part]) -> None:
     await asyncio.gather(*(lane.run(verify_parts, chunk) for chunk in chunks))
 
 
-def _check_counts(findings: Findings, parts: Sequence[Part]) -> None:
-    """Refuses to fix an outcome in which a row was lost or doubled."""
+def _check_counts(session: Session, findings: Findings, parts: Sequence[Part]) -> None:
+    """Refuses to fix an outcome in which a row was lost or doubled.
+
+    Three counts that nobody derives from each other: what was framed, what was validated, what
+    the parts hold. received = accepted + rejected holds of them, or nothing is committed.
+    """
+    framed = sum(block.result.block.rows for block in session.blocks)
     stored = sum(part.rows for part in parts)
-    if stored != findings.accepted:
-        raise AssertionError(f"parts hold {stored} rows, validation accepted {findings.accepted}")
+    if not framed == findings.received == stored + findings.rejected:
+        raise AssertionError(
+            f"{framed} rows were received and {findings.received} validated, of which "
+            f"{findings.rejected} were rejected, but the parts hold {stored}"
+        )
 
 
 def _count(options: UploadOptions, finish: Mapping[str, Any]) -> None:
