@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Self
 
 from brokers.minio import Minio
+from harness.server import Server, start_server
+
 from chaos.inject import FOLDER, SKEW, Order
 from chaos.ledger import Audit, Ledger
 from chaos.source import Source, make_source
 from chaos.uploader import Pace, Uploader
-from harness.server import Server, start_server
-
 from headrace.v1 import upload_pb2
 
 TESTS = Path(__file__).parents[1]

@@ -11,8 +11,9 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from chaos.source import Source
 from deltalake import DeltaTable
+
+from chaos.source import Source
 
 
 class BrokenPromiseError(AssertionError):

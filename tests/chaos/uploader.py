@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import grpc
+
 from chaos.ledger import Ledger
 from chaos.source import Source
-
 from headrace.v1 import upload_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -139,7 +139,7 @@ class _Talk:
         at, size = self._start, len(self._source.data)
         while at < size:
             self._pace(at)
-            if not self._wait(lambda: at - self._acked < WINDOW_BYTES):
+            if not self._wait(lambda at=at: at - self._acked < WINDOW_BYTES):  # type: ignore[misc]
                 return
             data = self._source.data[at : at + self._uploader.chunk_bytes]
             yield upload_pb2.UploadRequest(chunk=upload_pb2.UploadChunk(data=data, offset=at))
