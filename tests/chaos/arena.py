@@ -7,7 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pyarrow as pa
 from brokers.minio import Minio
+from deltalake import DeltaTable
 from harness.server import Server, start_server
 
 from chaos.inject import FOLDER, SKEW, Order
@@ -40,6 +42,7 @@ class Arena:
     ledger: Ledger = field(default_factory=Ledger)
     server: Server | None = None
     starts: int = 0
+    kills: int = 0
     skew_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -86,6 +89,7 @@ class Arena:
     def kill(self) -> None:
         """Ends the server as a power cut would."""
         assert self.server is not None
+        self.kills += 1
         self.server.process.kill()
         self.server.process.wait(30)
 
@@ -117,6 +121,21 @@ class Arena:
         return self.ledger.audit(
             self.uri("RAW", "interactions"), self.uri("PROCESSED", "rejects"), self.options
         )
+
+    def visible(self) -> int:
+        """Rows of the tenant's table, as its log counts them."""
+        uri = self.uri("RAW", "interactions")
+        if not DeltaTable.is_deltatable(uri, self.options):
+            return 0
+        adds = pa.table(DeltaTable(uri, storage_options=self.options).get_add_actions())
+        return sum(adds["num_records"].to_pylist())
+
+    def twin(self) -> "Arena":
+        """Another server on the same object store, with the same ledger."""
+        assert self.minio is not None
+        twin = Arena(self.folder / "twin", self.minio, self.endpoint, dict(self.settings), ledger=self.ledger)
+        twin._name = self._name
+        return twin
 
     def uri(self, bucket: str, table: str) -> str:
         """Where a table of the tenant is."""
