@@ -39,6 +39,7 @@ class Uploader:
         address: Where to connect to, asked before every try.
         heal: Called after every failure: starts the server again if it is dead.
         silence_seconds: A call that says nothing for so long is given up.
+        window_bytes: What may be sent and not acknowledged; above a block, or nothing moves.
         tries: Failures without any progress after which it does give up.
     """
 
@@ -49,6 +50,7 @@ class Uploader:
     silence_seconds: float = 60.0
     tries: int = 20
     chunk_bytes: int = CHUNK_BYTES
+    window_bytes: int = WINDOW_BYTES
     failures: list[grpc.StatusCode] = field(default_factory=list)
 
     def upload(self, source: Source, upload_id: str, pace: Pace = lambda _: None) -> upload_pb2.UploadResult:
@@ -139,7 +141,7 @@ class _Talk:
         at, size = self._start, len(self._source.data)
         while at < size:
             self._pace(at)
-            if not self._wait(lambda at=at: at - self._acked < WINDOW_BYTES):  # type: ignore[misc]
+            if not self._wait(lambda at=at: at - self._acked < self._uploader.window_bytes):  # type: ignore[misc]
                 return
             data = self._source.data[at : at + self._uploader.chunk_bytes]
             yield upload_pb2.UploadRequest(chunk=upload_pb2.UploadChunk(data=data, offset=at))
