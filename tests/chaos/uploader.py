@@ -126,6 +126,10 @@ class _Talk:
                     self._acked = response.ack.persisted_offset
             case "result":
                 self._ledger.finished(self._upload_id, response.result)
+            case "error":
+                # None of ours is one to go on after: half-close, and the server ends the call with it.
+                with self._news:
+                    self._over = True
         with self._news:
             self._heard = time.monotonic()
             self._news.notify_all()
