@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -22,7 +23,7 @@ def target() -> Iterator[str]:
                 peer, _ = listener.accept()
             except OSError:
                 return
-            with peer:
+            with peer, suppress(ConnectionError):
                 if peer.recv(100):
                     peer.sendall(ANSWER)
 
