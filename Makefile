@@ -58,6 +58,10 @@ generate: $(READY) ## Write sample data to sample/
 bench: $(READY) ## Measure against peers on this machine
 	@PYTHONPATH=tests $(RUN)/python tests/bench/run.py $(ARGS)
 
+.PHONY: chaos
+chaos: $(READY) ## Do all harm there is and count what it cost; ARGS="--only kills --rows 1000000"
+	@PYTHONPATH=tests $(RUN)/python -m chaos $(ARGS)
+
 .PHONY: bench-relay
 bench-relay: $(READY) ## Measure the relay beside confluent-kafka, on a real broker
 	@PYTHONPATH=tests $(RUN)/python -m bench.relay $(ARGS)

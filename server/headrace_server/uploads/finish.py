@@ -71,8 +71,12 @@ async def close(services: Services, session: Session, total_size: int, crc32c: i
     return await asyncio.to_thread(sessions.append, services.config, session, "finish", body)
 
 
-async def roll_forward(services: Services, session: Session) -> Session:
+async def roll_forward(services: Services, session: Session, *, verified: bool = False) -> Session:
     """Makes the commits of a finished session and writes its done record, unless that is done.
+
+    Args:
+        verified: Whether `close` has just verified the parts. Else they are verified here: Delta takes
+            files that are missing, and much may have happened since the finish record.
 
     Returns:
         The session with its `done` body: the versions committed.
@@ -83,6 +87,10 @@ async def roll_forward(services: Services, session: Session) -> Session:
         return session
     options = UploadOptions.from_json(session.header)
     finish = session.finish
+    if not verified:
+        groups = [finish["parts"], *finish["rejects"]]
+        lane = services.pool.lane(session.tenant, session.upload_id)
+        await _verify(lane, [part_from_json(part) for group in groups for part in group])
     published = finish["outcome"] == "COMMITTED"
     metadata = {
         "headrace.upload_id": session.upload_id,

@@ -265,10 +265,10 @@ class UploadStream:
         self._acknowledge()
         async with self._appending:
             self._session = await finish.close(self._services, self._session, received, crc32c)
-        await self._end()
+        await self._end(verified=True)
 
-    async def _end(self) -> None:
-        self._session = await finish.roll_forward(self._services, self._session)
+    async def _end(self, *, verified: bool = False) -> None:
+        self._session = await finish.roll_forward(self._services, self._session, verified=verified)
         result = result_message(self._services.config, self._session)
         self._responses.send(upload_pb2.UploadResponse(result=result))
 
