@@ -13,6 +13,12 @@ CALLS_OPEN = Gauge("headrace_calls_open", "Calls under way.", ["method"])
 ROWS = Counter("headrace_rows_total", "Records of ended uploads.", ["data_type", "result"])
 UPLOADS = Counter("headrace_uploads_total", "Ended uploads.", ["data_type", "outcome"])
 BLOCKS_IN_FLIGHT = Gauge("headrace_blocks_in_flight", "Blocks handed to workers and not yet persisted.")
+GROUP_REQUESTS = Histogram(
+    "headrace_ingest_group_requests",
+    "Small ingests that shared a commit.",
+    ["data_type"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
 COMMITS = Counter("headrace_commits_total", "Delta commits.", ["kind"])
 EVENTS = Counter("headrace_events_total", "Events published.", ["topic"])
 RELAY_RETRIES = Counter("headrace_relay_retries_total", "Times that publishing failed and was tried again.")

@@ -10,6 +10,7 @@ import pyarrow as pa
 from headrace_compute.model import Kind, Part, StoreConfig
 from headrace_compute.pool import Pool
 from headrace_compute.storage import tables
+from headrace_compute.storage.tail import Addition, Tail
 from headrace_server import metrics
 from headrace_server.events.outbox import Outbox
 from headrace_server.settings import Settings
@@ -60,4 +61,16 @@ class Services:
             )
         metrics.COMMITS.labels(commit.kind).inc()
         self.outbox.notify(tenant, tables.table_name(commit.key))
+        return version
+
+    async def append(self, tenant: str, tail: Tail, addition: Addition) -> int:
+        """Appends a group of small ingests to a table and tells the relay; returns the version.
+
+        Raises:
+            RequestsTakenError: Other commits have decided requests that this one claims.
+        """
+        async with self._locks[tail.table_key]:
+            version = await asyncio.to_thread(tail.append, addition)
+        metrics.COMMITS.labels(tail.kind).inc()
+        self.relay.notify(tenant, tables.table_name(tail.table_key))
         return version
