@@ -19,6 +19,7 @@ from headrace_server.pipeline import PipelineServicer, health_json
 from headrace_server.reflection_v1 import add_reflection_v1
 from headrace_server.services import Services
 from headrace_server.settings import Settings
+from headrace_server.uploads.ingest import SmallIngests
 from headrace_server.uploads.recovery import recover
 
 GRACE_SECONDS = 10.0
@@ -40,26 +41,30 @@ SERVICE = pipeline_service_pb2.DESCRIPTOR.services_by_name["PipelineService"].fu
 _log = structlog.get_logger(__name__)
 
 
-async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.Event], None]) -> int:
+async def serve(
+    settings: Settings, pool: Pool, small_pool: Pool, stop_signals: Callable[[asyncio.Event], None]
+) -> int:
     """Serves until a stop signal or the loss of the workers; returns the exit status.
 
     Args:
         pool: Workers, whose kernels need not be compiled yet.
+        small_pool: The same for small ingests, which bulk work must not keep waiting.
         stop_signals: Installs handlers that set the event.
     """
     stop = asyncio.Event()
     stop_signals(stop)
-    await pool.warm()
+    await asyncio.gather(pool.warm(), small_pool.warm())
     config = settings.store()
     outbox = Outbox(settings.launch())
     # A child process must be there before gRPC is.
     await outbox.start()
     services = Services(settings=settings, config=config, pool=pool, outbox=outbox)
     await recover(services)
+    small = SmallIngests(services, small_pool)
     monitor = HealthMonitor(config, pool, outbox.connected)
     probe = HealthServicer()
     server = aio.server(interceptors=[CallInterceptor()], options=OPTIONS)
-    _register(server, PipelineServicer(services, monitor), probe)
+    _register(server, PipelineServicer(services, small, monitor), probe)
     try:
         port = server.add_insecure_port(settings.grpc_address)
     except RuntimeError:
@@ -69,7 +74,7 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
         return 2
     http = HttpPort(settings.http_address, lambda: health_json(services, monitor))
     await server.start()
-    background = [asyncio.create_task(monitor.watch(probe, SERVICE))]
+    background = [asyncio.create_task(monitor.watch(probe, SERVICE)), asyncio.create_task(small.settle())]
     _log.info("serving", grpc_port=port, http_port=http.port, workers=pool.size, data_dir=config.root)
     lost = asyncio.create_task(monitor.workers_lost())
     stopped = asyncio.create_task(stop.wait())

@@ -72,5 +72,5 @@ class Services:
         async with self._locks[tail.table_key]:
             version = await asyncio.to_thread(tail.append, addition)
         metrics.COMMITS.labels(tail.kind).inc()
-        self.relay.notify(tenant, tables.table_name(tail.table_key))
+        self.outbox.notify(tenant, tables.table_name(tail.table_key))
         return version

@@ -27,7 +27,6 @@ import pyarrow.compute as pc
 from brokers.kafka import start_kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-
 from rich.console import Console
 
 from headrace_compute.storage.layout import SCHEMAS

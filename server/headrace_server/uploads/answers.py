@@ -4,7 +4,7 @@ A receipt holds everything but the samples of rejects: those are read from the r
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from headrace.v1 import upload_pb2
@@ -67,14 +67,22 @@ def from_json(body: Sequence[Any], rejects: Sequence[Mapping[str, Any]]) -> Repo
         body: What `to_json` made.
         rejects: The upload's rows of the rejects table, in order of row_number.
     """
-    counts, checks, columns, warnings = body
-    report = Report(
-        *counts,
-        checks=tuple(Check(*check, samples=()) for check in checks),
+    (received, accepted, rejected, duplicate), checks, columns, warnings = body
+    return Report(
+        rows_received=received,
+        rows_accepted=accepted,
+        rows_rejected=rejected,
+        rows_duplicate=duplicate,
+        checks=tuple(
+            Check(column, code, failing, of_rows, of_filled, _samples(column, code, rejects))
+            for column, code, failing, of_rows, of_filled in checks
+        ),
         columns=tuple(ColumnSummary(*column) for column in columns),
-        warnings=tuple(Warning(*warning[:-1], tuple(warning[-1])) for warning in warnings),
+        warnings=tuple(
+            Warning(code, column, count, message, tuple(samples))
+            for code, column, count, message, samples in warnings
+        ),
     )
-    return replace(report, checks=tuple(_with_samples(check, rejects) for check in report.checks))
 
 
 def result_message(
@@ -105,7 +113,6 @@ def row_errors(report: Report) -> upload_pb2.RowErrors:
     return upload_pb2.RowErrors(errors=map(messages.reject_message, samples[:ERRORS]))
 
 
-def _with_samples(check: Check, rejects: Sequence[Mapping[str, Any]]) -> Check:
-    rows = [row for row in rejects if (row["column"], row["code"]) == (check.column, check.code)]
-    samples = tuple(Reject(**{name: row[name] for name in _REJECT_FIELDS}) for row in rows[:SAMPLES])
-    return replace(check, samples=samples)
+def _samples(column: str, code: str, rejects: Sequence[Mapping[str, Any]]) -> tuple[Reject, ...]:
+    rows = [row for row in rejects if (row["column"], row["code"]) == (column, code)]
+    return tuple(Reject(**{name: row[name] for name in _REJECT_FIELDS}) for row in rows[:SAMPLES])

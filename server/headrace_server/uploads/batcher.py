@@ -137,7 +137,7 @@ class Batcher:
     def _enqueue(self, request: Request) -> None:
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
             raise OverloadedError(
-                f"{len(self._waiting):,} small ingests wait for tenant {self._tenant}; try again in a moment, "
+                f"{len(self._waiting):,} small ingests wait for tenant {self._tenant}; try again soon, "
                 "send several rows a call, or use Upload",
                 {"limit": str(MAX_WAITING)},
             )

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 
 from headrace.v1 import upload_pb2
-from headrace_compute.errors import HeadraceError, UploadNotFoundError
+from headrace_compute.errors import UploadNotFoundError
 from headrace_compute.model import DataType
 from headrace_compute.pool import Pool
 from headrace_compute.stages.small import read_upload_rejects
@@ -17,8 +17,8 @@ from headrace_server.services import Services
 from headrace_server.uploads import answers
 from headrace_server.uploads import session as sessions
 from headrace_server.uploads.answers import Answer
-from headrace_server.uploads.intake import RowMessage
 from headrace_server.uploads.batcher import Batcher, Request
+from headrace_server.uploads.intake import RowMessage
 from headrace_server.uploads.ledger import id_in_use
 from headrace_server.uploads.options import UploadOptions
 
@@ -116,9 +116,7 @@ class SmallIngests:
             answer = await self._batcher(tenant, data_type).ledger.find(upload_id, LOOKUP_US)
             if answer is not None:
                 return data_type, answer
-        raise UploadNotFoundError(
-            f"tenant {tenant} has no upload {upload_id}", {"upload_id": upload_id}
-        )
+        raise UploadNotFoundError(f"tenant {tenant} has no upload {upload_id}", {"upload_id": upload_id})
 
     async def _check_sessions(self, tenant: str, upload_id: str) -> None:
         """Refuses an id that an Upload has: their rows could not be told apart."""
@@ -131,7 +129,9 @@ class SmallIngests:
             oldest = time.monotonic() - IDLE_SECONDS
             for key in [key for key, each in self._batchers.items() if each.idle and each.used < oldest]:
                 del self._batchers[key]
-            batcher = self._batchers[tenant, data_type] = Batcher(self._services, self._pool, tenant, data_type)
+            batcher = self._batchers[tenant, data_type] = Batcher(
+                self._services, self._pool, tenant, data_type
+            )
         return batcher
 
 
