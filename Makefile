@@ -58,6 +58,11 @@ generate: $(READY) ## Write sample data to sample/
 bench: $(READY) ## Measure against peers on this machine
 	@PYTHONPATH=tests $(RUN)/python tests/bench/run.py $(ARGS)
 
+.PHONY: bench-relay
+bench-relay: $(READY) ## Measure the relay beside confluent-kafka, on a real broker
+	@PYTHONPATH=tests $(RUN)/python -m bench.relay $(ARGS)
+	@PYTHONPATH=tests $(RUN)/python -m bench.relay_commits
+
 .PHONY: format
 format: $(READY) ## Format the code
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .

@@ -4,12 +4,13 @@
     ├── InvalidDataError          the caller's input; the same call fails again
     │   ├── InvalidFieldError         a field has a value it must not have
     │   ├── UnexpectedMessageError    a message came out of order
-    │   ├── NoHeaderError             a CSV stream without a header line
-    │   ├── MissingColumnError        required columns are absent
-    │   ├── DuplicateColumnError      a header names a column twice
-    │   ├── UnknownColumnError        columns outside the contract, when rejected
-    │   ├── BadEncodingError          not UTF-8 text
-    │   └── RecordTooLargeError       a record above the limit
+    │   └── UnreadableStreamError     the stream is no table of the contract
+    │       ├── NoHeaderError             a CSV stream without a header line
+    │       ├── MissingColumnError        required columns are absent
+    │       ├── DuplicateColumnError      a header names a column twice
+    │       ├── UnknownColumnError        columns outside the contract, when rejected
+    │       ├── BadEncodingError          not UTF-8 text
+    │       └── RecordTooLargeError       a record above the limit
     ├── OffsetGapError            a chunk begins beyond what was received
     ├── DataLossError             what arrived is not what was sent
     │   ├── ChecksumMismatchError
@@ -84,37 +85,43 @@ class UnexpectedMessageError(InvalidDataError):
     reason = "UNEXPECTED_MESSAGE"
 
 
-class NoHeaderError(InvalidDataError):
+class UnreadableStreamError(InvalidDataError):
+    """The stream is no table of the contract: no part of it is kept."""
+
+    reason = "BAD_ENCODING"
+
+
+class NoHeaderError(UnreadableStreamError):
     """A CSV stream has no header line."""
 
     reason = "NO_HEADER"
 
 
-class MissingColumnError(InvalidDataError):
+class MissingColumnError(UnreadableStreamError):
     """The header line lacks required columns."""
 
     reason = "MISSING_COLUMN"
 
 
-class DuplicateColumnError(InvalidDataError):
+class DuplicateColumnError(UnreadableStreamError):
     """The header line names a column twice."""
 
     reason = "DUPLICATE_COLUMN"
 
 
-class UnknownColumnError(InvalidDataError):
+class UnknownColumnError(UnreadableStreamError):
     """Columns outside the contract, and the caller rejects them."""
 
     reason = "UNKNOWN_COLUMN"
 
 
-class BadEncodingError(InvalidDataError):
+class BadEncodingError(UnreadableStreamError):
     """The stream is not UTF-8 text."""
 
     reason = "BAD_ENCODING"
 
 
-class RecordTooLargeError(InvalidDataError):
+class RecordTooLargeError(UnreadableStreamError):
     """A record is larger than the limit; attributes name its line and offset."""
 
     reason = "RECORD_TOO_LARGE"

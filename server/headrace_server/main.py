@@ -59,7 +59,7 @@ def _run(settings: Settings) -> int:
     _log.info("starting Ray", address=settings.ray_address or "local", cpus=cpus)
     try:
         start_ray(settings.ray_address, cpus)
-    except (ConnectionError, RuntimeError, OSError, TimeoutError) as error:
+    except Exception as error:  # Ray raises bare ones when its processes take too long.
         raise StartError(f"Ray does not start: {error}") from error
     try:
         pool = Pool(settings.store(), settings.workers)

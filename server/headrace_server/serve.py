@@ -53,11 +53,12 @@ async def serve(
     """
     stop = asyncio.Event()
     stop_signals(stop)
-    await asyncio.gather(pool.warm(), small_pool.warm())
     config = settings.store()
     outbox = Outbox(settings.launch())
     # A child process must be there before gRPC is.
     await outbox.start()
+    await asyncio.gather(pool.warm(), small_pool.warm())
+    await outbox.ready()
     services = Services(settings=settings, config=config, pool=pool, outbox=outbox)
     await recover(services)
     small = SmallIngests(services, small_pool)
@@ -72,7 +73,11 @@ async def serve(
             "the gRPC address cannot be bound; is another server there?", address=settings.grpc_address
         )
         return 2
-    http = HttpPort(settings.http_address, lambda: health_json(services, monitor))
+    try:
+        http = HttpPort(settings.http_address, lambda: health_json(services, monitor))
+    except OSError as error:
+        _log.error("the HTTP address cannot be bound", address=settings.http_address, cause=error.strerror)
+        return 2
     await server.start()
     background = [asyncio.create_task(monitor.watch(probe, SERVICE)), asyncio.create_task(small.settle())]
     _log.info("serving", grpc_port=port, http_port=http.port, workers=pool.size, data_dir=config.root)

@@ -1,18 +1,18 @@
 """The server's settings: the only reader of the environment."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace_compute.model import S3Config, StoreConfig
-from headrace_server.events.feed import Style
 from headrace_server.events.kafka_config import KafkaConfig
 from headrace_server.events.launch import Launch
+from headrace_server.events.style import Style
 
 
 class Settings(BaseSettings):
@@ -86,15 +86,39 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is not an address; write host:port, such as 127.0.0.1:50051")
         return value
 
+    @field_validator(
+        "s3_bucket_raw", "s3_bucket_processed", "s3_bucket_training", "s3_bucket_features", mode="after"
+    )
+    @classmethod
+    def _bucket(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", value) or ".." in value:
+            raise ValueError(f"{value!r} is no bucket name; use 2 to 63 letters, digits, '-', '_' or '.'")
+        return value
+
+    @field_validator(
+        "kafka_topic_interactions", "kafka_topic_items", "kafka_topic_features", "kafka_topic_training"
+    )
+    @classmethod
+    def _topic(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) or value in (".", ".."):
+            raise ValueError(f"{value!r} is no topic name; use 1 to 249 letters, digits, '.', '_' or '-'")
+        return value
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        """Refuses one name for two things."""
+        for kind in ("s3_bucket_", "kafka_topic_"):
+            names = [getattr(self, name) for name in type(self).model_fields if name.startswith(kind)]
+            names = [name for name in names if isinstance(name, str)]
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise ValueError(f"{kind.upper()}*: {twice.pop()!r} is used twice; give each its own name")
+        return self
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         """Refuses halves: settings that mean nothing, or something else, without others."""
         if self.s3_endpoint:
-            parts = urlsplit(self.s3_endpoint)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-                raise ValueError("S3_ENDPOINT must be http://host:port or https://host:port, without a path")
-            if parts.username or parts.password:
-                raise ValueError("S3_ENDPOINT must not hold credentials; use S3_ACCESS_KEY and S3_SECRET_KEY")
+            self._s3()  # It checks the endpoint.
             if not (self.s3_access_key and self.s3_secret_key):
                 raise ValueError("S3_ENDPOINT needs S3_ACCESS_KEY and S3_SECRET_KEY")
         if self.kafka_security_protocol.startswith("SASL") and not self.kafka_sasl_username:

@@ -36,7 +36,8 @@ from headrace_server.events.batch import EventBatch
 from headrace_server.events.compression import Compression
 from headrace_server.events.kafka import KafkaSink
 from headrace_server.events.kafka_config import KafkaConfig
-from headrace_server.events.payload import Format, row_events
+from headrace_server.events.payload import row_events
+from headrace_server.events.style import Format
 
 if TYPE_CHECKING:
     from bench.run import Figure

@@ -52,7 +52,10 @@ class ProcessIdentity:
 
 
 def _ended(descriptor: int, seconds: float | None) -> bool:
-    readable, _, _ = select.select([descriptor], [], [], seconds)
+    # Not select(): it knows no descriptor above 1,023.
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    readable = ready.poll(None if seconds is None else seconds * 1000)
     return bool(readable)
 
 

@@ -241,6 +241,12 @@ def test_read_shows_rows_of_narrow_and_wide_tables(cli: Cli, stocked: str) -> No
     assert "item_id" in cli("read", "items", "--tenant", stocked, "--version", str(version)).stdout
 
 
+def test_a_failed_read_prints_one_json_object(cli: Cli, tenant: str) -> None:
+    for command in (["read", "nothing", "--tenant", tenant], ["rejects", "no-uuid", "--tenant", tenant]):
+        result = cli(*command, "--json", code=2)
+        assert set(json.loads(result.stdout)) == {"error"}
+
+
 def test_rejects_lists_the_rows_kept_out(cli: Cli, folder: Path, tenant: str) -> None:
     done = cli.json("upload", str(folder / "items.csv"), "--tenant", tenant, "--type", "items")
     listed = cli.json("rejects", done["upload_id"], "--tenant", tenant)["rejects"]

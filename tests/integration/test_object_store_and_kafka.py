@@ -317,9 +317,7 @@ def test_a_store_stopped_in_mid_upload_costs_time_and_no_row(
 
     with Client(server.address) as client:
         with pytest.raises(UnavailableError) as caught:
-            client.upload(
-                "acme", "interactions", file, upload_id=upload_id, on_progress=stop_once, patience_s=0
-            )
+            client.upload("acme", "interactions", file, upload_id=upload_id, on_progress=stop_once)
         assert isinstance(caught.value, StoreUnavailableError)
         assert becomes(server, 5, s3_connected=False, status="unhealthy") < 5
         with pytest.raises(UnavailableError):

@@ -320,3 +320,13 @@ def test_a_server_that_dies_is_told_with_the_upload_and_the_upload_goes_on_where
         assert counts_of(result) == expected_counts(sample, "interactions")
         assert checks_of(result.report) == expected_checks(sample, "interactions")
         assert client.read_table("acme", "interactions").num_rows == result.rows_accepted
+
+
+def test_an_option_that_there_is_not_is_refused_and_nothing_is_sent(
+    client: headrace.Client, tenant: str
+) -> None:
+    with pytest.raises(TypeError, match=r"'polcy' is no option; there are .*policy"):
+        client.upload_rows(tenant, "interactions", [], polcy="all_or_nothing")  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="policy is 'strict'; it must be one of all_or_nothing, quarantine"):
+        client.upload_rows(tenant, "interactions", [], policy="strict")  # type: ignore[arg-type]
+    assert list(client.list_tables(tenant)) == []

@@ -78,8 +78,14 @@ def test_grpc_health_and_both_reflections(server: Server) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"S3_ENDPOINT": "http://127.0.0.1:9000"}, "S3_ENDPOINT"),
-        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092"}, "KAFKA_BOOTSTRAP_SERVERS"),
+        ({"S3_ENDPOINT": "http://127.0.0.1:9000"}, "S3_ENDPOINT needs S3_ACCESS_KEY"),
+        ({"S3_ENDPOINT": "http://u:p@127.0.0.1:9000"}, "must not hold credentials"),
+        ({"S3_BUCKET_RAW": "a/../b"}, "no bucket name"),
+        ({"S3_BUCKET_RAW": "features"}, "used twice"),
+        ({"KAFKA_TOPIC_ITEMS": "../../escaped"}, "no topic name"),
+        ({"KAFKA_TOPIC_ITEMS": "interactions-raw"}, "used twice"),
+        ({"KAFKA_EVENT_FORMAT": "xml"}, "kafka_event_format"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME"),
         ({"HEADRACE_GRPC_ADDRESS": "nowhere"}, "HEADRACE_GRPC_ADDRESS"),
         ({"NEGATIVE_SAMPLING_RATIO": "0"}, "negative_sampling_ratio"),
         ({"LOG_LEVEL": "LOUD"}, "log_level"),
@@ -193,8 +199,11 @@ def test_events_of_commits_that_a_crash_kept_from_the_log_come_at_the_next_start
         "/headrace/acme",
         "headrace.item.v1",
     )
-    # A crash in the middle of the third line.
+    # A crash in the middle of the third line, and so before the cursor went past it.
     log.write_text("\n".join([*lines_before[:2], lines_before[2][:40]]))
+    cursor = tmp_path / "data/raw-data/_headrace/relay/local/cursors/acme/items.json"
+    assert json.loads(cursor.read_text())["version"] == 3
+    cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"version": 2}))
 
     second = own_server()
     deadline = time.monotonic() + 30

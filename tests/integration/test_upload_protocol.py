@@ -254,16 +254,36 @@ def test_bytes_in_a_rows_stream_are_refused(stub: PipelineServiceStub, tenant: s
         (HEADER.encode("utf-16"), "BAD_ENCODING"),
         (bytes(range(256)) * 64, "BAD_ENCODING"),
         (HEADER.encode() + b'u,i,view,"' + b"x" * (2 << 20), "RECORD_TOO_LARGE"),
+        ((HEADER + lines(9_000) + "u,i,rate,").encode() + b"x" * (2 << 20), "RECORD_TOO_LARGE"),
     ],
-    ids=["empty", "blank", "missing column", "duplicate column", "utf-16", "garbage", "2 MiB record"],
+    ids=[
+        "empty",
+        "blank",
+        "no column",
+        "twice a column",
+        "utf-16",
+        "garbage",
+        "2 MiB record",
+        "blocks before it",
+    ],
 )
 def test_a_stream_that_is_no_csv_of_the_contract_fails_and_leaves_nothing(
-    stub: PipelineServiceStub, client: Client, tenant: str, data: bytes, reason: str
+    stub: PipelineServiceStub, client: Client, server: Server, tenant: str, data: bytes, reason: str
 ) -> None:
     talk = Dialogue(stub, [header(tenant), *(chunk(piece) for piece in cut(data, len(data) // 2)), finish()])
     assert talk.failure[:2] == (grpc.StatusCode.INVALID_ARGUMENT, reason)
     assert _nothing_stored(client, tenant)
+    assert list(server.data_dir.rglob(f"**/{tenant}/**/*")) == []
     assert client.health().status == "healthy"
+
+
+def test_an_id_whose_stream_was_unreadable_can_be_used_again(stub: PipelineServiceStub, tenant: str) -> None:
+    upload_id = str(uuid.uuid4())
+    talk = Dialogue(stub, [header(tenant, upload_id=upload_id), chunk("user_id\n1\n"), finish()])
+    assert talk.failure[1] == "MISSING_COLUMN"
+    again = Dialogue(stub, [header(tenant, upload_id=upload_id), chunk(HEADER + lines(3)), finish()])
+    assert again.started.persisted_offset == 0
+    assert again.result.rows_accepted == 3
 
 
 def test_the_record_too_large_is_named_by_line_and_offset(stub: PipelineServiceStub, tenant: str) -> None:

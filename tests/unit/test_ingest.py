@@ -326,6 +326,13 @@ def test_a_column_without_any_value_is_warned_of(ingest_csv: Any) -> None:
     ]
 
 
+def test_rules_that_share_a_code_are_counted_together(ingest_csv: Any) -> None:
+    records = (b"\xff,i,view,2025-01-01,", "a\x01,i,view,2025-01-01,", "u,i,view,2025-01-01,")
+    findings = ingest_csv("interactions", *records).result.findings
+    check = findings.checks["user_id", "BAD_TEXT"]
+    assert (check.failing_rows, [sample.row_number for sample in check.samples]) == (2, [0, 1])
+
+
 def test_samples_are_the_first_twenty(ingest_csv: Any) -> None:
     ingested = ingest_csv("interactions", *[GOOD, ",i,view,2025-01-01,"] * 50)
     missing = ingested.report.checks[0]

@@ -15,7 +15,8 @@ from headrace.v1.event_pb2 import CommitEvent as CommitMessage
 from headrace.v1.event_pb2 import InteractionEvent, ItemEvent
 from headrace_compute.storage.layout import SCHEMAS
 from headrace_server.events.cells import CHUNK_ROWS, Constant, JsonText, Text, join
-from headrace_server.events.payload import TYPES, CommitEvent, commit_event, row_events
+from headrace_server.events.payload import CommitEvent, commit_event, row_events
+from headrace_server.events.style import TYPES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -16,10 +16,11 @@ from headrace_compute.storage.store import open_store
 from headrace_server.events import feed, relay, slots
 from headrace_server.events.batch import EventBatch
 from headrace_server.events.cursors import Cursor, Cursors
-from headrace_server.events.feed import Feed, Style
+from headrace_server.events.feed import Feed
 from headrace_server.events.relay import Relay
 from headrace_server.events.sink import UndeliveredError
 from headrace_server.events.slots import AllSlots, LeasedSlots, slot_of
+from headrace_server.events.style import Style
 
 TOPICS = {
     "interactions": "raw",

@@ -148,20 +148,39 @@ def rows_upload(
 def _upload_header(
     tenant: str, data_type: DataType, format: Format, **options: Unpack[UploadOptions]
 ) -> upload_pb2.UploadHeader:
+    _check_options(options, UploadOptions)
     return upload_pb2.UploadHeader(
         tenant_id=tenant,
         data_type=data_type,
-        format=upload_pb2.Format.Value(f"FORMAT_{format.upper()}"),
+        format=_choice(upload_pb2.Format, "FORMAT", "format", format),
         # Chosen here, so that an upload whose first answer is lost can be found.
         upload_id=options.get("upload_id") or str(uuid.uuid4()),
-        policy=upload_pb2.Policy.Value(f"POLICY_{options.get('policy', 'quarantine').upper()}"),
+        policy=_choice(upload_pb2.Policy, "POLICY", "policy", options.get("policy", "quarantine")),
         max_rejects=options.get("max_rejects", 0),
         max_reject_ratio=options.get("max_reject_ratio"),
-        unknown_columns=upload_pb2.UnknownColumns.Value(
-            f"UNKNOWN_COLUMNS_{options.get('unknown_columns', 'ignore').upper()}"
+        unknown_columns=_choice(
+            upload_pb2.UnknownColumns,
+            "UNKNOWN_COLUMNS",
+            "unknown_columns",
+            options.get("unknown_columns", "ignore"),
         ),
         max_future_skew=_duration(options.get("max_future_skew")),
     )
+
+
+def _check_options(options: Mapping[str, object], known: type) -> None:
+    """Refuses an option that there is not: a slip of the pen must not commit what it was to refuse."""
+    if unknown := sorted(options.keys() - known.__annotations__.keys()):
+        raise TypeError(f"{unknown[0]!r} is no option; there are {', '.join(sorted(known.__annotations__))}")
+
+
+def _choice(enum: Any, prefix: str, option: str, value: str) -> Any:
+    """The enum's number for a word."""
+    words = (value.name for value in enum.DESCRIPTOR.values if value.number)
+    names = {name.removeprefix(f"{prefix}_").lower(): name for name in words}
+    if str(value).lower() not in names:
+        raise ValueError(f"{option} is {value!r}; it must be one of {', '.join(sorted(names))}")
+    return enum.Value(names[str(value).lower()])
 
 
 def file_validation(
@@ -193,6 +212,7 @@ def rows_validation(
 def _validate_header(
     data_type: DataType, **options: Unpack[ValidateOptions]
 ) -> validation_pb2.ValidateHeader:
+    _check_options(options, ValidateOptions)
     return validation_pb2.ValidateHeader(
         data_type=data_type,
         reject_unknown_columns=options.get("reject_unknown_columns", False),

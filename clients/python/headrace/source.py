@@ -107,7 +107,10 @@ def json_lines(file: File) -> Iterator[Row]:
         return
     for line_number, line in enumerate(file, start=1):
         if line.strip():
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {line_number}: this is no JSON: {error}") from None
             if not isinstance(row, dict):
                 raise ValueError(f"line {line_number}: expected a JSON object, got {line[:80]!r}")
             yield row

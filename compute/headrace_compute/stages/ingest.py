@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from headrace_compute.block_result import BlockResult
-from headrace_compute.findings import Findings, unknown_columns
+from headrace_compute.findings import CheckFindings, Findings, unknown_columns
 from headrace_compute.kernels.hashing import bucket_of
 from headrace_compute.kernels.rows import clustered, column_hashes, first_rows, row_hashes, validity
 from headrace_compute.model import Block, Part, StoreConfig, UploadSpec
 from headrace_compute.stages.columns import summarise
 from headrace_compute.stages.parse import TIMESTAMP, Failure, Parsed, parse
+from headrace_compute.stages.records import Records
 from headrace_compute.stages.rejects import check_findings, duplicates, reject_table
 from headrace_compute.stages.validate import validate
 from headrace_compute.storage.parts import write_part
@@ -103,10 +104,7 @@ def examine(spec: UploadSpec, block: Block, payload: np.ndarray | pa.Table | byt
         rejected=table.num_rows - keep.size,
         duplicates=table.num_rows - keep.size - rejected,
         unreadable=int(parsed.unreadable.sum()),
-        checks={
-            (failure.column, failure.code): check_findings(block, parsed.records, failure)
-            for failure in failures
-        },
+        checks=_checks(block, parsed.records, failures),
         columns=summarise(spec.data_type, parsed, hashes, valid),
         warnings=unknown_columns(parsed.unknown),
     )
@@ -143,6 +141,17 @@ def sidecar_table(spec: UploadSpec, block: Block, examined: Examined) -> pa.Tabl
     columns["line"] = records.lines(keep)
     columns["byte_offset"] = records.offsets(keep)
     return pa.table(columns)
+
+
+def _checks(
+    block: Block, records: Records, failures: Sequence[Failure]
+) -> dict[tuple[str, str], CheckFindings]:
+    """Failures by column and code: two rules may share a code, as BAD_TEXT does."""
+    checks: dict[tuple[str, str], CheckFindings] = {}
+    for failure in failures:
+        key, found = (failure.column, failure.code), check_findings(block, records, failure)
+        checks[key] = checks[key].merge(found) if key in checks else found
+    return checks
 
 
 def _good_rows(count: int, failures: Sequence[Failure]) -> np.ndarray:

@@ -10,8 +10,6 @@ import json
 import sys
 from contextlib import suppress
 
-import structlog
-
 from headrace_server.events.cursors import Cursors
 from headrace_server.events.kafka import KafkaSink
 from headrace_server.events.launch import Launch, read_launch
@@ -25,8 +23,6 @@ from headrace_server.logs import configure_logs
 REPORT_SECONDS = 1.0
 STOP_SECONDS = 8.0
 """How long what is left may still be published once the server stops."""
-
-_log = structlog.get_logger(__name__)
 
 
 def main() -> None:

@@ -4,11 +4,8 @@ The Delta log is the outbox: a version's events are derived from its log entry a
 its parts, and can be derived again, to the same ids and bytes, as long as those exist.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import pyarrow as pa
 
 from headrace_compute.model import StoreConfig
 from headrace_compute.storage import tables
@@ -16,38 +13,17 @@ from headrace_compute.storage.parts import part_row_groups, read_row_groups
 from headrace_compute.storage.store import open_store
 from headrace_server.events.batch import EventBatch, concat
 from headrace_server.events.cursors import Cursor
-from headrace_server.events.payload import TYPES, CommitEvent, Format, commit_event, row_events
+from headrace_server.events.payload import CommitEvent, commit_event, row_events
+from headrace_server.events.style import Style
 
 PORTION_EVENTS = 65_536
 """About as many events as are gathered before they are published."""
 
+PORTION_BYTES = 64 << 20
+"""Bytes of payloads after which no more are gathered: items may have long descriptions."""
+
 PORTION_VERSIONS = 1_000
 """Versions that go into one portion at most: each costs a look at the log."""
-
-RowEvents = Literal["rows", "commits", "none"]
-
-
-@dataclass(frozen=True)
-class Style:
-    """What is published, and how.
-
-    Attributes:
-        topics: Topic by table kind.
-        rows: What the tables of rows tell: each row, each commit, or nothing.
-        format: How payloads are written.
-    """
-
-    topics: Mapping[str, str]
-    rows: RowEvents = "commits"
-    format: Format = "json"
-
-    def tells_rows(self, kind: str) -> bool:
-        """Whether a table of this kind has an event for each row."""
-        return self.rows == "rows" and kind in ("interactions", "items")
-
-    def tells_nothing(self, kind: str) -> bool:
-        """Whether a table of this kind has no events."""
-        return kind not in TYPES or (self.rows == "none" and kind in ("interactions", "items"))
 
 
 @dataclass(frozen=True)
@@ -91,16 +67,13 @@ class Feed:
             first = first or entry
             topic = self._style.topics.get(entry.kind, "")
             seen += 1
-            room = PORTION_EVENTS - sum(map(len, gathered))
-            events, groups = self._events(
-                entry, after.groups if entry.version == after.version + 1 else 0, room
-            )
-            gathered += events
+            skip = after.groups if entry.version == after.version + 1 else 0
+            groups = self._gather(entry, skip, gathered)
             if groups is not None:
                 after = Cursor(entry.version - 1, groups)
                 break
             after = Cursor(entry.version)
-            if sum(map(len, gathered)) >= PORTION_EVENTS or seen == PORTION_VERSIONS:
+            if _full(gathered) or seen == PORTION_VERSIONS:
                 break
         if first is None:
             return None
@@ -113,14 +86,12 @@ class Feed:
             committed_us=first.committed_us,
         )
 
-    def _events(
-        self, entry: tables.LogEntry, skip_groups: int, room: int
-    ) -> tuple[list[EventBatch], int | None]:
-        """Events of a version, and how many of its row groups they cover: None if all."""
+    def _gather(self, entry: tables.LogEntry, skip_groups: int, gathered: list[EventBatch]) -> int | None:
+        """Adds a version's events; how many of its row groups are told then, None if all."""
         if not entry.data_change or self._style.tells_nothing(entry.kind):
-            return [], None
+            return None
         if self._style.tells_rows(entry.kind):
-            return self._row_events(entry, skip_groups, room)
+            return self._gather_rows(entry, skip_groups, gathered)
         event = CommitEvent(
             tenant=self._tenant,
             table=self._table,
@@ -131,24 +102,26 @@ class Feed:
             time_us=entry.committed_us,
             lineage=entry.metadata,
         )
-        return [commit_event(event, self._style.format)], None
+        gathered.append(commit_event(event, self._style.format))
+        return None
 
-    def _row_events(
-        self, entry: tables.LogEntry, skip_groups: int, room: int
-    ) -> tuple[list[EventBatch], int | None]:
+    def _gather_rows(
+        self, entry: tables.LogEntry, skip_groups: int, gathered: list[EventBatch]
+    ) -> int | None:
         store = open_store(self._config)
-        gathered: list[EventBatch] = []
         passed = 0
         for key in entry.files:
             count = part_row_groups(store, key)
-            groups = list(range(count))[max(0, skip_groups - passed) :]
-            while groups:
-                if room <= 0:
-                    return gathered, passed + groups[0]
-                # Whole row groups, as many as there is room for: one at least.
-                some, groups = groups[:4], groups[4:]
-                rows: pa.Table = read_row_groups(store, key, some)
+            for group in range(max(0, skip_groups - passed), count):
+                if _full(gathered):
+                    return passed + group
+                rows = read_row_groups(store, key, [group])
                 gathered.append(row_events(self._tenant, entry.kind, rows, self._style.format))
-                room -= rows.num_rows
             passed += count
-        return gathered, None
+        return None
+
+
+def _full(gathered: Sequence[EventBatch]) -> bool:
+    """Whether what is gathered should be published before more is."""
+    events = sum(map(len, gathered))
+    return events >= PORTION_EVENTS or sum(batch.values.nbytes for batch in gathered) >= PORTION_BYTES

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_compute.model import StoreConfig
-from headrace_server.events.feed import Style
 from headrace_server.events.kafka_config import KafkaConfig
+from headrace_server.events.style import Style
 
 _SIZE = struct.Struct("<I")
 

@@ -33,6 +33,8 @@ class LocalSink:
         self._folder = folder
         self._ids: dict[str, _Ids] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*.jsonl"):
+            _cut_torn_line(path)
 
     async def publish(self, topic: str, events: EventBatch) -> None:
         """See EventSink."""

@@ -16,6 +16,9 @@ from headrace_server.events.launch import Launch, write_launch
 SILENT_SECONDS = 4.0
 """A relay that has not reported for so long counts as disconnected."""
 
+READY_SECONDS = 30.0
+"""How long a server's start waits to hear of its relay, which may have kernels to compile."""
+
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 10.0
 
@@ -44,12 +47,8 @@ class Outbox:
         self._process: Process | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._heard = _Heard()
+        self._reported = asyncio.Event()
         self._stopping = False
-
-    @property
-    def pid(self) -> int:
-        """The relay's process id; 0 while there is none."""
-        return self._process.pid if self._process else 0
 
     def connected(self) -> bool:
         """Whether events are being delivered, by the relay's newest report; never waits."""
@@ -63,6 +62,14 @@ class Outbox:
         """Starts the process, and from then on keeps one running."""
         self._process = await self._spawn()
         self._keeping = asyncio.create_task(self._keep())
+
+    async def ready(self) -> None:
+        """Waits for the first report, so that health is told from the beginning; gives up after a while."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._reported.wait()
+        except TimeoutError:
+            _log.warning("the relay has not reported yet; events wait for it, and nothing else does")
 
     async def stop(self) -> None:
         """Lets the relay publish what is left, a few seconds long; the rest comes at the next start."""
@@ -110,6 +117,7 @@ class Outbox:
             metrics.RELAY_CONNECTED.set(report["connected"])
             self._heard.at = time.monotonic()
             self._heard.connected = report["connected"]
+            self._reported.set()
 
     def _count(self, published: dict[str, int], retries: int) -> None:
         """Adds what is new since the last report of this process."""

@@ -9,7 +9,6 @@ are the messages of headrace/v1/event.proto, each field in its place by number.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import pyarrow as pa
 from google.protobuf.timestamp_pb2 import Timestamp as ProtoTimestamp
@@ -28,19 +27,9 @@ from headrace_server.events.cells import (
     Varint,
     join,
 )
-
-Format = Literal["json", "protobuf"]
+from headrace_server.events.style import TYPES, Format
 
 CONTENT_TYPES: Mapping[Format, str] = {"json": "application/json", "protobuf": "application/protobuf"}
-
-TYPES = {
-    "interactions": "headrace.interaction.v1",
-    "items": "headrace.item.v1",
-    "user_features": "headrace.features.v1",
-    "item_features": "headrace.features.v1",
-    "training_data": "headrace.training.v1",
-}
-"""Event type by table kind; commits of other kinds (rejects) publish nothing."""
 
 
 @dataclass(frozen=True)

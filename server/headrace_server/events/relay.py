@@ -18,9 +18,10 @@ from headrace_compute.errors import HeadraceError
 from headrace_compute.model import StoreConfig
 from headrace_compute.storage import tables
 from headrace_server.events.cursors import Cursor, Cursors
-from headrace_server.events.feed import Feed, Portion, Style
+from headrace_server.events.feed import Feed, Portion
 from headrace_server.events.sink import EventSink, UndeliveredError
 from headrace_server.events.slots import Slots
+from headrace_server.events.style import Style
 
 SCAN_SECONDS = 5.0
 """How often tenants and tables are looked for."""

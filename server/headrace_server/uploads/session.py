@@ -18,7 +18,7 @@ from typing import Any, Self
 from headrace_compute.block_result import BlockResult
 from headrace_compute.errors import FencedError, HeadraceError, IdInUseError, UploadClosedError
 from headrace_compute.model import StoreConfig
-from headrace_compute.storage.store import KeyExistsError, ObjectStore, open_store
+from headrace_compute.storage.store import KeyExistsError, KeyMissingError, ObjectStore, open_store
 
 FORMAT_VERSION = 1
 READABLE_VERSIONS = (1,)
@@ -110,9 +110,13 @@ def load(config: StoreConfig, tenant: str, upload_id: str) -> Session | None:
     """The session as the store has it; None if there is none."""
     store = open_store(config)
     prefix = session_prefix(config, tenant, upload_id)
-    keys = [key for key in store.list(prefix) if key[len(prefix) :].isdigit()]
-    records = [_read(store, key) for key in sorted(keys)]
-    return fold(tenant, upload_id, records) if records else None
+    keys = sorted(key for key in store.list(prefix) if key[len(prefix) :].isdigit())
+    if not keys or keys[0] != _record_key(prefix, 0):
+        return None  # What is left of one that is being discarded.
+    try:
+        return fold(tenant, upload_id, [_read(store, key) for key in keys])
+    except KeyMissingError:
+        return None
 
 
 def append(config: StoreConfig, session: Session, kind: str, body: Mapping[str, Any]) -> Session:
@@ -120,19 +124,49 @@ def append(config: StoreConfig, session: Session, kind: str, body: Mapping[str, 
 
     Raises:
         FencedError: Another stream of this upload has taken over, or ended it.
+        UploadClosedError: The upload was given up.
     """
     store = open_store(config)
     prefix = session_prefix(config, session.tenant, session.upload_id)
     try:
         _write(store, prefix, session.next_seq, kind, body)
     except KeyExistsError:
-        if _read(store, f"{prefix}{session.next_seq:08d}") != _record(kind, body):
+        try:
+            found = _read(store, _record_key(prefix, session.next_seq))
+        except KeyMissingError:
+            found = {}  # Another stream has just discarded the session.
+        if found.get("kind") == "abort" and kind != "abort":
+            raise _closed(session.upload_id) from None
+        if found != _record(kind, body):
             raise FencedError(
                 f"a newer stream of upload {session.upload_id} took over; this one ends here",
                 {"upload_id": session.upload_id},
             ) from None
         # The create succeeded and its answer was lost: the record is ours.
     return _apply(session, _record(kind, body))
+
+
+def discard(config: StoreConfig, session: Session) -> None:
+    """Deletes an open session with everything it wrote, as its owner.
+
+    The abort record comes first, so that no other stream can go on with what is being
+    deleted, and goes last. The open record goes before all others: without it there is
+    no session.
+
+    Raises:
+        FencedError: Another stream has taken over; nothing is deleted.
+    """
+    session = append(config, session, "abort", {})
+    store = open_store(config)
+    prefix = session_prefix(config, session.tenant, session.upload_id)
+    store.delete(_record_key(prefix, 0))
+    for block in session.blocks:
+        result = block.result
+        for part in (result.data, result.sidecar, *result.rejects):
+            if part is not None:
+                store.delete(part.key)
+    for seq in range(1, session.next_seq):
+        store.delete(_record_key(prefix, seq))
 
 
 def left_finishing(config: StoreConfig) -> list[Session]:
@@ -183,9 +217,7 @@ def _take_over(
     while True:
         session = load(config, tenant, upload_id)
         if session is None or session.aborted:
-            raise UploadClosedError(
-                f"upload {upload_id} was given up; start a new one under another id", {"upload_id": upload_id}
-            )
+            raise _closed(upload_id)
         if session.header != header:
             raise IdInUseError(
                 f"upload_id {upload_id} belongs to an upload with another header; choose a new id",
@@ -224,8 +256,18 @@ def _record(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(record)))
 
 
+def _closed(upload_id: str) -> UploadClosedError:
+    return UploadClosedError(
+        f"upload {upload_id} was given up; start a new one under another id", {"upload_id": upload_id}
+    )
+
+
+def _record_key(prefix: str, seq: int) -> str:
+    return f"{prefix}{seq:08d}"
+
+
 def _write(store: ObjectStore, prefix: str, seq: int, kind: str, body: Mapping[str, Any]) -> None:
-    store.create(f"{prefix}{seq:08d}", json.dumps(_record(kind, body), separators=(",", ":")).encode())
+    store.create(_record_key(prefix, seq), json.dumps(_record(kind, body), separators=(",", ":")).encode())
 
 
 def _read(store: ObjectStore, key: str) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from google.rpc import status_pb2
 from headrace.v1 import upload_pb2
 from headrace_compute.errors import (
     ChecksumMismatchError,
+    HeadraceError,
     OffsetGapError,
     SizeMismatchError,
+    UnreadableStreamError,
     UnsupportedError,
 )
 from headrace_server import requests
@@ -32,6 +34,8 @@ ERRORS_A_STREAM = 100
 Requests = AsyncIterator[upload_pb2.UploadRequest]
 Send = Callable[[upload_pb2.UploadResponse], None]
 
+_log = structlog.get_logger(__name__)
+
 
 async def serve_upload(services: Services, messages: Requests) -> AsyncIterator[upload_pb2.UploadResponse]:
     """Serves one Upload call: what goes back to the client; raises what the call ends with."""
@@ -47,6 +51,9 @@ async def serve_upload(services: Services, messages: Requests) -> AsyncIterator[
         stream = UploadStream(services, options, session, send)
         try:
             await stream.serve(requests)
+        except UnreadableStreamError:
+            await stream.discard()
+            raise
         finally:
             await stream.close()
 
@@ -99,6 +106,17 @@ class UploadStream:
         # Half-closed without finish: what is whole is kept for whoever resumes.
         await self._intake.flush()
         self._acknowledge()
+
+    async def discard(self) -> None:
+        """Deletes what came before the place where the stream turned out to be unreadable."""
+        try:
+            await self._queue.drain()
+        except HeadraceError as error:
+            _log.info("a block failed beside the stream", reason=error.reason)
+        try:
+            await asyncio.to_thread(sessions.discard, self._services.config, self._session)
+        except HeadraceError as error:
+            _log.warning("an unreadable upload is not discarded", reason=error.reason)
 
     async def close(self) -> None:
         """Gives up blocks that are still in flight."""

@@ -83,7 +83,7 @@ def answering(as_json: bool) -> Iterator[None]:
         raise typer.Exit(DATA_REFUSED if isinstance(error, BadDataError) else FAILED) from error
     except BrokenPipeError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         _report(as_json, HeadraceError(str(error)))
         raise typer.Exit(FAILED) from error
     except KeyboardInterrupt as interrupt:

@@ -1,5 +1,6 @@
 """Messages as the JSON that people expect: the proto's field names, zeros shown, counts as numbers."""
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import IO, Any
@@ -47,12 +48,15 @@ def write_array(out: IO[str], head: dict[str, Any], key: str, elements: Iterable
     Returns:
         How many elements there were.
     """
+    # What fails at once fails before anything is written.
+    pending = iter(elements)
+    first = next(pending, None)
     out.write("{")
     for name, value in head.items():
         out.write(f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}, ")
     out.write(f"{json.dumps(key)}: [")
     count = 0
-    for element in elements:
+    for element in itertools.chain([] if first is None else [first], pending):
         out.write(("" if count == 0 else ",") + "\n  " + json.dumps(element, ensure_ascii=False))
         count += 1
     out.write("\n]}\n" if count else "]}\n")
