@@ -19,6 +19,7 @@ GROUP_REQUESTS = Histogram(
     ["data_type"],
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
+COMPACTIONS = Counter("headrace_compactions_total", "Commits that merged small files of a table.")
 COMMITS = Counter("headrace_commits_total", "Delta commits.", ["kind"])
 EVENTS = Counter("headrace_events_total", "Events published.", ["topic"])
 RELAY_RETRIES = Counter("headrace_relay_retries_total", "Times that publishing failed and was tried again.")

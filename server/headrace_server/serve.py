@@ -15,6 +15,7 @@ from headrace_server.events.outbox import Outbox
 from headrace_server.health import HealthMonitor
 from headrace_server.http import HttpPort
 from headrace_server.interceptors import CallInterceptor
+from headrace_server.maintenance import Maintenance
 from headrace_server.pipeline import PipelineServicer, health_json
 from headrace_server.reflection_v1 import add_reflection_v1
 from headrace_server.services import Services
@@ -59,7 +60,8 @@ async def serve(
     await outbox.start()
     await asyncio.gather(pool.warm(), small_pool.warm())
     await outbox.ready()
-    services = Services(settings=settings, config=config, pool=pool, outbox=outbox)
+    maintenance = Maintenance(pool, settings.version)
+    services = Services(settings=settings, config=config, pool=pool, outbox=outbox, maintenance=maintenance)
     await recover(services)
     small = SmallIngests(services, small_pool)
     monitor = HealthMonitor(config, pool, outbox.connected)
@@ -79,7 +81,11 @@ async def serve(
         _log.error("the HTTP address cannot be bound", address=settings.http_address, cause=error.strerror)
         return 2
     await server.start()
-    background = [asyncio.create_task(monitor.watch(probe, SERVICE)), asyncio.create_task(small.settle())]
+    background = [
+        asyncio.create_task(monitor.watch(probe, SERVICE)),
+        asyncio.create_task(small.settle()),
+        asyncio.create_task(maintenance.run()),
+    ]
     _log.info("serving", grpc_port=port, http_port=http.port, workers=pool.size, data_dir=config.root)
     lost = asyncio.create_task(monitor.workers_lost())
     stopped = asyncio.create_task(stop.wait())

@@ -13,6 +13,7 @@ from headrace_compute.storage import tables
 from headrace_compute.storage.tail import Addition, Tail
 from headrace_server import metrics
 from headrace_server.events.outbox import Outbox
+from headrace_server.maintenance import Maintenance
 from headrace_server.settings import Settings
 
 
@@ -38,6 +39,7 @@ class Services:
     config: StoreConfig
     pool: Pool
     outbox: Outbox
+    maintenance: Maintenance
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def commit(self, tenant: str, commit: TableCommit) -> int:
@@ -61,6 +63,7 @@ class Services:
             )
         metrics.COMMITS.labels(commit.kind).inc()
         self.outbox.notify(tenant, tables.table_name(commit.key))
+        self.maintenance.committed(commit.key, version)
         return version
 
     async def append(self, tenant: str, tail: Tail, addition: Addition) -> int:
@@ -73,4 +76,5 @@ class Services:
             version = await asyncio.to_thread(tail.append, addition)
         metrics.COMMITS.labels(tail.kind).inc()
         self.outbox.notify(tenant, tables.table_name(tail.table_key))
+        self.maintenance.committed(tail.table_key, version)
         return version
