@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from contract.test_table_commits import KEY, SCHEMA, events
 
+from headrace_compute.errors import StoreUnavailableError
 from headrace_compute.model import StoreConfig
 from headrace_compute.stages import upkeep
 from headrace_compute.storage import compaction
@@ -59,10 +60,22 @@ def test_a_receipt_is_found_by_whoever_asks(config: StoreConfig) -> None:
     assert (found.version, found.receipt) == (1, Receipt(request, "digest", [["ann"]]))
 
 
-def test_a_group_is_committed_once(config: StoreConfig) -> None:
-    tail, once = tail_of(config), addition(config, ["ann"])
-    assert tail.append(once) == 1
-    assert open_table(config, KEY).rows == 1
+def test_a_commit_whose_answer_was_lost_is_found(
+    config: StoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail, store = tail_of(config), open_store(config)
+    tail.append(addition(config, ["ann"]))
+    real = type(store).create
+
+    def land_and_raise(self: object, key: str, data: bytes) -> None:
+        real(self, key, data)  # type: ignore[arg-type]
+        if key.endswith(".json"):
+            raise StoreUnavailableError("no answer")
+
+    once = addition(config, ["bob"])
+    monkeypatch.setattr(type(store), "create", land_and_raise)
+    assert tail.append(once) == 2
+    assert rows_of(config) == ["ann", "bob"]
 
 
 def test_a_request_that_another_writer_has_decided_is_not_committed_again(config: StoreConfig) -> None:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 
 from headrace.v1 import upload_pb2
-from headrace_compute.errors import UploadNotFoundError
+from headrace_compute.errors import IdInUseError, UploadNotFoundError
 from headrace_compute.model import DataType
 from headrace_compute.pool import Pool
 from headrace_compute.stages.small import read_upload_rejects
@@ -15,11 +15,9 @@ from headrace_compute.storage import tables
 from headrace_server import messages, requests
 from headrace_server.services import Services
 from headrace_server.uploads import answers
-from headrace_server.uploads import session as sessions
 from headrace_server.uploads.answers import Answer
 from headrace_server.uploads.batcher import Batcher, Request
 from headrace_server.uploads.intake import RowMessage
-from headrace_server.uploads.ledger import id_in_use
 from headrace_server.uploads.options import UploadOptions
 
 MAX_ROWS = 10_000
@@ -28,6 +26,9 @@ REJECTS_A_MESSAGE = 1_000
 
 LOOKUP_US = 86_400_000_000
 """How long GetUpload and ListRejects are sure to know a small ingest."""
+
+MAX_TABLES = 1_000
+"""Tables remembered at a time; more only while all of them have work."""
 
 IDLE_SECONDS = 3_600.0
 """After this a table without work is forgotten; the log has what it knew."""
@@ -56,13 +57,16 @@ class SmallIngests:
         requests.check_row_count("rows", rows, MAX_ROWS)
         tenant = requests.check_tenant(tenant_id)
         if request_id:
-            upload_id = requests.check_uuid("request_id", request_id)
-            await self._check_sessions(tenant, upload_id)
+            upload_id = upload_id_of(data_type, requests.check_uuid("request_id", request_id))
             digest, size_bytes = _digest(rows)
         else:
             upload_id, digest = str(uuid.uuid4()), ""
             size_bytes = sum(row.ByteSize() for row in rows)
-        answer = await self._batcher(tenant, data_type).ingest(Request(upload_id, rows, digest, size_bytes))
+        request = Request(upload_id, rows, digest, size_bytes)
+        try:
+            answer = await self._batcher(tenant, data_type).ingest(request)
+        except IdInUseError:
+            raise _id_in_use(data_type, request_id) from None
         result = answers.result_message(self._services.config, tenant, data_type, answer)
         return result, answers.row_errors(answer.report)
 
@@ -118,21 +122,38 @@ class SmallIngests:
                 return data_type, answer
         raise UploadNotFoundError(f"tenant {tenant} has no upload {upload_id}", {"upload_id": upload_id})
 
-    async def _check_sessions(self, tenant: str, upload_id: str) -> None:
-        """Refuses an id that an Upload has: their rows could not be told apart."""
-        if await asyncio.to_thread(sessions.load, self._services.config, tenant, upload_id) is not None:
-            raise id_in_use(upload_id)
-
     def _batcher(self, tenant: str, data_type: DataType) -> Batcher:
         batcher = self._batchers.get((tenant, data_type))
         if batcher is None:
-            oldest = time.monotonic() - IDLE_SECONDS
-            for key in [key for key, each in self._batchers.items() if each.idle and each.used < oldest]:
-                del self._batchers[key]
-            batcher = self._batchers[tenant, data_type] = Batcher(
-                self._services, self._pool, tenant, data_type
-            )
+            self._forget_idle()
+            batcher = Batcher(self._services, self._pool, tenant, data_type)
+        # Most recently used last.
+        self._batchers.pop((tenant, data_type), None)
+        self._batchers[tenant, data_type] = batcher
         return batcher
+
+    def _forget_idle(self) -> None:
+        oldest, surplus = time.monotonic() - IDLE_SECONDS, len(self._batchers) - MAX_TABLES + 1
+        for key, batcher in list(self._batchers.items()):
+            if batcher.idle and (batcher.used < oldest or surplus > 0):
+                del self._batchers[key]
+                surplus -= 1
+
+
+def upload_id_of(data_type: DataType, request_id: str) -> str:
+    """The upload_id of a request: a UUID of its own, so that ids of requests and uploads never meet.
+
+    Rows and events are told apart by upload_id; two uploads, or an upload and a request, that happened to
+    have one id would have each other's.
+    """
+    return str(uuid.uuid5(uuid.UUID(request_id), f"headrace/{data_type}"))
+
+
+def _id_in_use(data_type: DataType, request_id: str) -> IdInUseError:
+    return IdInUseError(
+        f"request_id {request_id} belongs to a request with other {data_type}; choose a new id",
+        {"upload_id": request_id},
+    )
 
 
 def _digest(rows: Sequence[RowMessage]) -> tuple[str, int]:
