@@ -28,12 +28,19 @@ def users_in(address: str, tenant: str) -> list[str]:
         return users
 
 
-def test_a_thousand_at_once_share_commits(server: Server, stub: PipelineServiceStub, tenant: str) -> None:
+def test_a_thousand_at_once_share_commits(server: Server, tenant: str) -> None:
     users = [f"u{number:04d}" for number in range(1_000)]
-    with ThreadPoolExecutor(200) as threads:
-        answers = list(
-            threads.map(lambda user: stub.IngestInteractions(ingest(tenant, user), timeout=60), users)
-        )
+
+    def send(some: list[str]) -> list[ingest_pb2.IngestInteractionsResponse]:
+        # One connection has room for 256 calls at once.
+        with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = PipelineServiceStub(channel)
+            calls = [stub.IngestInteractions.future(ingest(tenant, user), timeout=60) for user in some]
+            return [call.result() for call in calls]
+
+    with ThreadPoolExecutor(10) as threads:
+        batches = threads.map(send, [users[start : start + 100] for start in range(0, 1_000, 100)])
+        answers = [answer for batch in batches for answer in batch]
     assert all(answer.result.rows_accepted == 1 for answer in answers)
     assert users_in(server.address, tenant) == users
     assert max(answer.result.version for answer in answers) < 200
