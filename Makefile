@@ -67,6 +67,10 @@ bench-relay: $(READY) ## Measure the relay beside confluent-kafka, on a real bro
 	@PYTHONPATH=tests $(RUN)/python -m bench.relay $(ARGS)
 	@PYTHONPATH=tests $(RUN)/python -m bench.relay_commits
 
+.PHONY: bench-small
+bench-small: $(READY) ## Measure small ingests, and the table that many of them leave
+	@PYTHONPATH=tests $(RUN)/python -m bench.small $(ARGS)
+
 .PHONY: format
 format: $(READY) ## Format the code
 	@$(RUN)/ruff check --fix --quiet . ; $(RUN)/ruff format --quiet .
