@@ -4,7 +4,7 @@ Pandera and Polars are loaded by the first block: the server imports this module
 to name its function, and does not need them.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,8 @@ def validate(spec: UploadSpec, parsed: Parsed) -> list[Failure]:
 
     frame = pl.DataFrame(parsed.table)
     schema = schema_of(spec.data_type, spec.latest_us)
+    if _passes(schema, frame):
+        return []
     # Pandera can be switched off by an environment variable; a data contract cannot.
     with config_context(validation_enabled=True, validation_depth=ValidationDepth.SCHEMA_AND_DATA):
         try:
@@ -41,6 +43,31 @@ def validate(spec: UploadSpec, parsed: Parsed) -> list[Failure]:
             failures = [_failure(error, parsed) for error in errors.schema_errors]
             return [failure for failure in failures if failure.rows.size]
     return []
+
+
+def _passes(schema: Any, frame: Any) -> bool:
+    """Whether every check holds in every row, from one query over all of them.
+
+    Pandera asks one query after another, thirty in all, which is most of what a
+    small block costs (7 ms to 1). It still says what fails, once something does.
+    """
+    # Gives pandera's own checks an implementation for Polars.
+    import pandera.backends.polars.builtin_checks  # noqa: F401
+    import polars as pl
+    from pandera.api.polars.types import PolarsData
+
+    lazy = frame.lazy()
+    outcomes: list[Any] = []
+    for name, column in schema.columns.items():
+        if not column.nullable and frame[name].null_count():
+            return False
+        for check in column.checks:
+            # As pandera does: its own checks have an implementation for each kind of frame.
+            builtin = check.is_builtin_check(check._check_fn.__name__)
+            function = check.get_builtin_check_fn(check._check_fn.__name__) if builtin else check._check_fn
+            outcome = function(PolarsData(lazy, name), **check._check_kwargs)
+            outcomes.append(outcome.select(pl.all().fill_null(True).all().name.suffix(f" {len(outcomes)}")))
+    return all(pl.concat(outcomes, how="horizontal").collect().row(0))
 
 
 def _failure(error: "SchemaError", parsed: Parsed) -> Failure:
