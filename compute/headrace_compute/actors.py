@@ -1,12 +1,21 @@
-"""The Ray actor: a process that runs stages, and nothing else."""
+"""The Ray actors: processes that run stages, and nothing else."""
 
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from headrace_compute.model import StoreConfig
+
+WORKER_HEADROOM_BYTES = 6 << 30
+"""Address space a worker may take beyond what it starts with: DuckDB's limit, a block's arrays, and
+what allocators reserve without using it. Bytes that lie about their size meet it at malloc."""
+
+DECODER_HEADROOM_BYTES = 3 << 30
+"""The same for a decoder, which holds a record batch or a decompressor, and some blocks."""
 
 
 @ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)
@@ -18,6 +27,7 @@ class Worker:
     """
 
     def __init__(self, config: StoreConfig) -> None:
+        _limit_address_space(WORKER_HEADROOM_BYTES)
         self._config = config
 
     def run(self, stage: Callable[..., Any], *args: Any) -> Any:
@@ -37,3 +47,44 @@ class Worker:
         warm()
         load()
         return os.getpid()
+
+
+@ray.remote(num_cpus=0, max_restarts=0)
+class Decoder:
+    """Decodes one stream at a time, block by block: what it holds between blocks cannot be moved.
+
+    Apart from the workers, so that a stream that kills its decoder hurts nobody
+    else, and a decoder that waits for workers takes none of them.
+    """
+
+    def __init__(self, config: StoreConfig) -> None:
+        # Loaded before the limit counts, and before the first stream waits for it.
+        import headrace_compute.stages.decode  # noqa: F401
+
+        _limit_address_space(DECODER_HEADROOM_BYTES)
+        self._config = config
+        self._items: Iterator[tuple[Any, Any]] = iter(())
+
+    def begin(self, stage: Callable[..., Iterator[tuple[Any, Any]]], *args: Any, **kwargs: Any) -> None:
+        """Makes `stage(config, *args, **kwargs)` what `advance` steps through."""
+        self._items = stage(self._config, *args, **kwargs)
+
+    @ray.method(num_returns=2)
+    def advance(self) -> tuple[Any, Any]:
+        """The next pair of the stage, the second half of which stays in the object store.
+
+        (None, None) at the stage's end.
+        """
+        pair = next(self._items, None)
+        if pair is None:
+            self._items = iter(())
+            return None, None
+        return pair
+
+
+def _limit_address_space(headroom_bytes: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + headroom_bytes
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -1,7 +1,7 @@
 """What ingesting one block yields: the content of a session's block record."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from headrace_compute.findings import Findings
@@ -49,6 +49,16 @@ class BlockResult:
     def bad_records(self) -> int:
         """Records that broke a rule."""
         return self.findings.bad_records
+
+    @property
+    def counted(self) -> "BlockResult":
+        """The same with nothing but counts for findings."""
+        return replace(self, findings=self.findings.counts)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Everything it has stored."""
+        return (*(part for part in (self.data, self.sidecar) if part is not None), *self.rejects)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""

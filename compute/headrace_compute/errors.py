@@ -9,8 +9,11 @@
     │       ├── MissingColumnError        required columns are absent
     │       ├── DuplicateColumnError      a header names a column twice
     │       ├── UnknownColumnError        columns outside the contract, when rejected
-    │       ├── BadEncodingError          not UTF-8 text
-    │       └── RecordTooLargeError       a record above the limit
+    │       ├── BadEncodingError          not UTF-8 text, or not of the format named
+    │       ├── RecordTooLargeError       a record above the limit
+    │       ├── CorruptStreamError        a compressed, Arrow or Parquet stream that cannot be decoded
+    │       ├── TooLargeError             decodes to more than the limits allow
+    │       └── UnsupportedTypeError      columns of Arrow extension types
     ├── OffsetGapError            a chunk begins beyond what was received
     ├── DataLossError             what arrived is not what was sent
     │   ├── ChecksumMismatchError
@@ -19,6 +22,7 @@
     ├── FencedError               a newer stream of the same upload took over
     ├── PreconditionError         the state does not allow the call
     │   ├── UploadClosedError
+    │   ├── UploadFinishedError
     │   ├── UploadOpenError
     │   ├── NoInteractionsError
     │   ├── NoPositivesError
@@ -33,6 +37,7 @@
     │   └── OverloadedError
     ├── UnavailableError          something behind us is down; retry with backoff
     │   ├── DrainingError
+    │   ├── IdleTimeoutError
     │   ├── ComputeUnavailableError
     │   ├── StoreUnavailableError
     │   └── CommitContendedError
@@ -116,15 +121,33 @@ class UnknownColumnError(UnreadableStreamError):
 
 
 class BadEncodingError(UnreadableStreamError):
-    """The stream is not UTF-8 text."""
+    """The stream is not UTF-8 text, or not of the format that its header names."""
 
     reason = "BAD_ENCODING"
 
 
 class RecordTooLargeError(UnreadableStreamError):
-    """A record is larger than the limit; attributes name its line and offset."""
+    """A record is larger than the limit; attributes name where it is."""
 
     reason = "RECORD_TOO_LARGE"
+
+
+class CorruptStreamError(UnreadableStreamError):
+    """A compressed, Arrow or Parquet stream cannot be decoded, or ends before its end."""
+
+    reason = "CORRUPT_STREAM"
+
+
+class TooLargeError(UnreadableStreamError):
+    """A stream decodes to more bytes, rows or columns than the limits allow."""
+
+    reason = "TOO_LARGE"
+
+
+class UnsupportedTypeError(UnreadableStreamError):
+    """A stream has columns of Arrow extension types, which decoding would have to trust."""
+
+    reason = "UNSUPPORTED_TYPE"
 
 
 class OffsetGapError(HeadraceError):
@@ -172,6 +195,12 @@ class PreconditionError(HeadraceError):
 
 class UploadClosedError(PreconditionError):
     """The upload was aborted or has expired."""
+
+
+class UploadFinishedError(PreconditionError):
+    """The upload has finished: it can no longer be given up."""
+
+    reason = "UPLOAD_FINISHED"
 
 
 class UploadOpenError(PreconditionError):
@@ -255,6 +284,12 @@ class DrainingError(UnavailableError):
     """The server is shutting down."""
 
     reason = "DRAINING"
+
+
+class IdleTimeoutError(UnavailableError):
+    """The client sent nothing for too long, and the server let its stream go."""
+
+    reason = "IDLE_TIMEOUT"
 
 
 class ComputeUnavailableError(UnavailableError):

@@ -133,6 +133,11 @@ class Findings:
         """Records that broke a rule; what max_rejects and max_reject_ratio count."""
         return self.rejected - self.duplicates
 
+    @property
+    def counts(self) -> "Findings":
+        """The same without checks, columns and warnings: small, for whoever keeps many."""
+        return Findings(self.received, self.rejected, self.duplicates, self.unreadable)
+
     def first_rejects(self, count: int) -> list[Reject]:
         """The samples with the lowest row numbers, at most `count`."""
         samples = [sample for check in self.checks.values() for sample in check.samples]

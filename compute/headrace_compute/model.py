@@ -24,7 +24,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 DataType = Literal["interactions", "items"]
 Kind = Literal["interactions", "items", "rejects", "user_features", "item_features", "training_data"]
-BlockFormat = Literal["csv", "rows", "json"]
+BlockFormat = Literal["csv", "rows", "json", "arrow"]
+StreamFormat = Literal["csv", "rows", "arrow_ipc", "parquet"]
+Compression = Literal["none", "gzip", "zstd"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class UploadSpec:
         sidecar_prefix: Key prefix of sidecars, inside the upload's session folder.
         started_us: The upload's start; every row's `ingested_at`.
         latest_us: Timestamps later than this are FUTURE_TIMESTAMP.
-        columns: CSV header as sent; empty for rows and json.
+        columns: Names of the stream's columns: the CSV header as sent, or an Arrow schema's; empty
+            for rows and json.
     """
 
     upload_id: str
@@ -109,7 +112,8 @@ class Block:
 
     Attributes:
         index: 0-based place in the upload.
-        offset, end_offset: Stream offsets it covers: bytes, or rows for rows and json.
+        offset, end_offset: Stream offsets it covers: bytes of the decompressed stream for csv,
+            rows for the others.
         first_row: row_number of its first record.
         rows: Records in it (blank lines are not records).
         first_line: 1-based line of its first byte; 0 where there are no lines.
@@ -122,6 +126,63 @@ class Block:
     first_row: int
     rows: int
     first_line: int
+
+
+@dataclass(frozen=True)
+class StagedObject:
+    """A piece of a stream as it was sent, kept in the store until the stream is decoded.
+
+    Attributes:
+        offset, end_offset: Stream offsets it covers.
+        checksum: xxh128 of its bytes, hex.
+        crc32c: CRC-32C of the stream up to its end.
+    """
+
+    key: str
+    offset: int
+    end_offset: int
+    checksum: str
+    crc32c: int
+
+
+@dataclass(frozen=True)
+class StagedSource:
+    """A whole stream in the store, and how to make blocks of it.
+
+    Attributes:
+        objects: Its pieces in order, without gaps.
+        reject_unknown: Whether columns outside the contract fail the stream.
+        block_bytes: Decoded bytes that a block should have.
+    """
+
+    format: StreamFormat
+    compression: Compression
+    data_type: DataType
+    objects: tuple[StagedObject, ...]
+    reject_unknown: bool
+    block_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the stream as it was sent."""
+        return self.objects[-1].end_offset if self.objects else 0
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a block begins.
+
+    Attributes:
+        index: The block's place in the upload.
+        offset: Offset in the decompressed stream; rows where there are no bytes.
+        row: row_number of its first record.
+        line: 1-based line of its first byte; 0 where there are no lines.
+    """
+
+    index: int = 0
+    offset: int = 0
+    row: int = 0
+    line: int = 0
 
 
 @dataclass(frozen=True)

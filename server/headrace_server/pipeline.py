@@ -56,8 +56,9 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
     async def AbortUpload(
         self, request: upload_pb2.AbortUploadRequest, context: Context
     ) -> upload_pb2.AbortUploadResponse:
-        """Not in this version."""
-        raise _unsupported("AbortUpload")
+        """Gives an upload up."""
+        await lookup.abort_upload(self._services, request)
+        return upload_pb2.AbortUploadResponse()
 
     async def ListRejects(
         self, request: upload_pb2.ListRejectsRequest, context: Context
@@ -70,18 +71,20 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: ingest_pb2.IngestInteractionsRequest, context: Context
     ) -> ingest_pb2.IngestInteractionsResponse:
         """Stores a small batch of interactions."""
-        result, errors = await ingest_rows(
-            self._services, request.tenant_id, "interactions", request.rows, request.request_id
-        )
+        with self._services.small_calls.enter(request.tenant_id):
+            result, errors = await ingest_rows(
+                self._services, request.tenant_id, "interactions", request.rows, request.request_id
+            )
         return ingest_pb2.IngestInteractionsResponse(result=result, row_errors=errors)
 
     async def IngestItems(
         self, request: ingest_pb2.IngestItemsRequest, context: Context
     ) -> ingest_pb2.IngestItemsResponse:
         """Stores a small batch of items."""
-        result, errors = await ingest_rows(
-            self._services, request.tenant_id, "items", request.rows, request.request_id
-        )
+        with self._services.small_calls.enter(request.tenant_id):
+            result, errors = await ingest_rows(
+                self._services, request.tenant_id, "items", request.rows, request.request_id
+            )
         return ingest_pb2.IngestItemsResponse(result=result, row_errors=errors)
 
     async def Validate(
@@ -95,7 +98,8 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: validation_pb2.ValidateSampleRequest, context: Context
     ) -> validation_pb2.ValidateSampleResponse:
         """Reports on a few JSON objects."""
-        report = await validate_sample(self._services, request)
+        with self._services.small_calls.enter(""):
+            report = await validate_sample(self._services, request)
         return validation_pb2.ValidateSampleResponse(report=report)
 
     async def GetSchema(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from grpc import aio
@@ -19,9 +20,19 @@ from headrace_server.pipeline import PipelineServicer, health_json
 from headrace_server.reflection_v1 import add_reflection_v1
 from headrace_server.services import Services
 from headrace_server.settings import Settings
+from headrace_server.shutdown import draining
 from headrace_server.uploads.recovery import recover
+from headrace_server.uploads.sweeper import Sweeper
 
 GRACE_SECONDS = 10.0
+"""How long open uploads may take to come to their end once the server is told to stop."""
+
+END_SECONDS = 5.0
+"""How long calls under way may take after that."""
+
+THREADS = 32
+"""For calls that block on the store: a slow one must not keep all others waiting."""
+
 MAX_MESSAGE_BYTES = 16 << 20
 
 OPTIONS = (
@@ -33,6 +44,9 @@ OPTIONS = (
     ("grpc.max_concurrent_streams", 256),
     ("grpc.server_handshake_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 600_000),
+    # A peer that is gone without a word is noticed, and its streams end.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
 )
 
 SERVICE = pipeline_service_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
@@ -49,6 +63,7 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     """
     stop = asyncio.Event()
     stop_signals(stop)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     config = settings.store()
     outbox = Outbox(settings.launch())
     # A child process must be there before gRPC is.
@@ -59,7 +74,7 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     await recover(services)
     monitor = HealthMonitor(config, pool, outbox.connected)
     probe = HealthServicer()
-    server = aio.server(interceptors=[CallInterceptor()], options=OPTIONS)
+    server = aio.server(interceptors=[CallInterceptor(services.shutdown)], options=OPTIONS)
     _register(server, PipelineServicer(services, monitor), probe)
     try:
         port = server.add_insecure_port(settings.grpc_address)
@@ -74,7 +89,10 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
         _log.error("the HTTP address cannot be bound", address=settings.http_address, cause=error.strerror)
         return 2
     await server.start()
-    background = [asyncio.create_task(monitor.watch(probe, SERVICE))]
+    background = [
+        asyncio.create_task(monitor.watch(probe, SERVICE)),
+        asyncio.create_task(Sweeper(services).run()),
+    ]
     _log.info("serving", grpc_port=port, http_port=http.port, workers=pool.size, data_dir=config.root)
     lost = asyncio.create_task(monitor.workers_lost())
     stopped = asyncio.create_task(stop.wait())
@@ -82,7 +100,8 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     failed = lost.done() and not stopped.done()
     _log.info("stopping", reason="the workers are gone" if failed else "signal")
     await probe.enter_graceful_shutdown()
-    await server.stop(GRACE_SECONDS)
+    await _drain(services)
+    await server.stop(END_SECONDS)
     await outbox.stop()
     for task in (*background, lost, stopped):
         task.cancel()
@@ -90,6 +109,14 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     http.close()
     _log.info("stopped")
     return 1 if failed else 0
+
+
+async def _drain(services: Services) -> None:
+    """Refuses new calls, and lets open uploads end by themselves before it ends them."""
+    services.shutdown.begun.set()
+    if not await services.live.ended(GRACE_SECONDS):
+        services.live.interrupt_all(draining)
+        await services.live.ended(END_SECONDS)
 
 
 def _register(server: aio.Server, servicer: PipelineServicer, probe: HealthServicer) -> None:

@@ -2,17 +2,33 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
+import structlog
 
+from headrace_compute.errors import HeadraceError
 from headrace_compute.model import Kind, Part, StoreConfig
 from headrace_compute.pool import Pool
 from headrace_compute.storage import tables
+from headrace_compute.turns import Turns
 from headrace_server import metrics
 from headrace_server.events.outbox import Outbox
+from headrace_server.limits import Limit
 from headrace_server.settings import Settings
+from headrace_server.shutdown import Shutdown
+from headrace_server.uploads.live import LiveUploads
+
+GATHERED_BYTES = 64 << 20
+"""What all streams together should gather before they cut a block."""
+
+MIN_BLOCK_BYTES = 256 << 10
+"""Smaller blocks cost more than they save."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +53,37 @@ class Services:
     config: StoreConfig
     pool: Pool
     outbox: Outbox
+    shutdown: Shutdown = field(default_factory=Shutdown)
+    live: LiveUploads = field(default_factory=LiveUploads)
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _tasks: set[asyncio.Future[None]] = field(default_factory=set)
+
+    @cached_property
+    def uploads(self) -> Limit:
+        """Streams of rows under way: Upload and Validate."""
+        return Limit("uploads", self.settings.max_uploads, self.settings.max_uploads_per_tenant)
+
+    @cached_property
+    def small_calls(self) -> Limit:
+        """Small batches under way; one tenant may fill half of the room."""
+        most = self.settings.max_small_calls
+        return Limit("small calls", most, max(1, most // 2))
+
+    @cached_property
+    def places(self) -> Turns[int]:
+        """What all streams together may have with the workers: two blocks each, and some to settle."""
+        return Turns(range(self.settings.blocks_in_flight or 2 * self.pool.size + 2))
+
+    def block_bytes(self) -> int:
+        """Bytes that the next block of a stream should have: less when many streams gather theirs."""
+        share = GATHERED_BYTES // max(1, self.uploads.held)
+        return min(self.settings.block_bytes, max(MIN_BLOCK_BYTES, share))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does something in the background that need not be done; failures are logged."""
+        task = asyncio.ensure_future(_logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def commit(self, tenant: str, commit: TableCommit) -> int:
         """Commits parts to a table and tells the relay; returns the version.
@@ -61,3 +107,10 @@ class Services:
         metrics.COMMITS.labels(commit.kind).inc()
         self.outbox.notify(tenant, tables.table_name(commit.key))
         return version
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except HeadraceError as error:
+        _log.warning("background work failed", reason=error.reason, message=error.message)

@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     http_address: str = Field(default="127.0.0.1:9464", alias="HEADRACE_HTTP_ADDRESS")
     block_bytes: int = Field(default=8 << 20, ge=1 << 10, le=64 << 20, alias="HEADRACE_BLOCK_BYTES")
     workers: int = Field(default=0, ge=0, alias="HEADRACE_WORKERS")
+    upload_ttl_seconds: float = Field(default=86_400, gt=0, alias="HEADRACE_UPLOAD_TTL_SECONDS")
+    idle_seconds: float = Field(default=600, gt=0, alias="HEADRACE_IDLE_SECONDS")
+    max_uploads: int = Field(default=256, ge=1, alias="HEADRACE_MAX_UPLOADS")
+    max_uploads_per_tenant: int = Field(default=64, ge=1, alias="HEADRACE_MAX_UPLOADS_PER_TENANT")
+    max_small_calls: int = Field(default=2048, ge=1, alias="HEADRACE_MAX_SMALL_CALLS")
+    blocks_in_flight: int = Field(default=0, ge=0, alias="HEADRACE_BLOCKS_IN_FLIGHT")
 
     ray_address: str = ""
 
@@ -129,6 +135,11 @@ class Settings(BaseSettings):
             if (path := getattr(self, name)) and not Path(path).is_file():
                 raise ValueError(f"{name.upper()} {path!r} is no file")
         return self
+
+    @property
+    def alive_seconds(self) -> float:
+        """How often an upload that has a stream gets a record, if only to say that it is alive."""
+        return min(300.0, self.upload_ttl_seconds / 4)
 
     def store(self) -> StoreConfig:
         """Where objects live, for the store and the workers."""

@@ -1,4 +1,4 @@
-"""The shape of our bidirectional calls: a reader task, an outbox, errors in band.
+"""The shape of our bidirectional calls: an inbox, an outbox, errors in band.
 
 A fatal error goes into the stream first, and the client's messages are then
 drained until it half-closes: a client that is still writing when a call ends
@@ -6,16 +6,20 @@ loses the status of the call, but never a message that came before it.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Generic, Self, TypeVar
 
 import structlog
 from google.rpc import status_pb2
 
-from headrace_compute.errors import UnexpectedMessageError
+from headrace_compute.errors import IdleTimeoutError, UnexpectedMessageError
 from headrace_server.status import to_status
 
 DRAIN_SECONDS = 30.0
+
+OUTBOX_MESSAGES = 64
+"""Responses that may wait for a client that does not read before we stop reading from it."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -23,32 +27,152 @@ Response = TypeVar("Response")
 _log = structlog.get_logger(__name__)
 
 
+class Inbox(Generic[Request]):
+    """The client's messages. Whoever waits for one can be called off: by the client's silence, or by us.
+
+    Args:
+        requests: The messages as gRPC hands them out.
+        idle_seconds: How long the client may send nothing.
+    """
+
+    def __init__(self, requests: AsyncIterator[Request], idle_seconds: float) -> None:
+        self._requests = requests
+        self._idle_seconds = idle_seconds
+        self._reading: asyncio.Task[Request | None] | None = None
+        self._ended = False
+        self._interrupted: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    def interrupt(self, error: Exception) -> None:
+        """Makes the reader raise `error` instead of waiting for the next message; the first one counts."""
+        if not self._interrupted.done():
+            self._interrupted.set_result(error)
+
+    def close(self) -> None:
+        """Gives up the message that is being waited for."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Request:
+        """The next message.
+
+        Raises:
+            IdleTimeoutError: None came for too long.
+            Exception: What the reader was interrupted with; once, then messages come again.
+        """
+        # A read that was begun is kept, not cancelled: gRPC cannot take one back.
+        reading = self._reading = self._reading or asyncio.create_task(self._read())
+        await asyncio.wait(
+            (reading, self._interrupted), timeout=self._idle_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if self._interrupted.done():
+            error = self._interrupted.result()
+            self._interrupted = asyncio.get_running_loop().create_future()
+            raise error
+        if not reading.done():
+            raise IdleTimeoutError(
+                f"nothing came from the client for {self._idle_seconds:g} seconds; call again to go on",
+                {"idle_seconds": f"{self._idle_seconds:g}"},
+            )
+        self._reading = None
+        if (message := reading.result()) is None:
+            self._ended = True
+            raise StopAsyncIteration
+        return message
+
+    async def drain(self) -> None:
+        """Reads on until the client half-closes, so that it sees what was sent; gives up after a while."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not self._ended:
+                    self._ended = await (self._reading or self._read()) is None
+                    self._reading = None
+        except TimeoutError:
+            _log.warning("the client kept its side of the stream open after the end")
+
+    async def _read(self) -> Request | None:
+        return await anext(self._requests, None)
+
+
+class Outbox(Generic[Response]):
+    """What goes to the client, kept while it does not read. Belongs to one reader."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Response | str] = deque()
+        self._newest: dict[str, Response] = {}
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def send(self, response: Response, newest_of: str = "") -> None:
+        """Puts a response on its way; never waits.
+
+        Args:
+            newest_of: Names a kind of which only the newest matters; it takes an older one's place.
+        """
+        if not newest_of:
+            self._queue.append(response)
+        else:
+            if newest_of not in self._newest:
+                self._queue.append(newest_of)
+            self._newest[newest_of] = response
+        self._changed.set()
+
+    async def room(self) -> None:
+        """Waits while the client leaves too much unread."""
+        while len(self._queue) >= OUTBOX_MESSAGES and not self._closed:
+            await self._change()
+
+    def close(self) -> None:
+        """Ends the stream after what is on its way."""
+        self._closed = True
+        self._changed.set()
+
+    async def get(self) -> Response | None:
+        """The next response; None at the end."""
+        while not self._queue:
+            if self._closed:
+                return None
+            await self._change()
+        entry = self._queue.popleft()
+        self._changed.set()
+        return self._newest.pop(entry) if isinstance(entry, str) else entry
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+
 async def converse(
     requests: AsyncIterator[Request],
-    serve: Callable[[AsyncIterator[Request], Callable[[Response], None]], Awaitable[None]],
+    serve: Callable[[Inbox[Request], Outbox[Response]], Awaitable[None]],
     in_band: Callable[[status_pb2.Status], Response],
+    idle_seconds: float,
 ) -> AsyncIterator[Response]:
-    """Runs `serve(requests, send)` beside the client's reading, and yields what it sends.
+    """Runs `serve(inbox, outbox)` beside the client's reading, and yields what it sends.
 
     Args:
         requests: The client's messages.
         serve: Handles them; whatever it raises ends the call.
         in_band: Makes the response that tells of an error.
+        idle_seconds: How long the client may send nothing.
     """
-    outbox: asyncio.Queue[Response | None] = asyncio.Queue()
+    inbox: Inbox[Request] = Inbox(requests, idle_seconds)
+    outbox: Outbox[Response] = Outbox()
 
     async def read() -> None:
         try:
-            await serve(requests, outbox.put_nowait)
-            await drain(requests)
+            await serve(inbox, outbox)
+            await inbox.drain()
         except Exception as error:
             # The interceptor gives the call the same status, under the same id, at its end.
             correlation_id = structlog.contextvars.get_contextvars().get("request_id", "")
-            outbox.put_nowait(in_band(to_status(error, correlation_id)))
-            await drain(requests)
+            outbox.send(in_band(to_status(error, correlation_id)))
+            await inbox.drain()
             raise
         finally:
-            outbox.put_nowait(None)
+            outbox.close()
 
     reader = asyncio.create_task(read())
     try:
@@ -57,17 +181,8 @@ async def converse(
         await reader
     finally:
         reader.cancel()
+        inbox.close()
         await asyncio.gather(reader, return_exceptions=True)
-
-
-async def drain(requests: AsyncIterator[object]) -> None:
-    """Reads on until the client half-closes, so that it sees what was sent; gives up after a while."""
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS):
-            async for _ in requests:
-                pass
-    except TimeoutError:
-        _log.warning("the client kept its side of the stream open after the end")
 
 
 def unexpected(expected: str, got: str | None) -> UnexpectedMessageError:

@@ -7,21 +7,24 @@ them. The folder is deleted at the end; what a crash left there, at the next sta
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from google.protobuf import json_format
 from google.rpc import status_pb2
 
 from headrace.v1 import validation_pb2
+from headrace_compute.block_result import BlockResult
+from headrace_compute.findings import Findings
 from headrace_compute.model import Block, StoreConfig, UploadSpec
 from headrace_compute.report import report_of
 from headrace_compute.stages.ingest import ingest_block
 from headrace_compute.storage.store import open_store
 from headrace_server import messages, requests
 from headrace_server.services import Services
-from headrace_server.streams import converse, unexpected
+from headrace_server.streams import Inbox, Outbox, converse, unexpected
+from headrace_server.uploads.blocks import BlockQueue
 from headrace_server.uploads.duplicates import settle_duplicates
-from headrace_server.uploads.intake import BlockQueue, CsvIntake, Intake, RowsIntake
+from headrace_server.uploads.intake import CsvIntake, Intake, RowsIntake
 from headrace_server.uploads.session import PersistedBlock
 
 MAX_SAMPLE_ROWS = 10_000
@@ -29,29 +32,31 @@ MAX_SAMPLE_ROWS = 10_000
 SCRATCH_LIFE_US = 86_400_000_000
 """A validation's scratch folder may be another server's, at work, until it is a day old."""
 
-Requests = AsyncIterator[validation_pb2.ValidateRequest]
-Send = Callable[[validation_pb2.ValidateResponse], None]
+Requests = Inbox[validation_pb2.ValidateRequest]
+Responses = Outbox[validation_pb2.ValidateResponse]
 
 
 async def serve_validate(
-    services: Services, messages: Requests
+    services: Services, messages: AsyncIterator[validation_pb2.ValidateRequest]
 ) -> AsyncIterator[validation_pb2.ValidateResponse]:
     """Serves one Validate call: what goes back to the client; raises what the call ends with."""
 
-    async def serve(requests: Requests, send: Send) -> None:
+    async def serve(requests: Requests, responses: Responses) -> None:
+        services.shutdown.check()
         first = await anext(requests, None)
         if first is None or first.WhichOneof("request") != "header":
             raise unexpected("header", first.WhichOneof("request") if first else "the end of the stream")
-        stream = ValidateStream(services, first.header, send)
-        try:
-            await stream.serve(requests)
-        finally:
-            await stream.close()
+        with services.uploads.enter(""):
+            stream = ValidateStream(services, first.header, responses)
+            try:
+                await stream.serve(requests)
+            finally:
+                await stream.close()
 
     def in_band(status: status_pb2.Status) -> validation_pb2.ValidateResponse:
         return validation_pb2.ValidateResponse(error=status)
 
-    async for response in converse(messages, serve, in_band):
+    async for response in converse(messages, serve, in_band, services.settings.idle_seconds):
         yield response
 
 
@@ -59,18 +64,22 @@ class ValidateStream:
     """One stream of rows to report on.
 
     Args:
-        send: Puts a response on its way; never waits.
+        responses: Takes what goes back.
     """
 
-    def __init__(self, services: Services, header: validation_pb2.ValidateHeader, send: Send) -> None:
+    def __init__(
+        self, services: Services, header: validation_pb2.ValidateHeader, responses: Responses
+    ) -> None:
         self._services = services
-        self._send = send
+        self._responses = responses
         self._reject_unknown = header.reject_unknown_columns
-        self._blocks: list[PersistedBlock] = []
-        self._queue = BlockQueue(services.pool, self._keep)
+        self._blocks: list[BlockResult] = []
+        self._findings = Findings()
         skew = header.max_future_skew if header.HasField("max_future_skew") else None
         skew_us = requests.skew_us("header.max_future_skew", skew)
         self._spec = _scratch_spec(services.config, header.data_type, skew_us)
+        self._lane = services.pool.lane("", self._spec.upload_id)
+        self._queue = BlockQueue(self._lane, self._keep, services.places)
 
     async def serve(self, requests: Requests) -> None:
         """Serves what follows the header, up to finish."""
@@ -83,10 +92,9 @@ class ValidateStream:
                 case "finish":
                     intake = intake or self._intake(validation_pb2.ValidateChunk(data=b""))
                     await intake.finish()
-                    blocks = [block.result for block in self._blocks]
-                    settled = await settle_duplicates(self._services.pool, self._spec, blocks)
+                    settled = await settle_duplicates(self._lane, self._spec, self._blocks, self._findings)
                     report = messages.report_message(report_of(settled.findings))
-                    self._send(validation_pb2.ValidateResponse(report=report))
+                    self._responses.send(validation_pb2.ValidateResponse(report=report))
                     return
                 case other:
                     raise unexpected("chunk or finish", other)
@@ -102,22 +110,22 @@ class ValidateStream:
         if chunk.WhichOneof("content") == "rows":
             return RowsIntake(self._queue, self._spec)
         return CsvIntake(
-            self._services.pool,
+            self._lane,
             self._queue,
             self._spec,
-            block_bytes=self._services.settings.block_bytes,
+            block_bytes=self._services.block_bytes,
             reject_unknown=self._reject_unknown,
         )
 
     async def _keep(self, block: PersistedBlock) -> None:
-        self._blocks.append(block)
-        findings = [kept.result.findings for kept in self._blocks]
+        self._blocks.append(block.result.counted)
+        self._findings = self._findings.merge(block.result.findings)
         progress = validation_pb2.ValidateProgress(
             validated_offset=block.result.block.end_offset,
-            rows_received=sum(found.received for found in findings),
-            rows_rejected=sum(found.rejected for found in findings),
+            rows_received=self._findings.received,
+            rows_rejected=self._findings.rejected,
         )
-        self._send(validation_pb2.ValidateResponse(progress=progress))
+        self._responses.send(validation_pb2.ValidateResponse(progress=progress), newest_of="progress")
 
 
 async def validate_sample(

@@ -38,12 +38,13 @@ class Watch:
         while not self._stop.wait(INTERVAL_SECONDS):
             # Processes come and go while they are being read.
             with suppress(psutil.Error, OSError):
-                self.own_bytes = max(self.own_bytes, _own_bytes(self._server.pid))
+                self.own_bytes = max(self.own_bytes, own_bytes(self._server.pid))
                 family = [self._server, *self._server.children(recursive=True)]
                 self.all_bytes = max(self.all_bytes, sum(map(_pss_bytes, family)))
 
 
-def _own_bytes(pid: int) -> int:
+def own_bytes(pid: int) -> int:
+    """RssAnon + RssFile of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return sum(int(fields[name].split()[0]) << 10 for name in ("RssAnon", "RssFile"))

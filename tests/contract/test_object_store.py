@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,6 +60,16 @@ def test_objects_have_any_size_and_may_come_from_arrow(store: ObjectStore, size_
     store.put(f"{RAW}/b", pa.py_buffer(data))
     with store.open(f"{RAW}/a") as file:
         assert store.get(f"{RAW}/a") == store.get(f"{RAW}/b") == file.read() == data
+
+
+def test_an_age_is_that_of_the_last_write(store: ObjectStore) -> None:
+    store.put(f"{RAW}/a", b"1")
+    time.sleep(1.1)
+    assert 1 <= store.age_seconds(f"{RAW}/a") < 60
+    store.put(f"{RAW}/a", b"2")
+    assert store.age_seconds(f"{RAW}/a") <= 1
+    with pytest.raises(KeyMissingError):
+        store.age_seconds(f"{RAW}/b")
 
 
 def test_a_second_create_fails_and_changes_nothing(store: ObjectStore) -> None:

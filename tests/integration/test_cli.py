@@ -1,6 +1,8 @@
 """The command line against a real server: what it prints, and its exit codes."""
 
+import io
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from headrace.cli import app
+from headrace.cli.progress import transfer_bar
+from headrace.errors import UnavailableError
+from headrace.transfer import Progress
 
 SAMPLE = ("--users", "300", "--items", "200", "--interactions", "5000", "--seed", "3")
 
@@ -267,3 +273,35 @@ def test_health_tells_how_the_server_is(cli: Cli) -> None:
     assert health["status"] == "healthy"
     assert health["mode"] == "embedded"
     assert "healthy" in cli("health").stdout
+
+
+def test_status_tells_where_an_upload_stands_and_it_goes_on_by_its_id(
+    cli: Cli, folder: Path, tenant: str
+) -> None:
+    upload_id = str(uuid.uuid4())
+    file, where = str(folder / "items.csv"), ("--tenant", tenant)
+    options = (*where, "--type", "items", "--upload-id", upload_id)
+    done = cli.json("upload", file, *options)
+    assert cli.json("upload", file, *options) == done
+    found = cli.json("status", upload_id, *where)
+    assert (found["state"], found["result"]) == ("UPLOAD_STATE_DONE", done)
+    text = cli("status", upload_id, *where).stdout
+    for word in (upload_id, "DONE", "items", "COMMITTED", "received"):
+        assert word in text
+    assert cli.json("status", str(uuid.uuid4()), *where, code=2)["error"]["reason"] == "UPLOAD_NOT_FOUND"
+
+
+def test_another_file_under_a_known_id_is_exit_code_2(cli: Cli, tenant: str, tmp_path: Path) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text("item_id,title\ni1,Chair\n")
+    options = ("--tenant", tenant, "--type", "items", "--upload-id", str(uuid.uuid4()))
+    cli("upload", str(file), *options)
+    assert cli.json("upload", str(file), *options, "--policy", "all_or_nothing", code=2)["error"]
+
+
+def test_the_bar_tells_that_an_upload_is_reconnecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr("headrace.cli.progress.stderr", lambda: console)
+    with transfer_bar("uploading x.csv") as show:
+        show(Progress(10, 100, 5, 0, interruption=UnavailableError("gone")))
+    assert "reconnecting" in console.file.getvalue()  # type: ignore[attr-defined]

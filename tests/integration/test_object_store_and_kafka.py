@@ -317,7 +317,9 @@ def test_a_store_stopped_in_mid_upload_costs_time_and_no_row(
 
     with Client(server.address) as client:
         with pytest.raises(UnavailableError) as caught:
-            client.upload("acme", "interactions", file, upload_id=upload_id, on_progress=stop_once)
+            client.upload(
+                "acme", "interactions", file, upload_id=upload_id, on_progress=stop_once, patience_s=0
+            )
         assert isinstance(caught.value, StoreUnavailableError)
         assert becomes(server, 5, s3_connected=False, status="unhealthy") < 5
         with pytest.raises(UnavailableError):
@@ -345,7 +347,7 @@ def test_what_a_full_store_refuses_is_taken_once_there_is_room(
         with Client(server.address) as client:
             ballast.write_bytes(bytes(psutil.disk_usage(str(disk)).free - (1 << 20)))
             with pytest.raises(HeadraceError) as caught:
-                client.upload("acme", "interactions", _file(tmp_path, 200_000))
+                client.upload("acme", "interactions", _file(tmp_path, 200_000), patience_s=0)
             assert caught.value.reason == "STORE_FULL"
             ballast.unlink()
             deadline = time.monotonic() + 30
@@ -406,7 +408,7 @@ def test_credentials_are_nowhere_to_be_read(own_server: Start, own_minio: Minio,
         client.upload("acme", "interactions", _file(tmp_path, 100))
         own_minio.kill()
         with pytest.raises(UnavailableError) as caught:
-            client.upload("acme", "interactions", _file(tmp_path, 100))
+            client.upload("acme", "interactions", _file(tmp_path, 100), patience_s=0)
     secret = own_minio.secret_key
     assert secret not in str(caught.value)
     assert secret not in json.dumps(server.log, default=str)

@@ -173,6 +173,9 @@ def test_a_finish_left_by_a_killed_server_is_rolled_forward_once(
     records = sorted((tmp_path / "data/raw-data/_headrace/uploads/acme" / upload_id).glob("0*"))
     assert json.loads(records[-1].read_text())["kind"] == "done"
     records[-1].unlink()
+    entry = tmp_path / "data/raw-data/_headrace/open/acme" / upload_id
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    entry.touch()  # The upload was not over then.
 
     second = own_server()
     assert any(line.get("event") == "upload rolled forward" for line in second.log)

@@ -166,6 +166,7 @@ def test_what_is_not_there_is_not_found(stub: PipelineServiceStub, client: Clien
     for call, request in (
         (stub.GetUpload, upload_pb2.GetUploadRequest(tenant_id=tenant, upload_id=upload_id)),
         (stub.ListRejects, upload_pb2.ListRejectsRequest(tenant_id=tenant, upload_id=upload_id)),
+        (stub.AbortUpload, upload_pb2.AbortUploadRequest(tenant_id=tenant, upload_id=upload_id)),
     ):
         assert _fails(call, request) == (missing, "UPLOAD_NOT_FOUND", {"upload_id": upload_id})
 
@@ -221,9 +222,7 @@ def test_a_bad_sampling_parameter_is_named(
 
 def test_what_later_versions_bring_answers_unimplemented(stub: PipelineServiceStub, tenant: str) -> None:
     unimplemented = (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-    upload_id = str(uuid.uuid4())
     for call, request in (
-        (stub.AbortUpload, upload_pb2.AbortUploadRequest(tenant_id=tenant, upload_id=upload_id)),
         (stub.CancelRun, run_pb2.CancelRunRequest(tenant_id=tenant, request_id="x")),
         (stub.SampleNegatives, run_pb2.SampleNegativesRequest(tenant_id=tenant, strategy="zipf")),
         (stub.ComputeFeatures, run_pb2.ComputeFeaturesRequest(tenant_id=tenant, request_id="x")),

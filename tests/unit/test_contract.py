@@ -110,7 +110,7 @@ def test_a_header_that_is_not_utf8_is_refused() -> None:
 
 
 def test_errors_stay_small_whatever_the_header() -> None:
-    header = b",".join(b"column_%d_%s" % (i, b"x" * 100) for i in range(5000))
+    header = b",".join(b"column_%d_%s" % (i, b"x" * 100) for i in range(1000))
     with pytest.raises(MissingColumnError) as caught:
         _check(header)
     assert len(caught.value.message) + len(str(caught.value.attributes)) < 2500

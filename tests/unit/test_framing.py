@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,6 +126,40 @@ def test_blocks_are_the_same_whatever_the_chunks_and_cover_the_stream(
 
 
 @settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([b"", b"\xef\xbb\xbf", b"\n\r\n"]),
+    bodies,
+    st.lists(st.integers(0, 200), max_size=6),
+    st.integers(1, 50),
+)
+def test_checksums_cover_the_stream_up_to_each_block_edge_and_to_its_end(
+    lead: bytes, body: bytes, cuts: list[int], target: int
+) -> None:
+    stream = lead + b"a,b,c\n" + body
+    framer, fed, blocks = Framer(), b"", []
+    for chunk in split(stream, cuts):
+        framer.feed(chunk)
+        fed += chunk
+        blocks += framer.cut(target)
+        assert framer.received_crc32c == google_crc32c.value(fed)
+    blocks += framer.finish(target)
+    for _, shape in blocks:
+        assert shape.crc32c == google_crc32c.value(stream[: shape.offset + shape.nbytes])
+    assert framer.crc32c == framer.received_crc32c == google_crc32c.value(stream)
+
+
+def test_blank_lines_before_the_header_are_not_kept() -> None:
+    framer = Framer()
+    for _ in range(100):
+        framer.feed(b"\n" * 100_000)
+        framer.cut(1 << 20)
+        assert framer.received - framer.offset <= 1
+    framer.feed(b"a,b,c\nx,y,z\n")
+    (block,) = framer.finish(1 << 20)
+    assert (framer.header, block[1].first_line, block[1].offset) == (b"a,b,c", 10_000_002, 10_000_006)
+
+
+@settings(max_examples=200, deadline=None)
 @given(bodies, st.integers(1, 30), st.integers(0, 10))
 def test_a_framer_rebuilt_at_a_block_edge_goes_on_as_if_nothing_had_happened(
     body: bytes, target: int, resume_after: int
@@ -136,7 +171,11 @@ def test_a_framer_rebuilt_at_a_block_edge_goes_on_as_if_nothing_had_happened(
     if edge:
         last = edge[-1][1]
         framer = Framer(
-            last.first_row + last.rows, last.first_line + last.lines, last.offset + last.nbytes, b"a,b,c"
+            first_row=last.first_row + last.rows,
+            line=last.first_line + last.lines,
+            offset=last.offset + last.nbytes,
+            header=b"a,b,c",
+            crc32c=last.crc32c,
         )
     framer.feed(stream[framer.offset :])
     rest = framer.cut(target) + framer.finish(target)

@@ -1,92 +1,37 @@
-"""The client's side of a stream, without a wire: chunks, the window, resuming, rows as messages."""
+"""The client's side of a stream, without a wire: rows as messages, the window, acks, backoff."""
 
-import asyncio
-import io
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
-from pathlib import Path
 
+import google_crc32c
 import grpc
 import pytest
 from google.rpc import status_pb2
 
+from headrace.backoff import BASE_S, CAP_S, Backoff
 from headrace.errors import OffsetGapError, UnavailableError
-from headrace.request import file_upload, format_of, rows_upload
 from headrace.row import to_interaction, to_item
-from headrace.source import FileSource, RowSource, json_lines
-from headrace.transfer import UploadTransfer, Window
-from headrace.v1 import row_pb2, upload_pb2
-
-ROWS = [{"item_id": f"i{n}", "title": "t" * 100} for n in range(10_000)]
-
-
-def upload(window_bytes: int = 100) -> UploadTransfer:
-    header = upload_pb2.UploadHeader(tenant_id="acme", upload_id="u-1", expected_bytes=500)
-    return UploadTransfer(header, window_bytes)
+from headrace.source import Chunk, RowSource, Start
+from headrace.transfer import Window
+from headrace.upload import Upload, UploadTransfer
+from headrace.v1 import upload_pb2
 
 
-def started(offset: int = 0) -> upload_pb2.UploadResponse:
-    message = upload_pb2.UploadStarted(upload_id="u-1", persisted_offset=offset, max_chunk_bytes=64)
+def upload(
+    window_bytes: int = 100, backoff: Backoff | None = None, format: upload_pb2.Format.ValueType = 0
+) -> UploadTransfer:
+    header = upload_pb2.UploadHeader(tenant_id="acme", upload_id="u-1", format=format)
+    return Upload(header, 500, window_bytes, backoff).stream()
+
+
+def started(offset: int = 0, crc32c: int | None = None) -> upload_pb2.UploadResponse:
+    message = upload_pb2.UploadStarted(
+        upload_id="u-1", persisted_offset=offset, persisted_crc32c=crc32c, max_chunk_bytes=64
+    )
     return upload_pb2.UploadResponse(started=message)
 
 
 def ack(offset: int) -> upload_pb2.UploadResponse:
     return upload_pb2.UploadResponse(ack=upload_pb2.UploadAck(persisted_offset=offset, rows_accepted=3))
-
-
-@pytest.mark.parametrize("start", [0, 1, 99, 100, 250])
-def test_a_file_is_cut_into_chunks_that_cover_it_from_where_the_server_stands(
-    tmp_path: Path, start: int
-) -> None:
-    file = tmp_path / "x.csv"
-    file.write_bytes(bytes(range(250)))
-    for source in (FileSource(file), FileSource(io.BytesIO(file.read_bytes()))):
-        chunks = list(source.chunks(start, limit_bytes=100))
-        assert (
-            b"".join(c.content for c in chunks if isinstance(c.content, bytes)) == bytes(range(250))[start:]
-        )
-        edges = [start, *(chunk.end_offset for chunk in chunks)]
-        assert [chunk.offset for chunk in chunks] == edges[:-1]
-        assert all(chunk.weight_bytes <= 100 for chunk in chunks)
-
-
-@pytest.mark.parametrize("opened", [True, False])
-def test_a_file_shorter_than_what_the_server_has_is_not_the_same_file(tmp_path: Path, opened: bool) -> None:
-    file = tmp_path / "x.csv"
-    file.write_bytes(b"short")
-    source = FileSource(io.BytesIO(b"short") if opened else file)
-    with pytest.raises(ValueError, match="ends at byte 5, but 6 bytes were stored"):
-        list(source.chunks(6))
-
-
-@pytest.mark.parametrize("start", [0, 1, 5_000, 9_999, 10_000])
-def test_rows_are_packed_into_batches_from_where_the_server_stands(start: int) -> None:
-    chunks = list(RowSource("items", iter(ROWS)).chunks(start))
-    ids = [
-        item.item_id for c in chunks if isinstance(c.content, row_pb2.RowBatch) for item in c.content.items
-    ]
-    assert ids == [f"i{n}" for n in range(start, 10_000)]
-    assert all(
-        c.offset == before
-        for c, before in zip(chunks, [start, *(c.end_offset for c in chunks)], strict=False)
-    )
-    assert all(isinstance(c.content, row_pb2.RowBatch) and c.content.ByteSize() < 300_000 for c in chunks)
-
-
-def test_an_async_iterable_gives_the_same_batches() -> None:
-    async def stream() -> AsyncIterator[dict[str, str]]:
-        for row in ROWS:
-            yield row
-
-    async def collect() -> list[object]:
-        return [chunk async for chunk in RowSource("items", stream()).achunks(7)]
-
-    assert asyncio.run(collect()) == list(RowSource("items", ROWS).chunks(7))
-
-
-def test_fewer_rows_than_the_server_has_are_not_the_same_rows() -> None:
-    with pytest.raises(ValueError, match="only 10000 rows, but 10001 were stored"):
-        list(RowSource("items", ROWS).chunks(10_001))
 
 
 def test_datetimes_and_dates_become_iso_8601() -> None:
@@ -118,40 +63,14 @@ def test_a_row_no_message_can_carry_is_named_before_it_is_sent(
         to_item(row, 4)
 
 
-def test_json_lines_are_rows_and_blank_lines_are_not(tmp_path: Path) -> None:
-    file = tmp_path / "x.jsonl"
-    file.write_text('{"item_id": "i1"}\n\n{"item_id": "i2", "price": 2}\n')
-    assert list(json_lines(file)) == [{"item_id": "i1"}, {"item_id": "i2", "price": 2}]
-    with pytest.raises(ValueError, match="line 2: expected a JSON object"):
-        list(json_lines(io.BytesIO(b"{}\n[1]\n")))
-
-
-def test_the_format_follows_the_name() -> None:
-    assert format_of("a/b.CSV") == format_of("b") == format_of(io.BytesIO()) == "csv"
-    assert format_of(Path("x.jsonl")) == "rows"
-    assert format_of("x.parquet") == "parquet"
-
-
-def test_every_upload_has_an_id_before_it_starts(tmp_path: Path) -> None:
-    file = tmp_path / "x.csv"
-    file.write_text("a\n")
-    first, _ = file_upload("acme", "items", file, None)
-    second, _ = rows_upload("acme", "items", ROWS)
-    assert first.header.upload_id != second.header.upload_id != ""
-    assert (first.header.expected_bytes, second.header.expected_rows) == (2, 10_000)
-    named, _ = rows_upload(
-        "acme", "items", ROWS, upload_id="mine", policy="all_or_nothing", max_reject_ratio=0.0
-    )
-    assert named.header.upload_id == "mine"
-    assert named.header.policy == upload_pb2.POLICY_ALL_OR_NOTHING
-    assert named.header.HasField("max_reject_ratio")
+def bytes_chunk(start: int, end: int) -> Chunk:
+    return Chunk(start, end, bytes(end - start), before_crc32c=google_crc32c.value(bytes(start)))
 
 
 def test_the_window_is_full_until_an_ack_covers_whole_chunks() -> None:
     window = Window(100)
-    chunks = list(FileSource(io.BytesIO(bytes(150))).chunks(0, 50))
-    for chunk in chunks[:2]:
-        window.sent(chunk)
+    for start in (0, 50):
+        window.sent(bytes_chunk(start, start + 50))
     assert window.full
     window.acked(49)
     assert window.full
@@ -165,7 +84,7 @@ def test_sending_waits_for_the_header_to_be_answered_and_resumes_there() -> None
     assert not transfer.opened()
     progress = transfer.receive(started(200))
     assert transfer.opened()
-    assert transfer.limits() == (200, 64)
+    assert transfer.start() == Start(offset=200, crc32c=None, limit_bytes=64)
     assert progress is not None
     assert (progress.offset, progress.total) == (200, 500)
 
@@ -173,14 +92,39 @@ def test_sending_waits_for_the_header_to_be_answered_and_resumes_there() -> None
 def test_progress_is_what_the_server_acknowledged() -> None:
     transfer = upload()
     transfer.receive(started())
-    for chunk in FileSource(io.BytesIO(bytes(128))).chunks(0, 64):
-        transfer.chunk(chunk)
+    for start in (0, 64):
+        transfer.chunk(bytes_chunk(start, start + 64))
     assert not transfer.has_room()
     progress = transfer.receive(ack(64))
     assert transfer.has_room()
     assert progress is not None
-    assert (progress.offset, progress.rows_accepted) == (64, 3)
+    assert (progress.offset, progress.rows_accepted, transfer.safe_offset) == (64, 3, 64)
     assert transfer.finish().finish.total_size == 128
+
+
+def test_every_chunk_has_a_checksum_and_the_whole_stream_if_the_server_keeps_one() -> None:
+    for crc32c in (None, 7):
+        transfer = upload()
+        transfer.receive(started(100, crc32c))
+        assert transfer.chunk(bytes_chunk(100, 150)).chunk.crc32c == google_crc32c.value(bytes(50))
+        finish = transfer.finish().finish
+        assert finish.HasField("crc32c") == (crc32c is not None)
+        if crc32c is not None:
+            assert finish.crc32c == google_crc32c.value(bytes(150))
+
+
+def test_a_stream_with_nothing_left_to_send_finishes_with_what_the_server_has() -> None:
+    transfer = upload()
+    transfer.receive(started(100, 7))
+    assert transfer.finish().finish == upload_pb2.UploadFinish(total_size=100, crc32c=7)
+
+
+def test_rows_are_sent_without_a_checksum() -> None:
+    transfer = upload(format=upload_pb2.FORMAT_ROWS)
+    transfer.receive(started(0, 7))
+    (chunk,) = RowSource("items", [{"item_id": "i1"}]).chunks(transfer.start())
+    assert not transfer.chunk(chunk).chunk.HasField("crc32c")
+    assert transfer.finish().finish == upload_pb2.UploadFinish(total_size=1)
 
 
 def test_an_error_in_band_ends_the_writing_and_wins_over_the_status() -> None:
@@ -189,26 +133,61 @@ def test_an_error_in_band_ends_the_writing_and_wins_over_the_status() -> None:
     transfer.receive(ack(64))
     gap = status_pb2.Status(code=grpc.StatusCode.OUT_OF_RANGE.value[0], message="a gap")
     transfer.receive(upload_pb2.UploadResponse(error=gap))
+    transfer.failure = UnavailableError("gone")
     assert transfer.ended
     assert transfer.has_room()
-    with pytest.raises(OffsetGapError, match="a gap") as raised:
-        transfer.outcome(UnavailableError("gone"))
-    assert raised.value.metadata == {"upload_id": "u-1", "persisted_offset": "64"}
+    assert transfer.upload.ended(transfer) is transfer.error
+    assert isinstance(transfer.error, OffsetGapError)
 
 
-def test_a_lost_server_is_told_with_the_upload_and_how_to_go_on() -> None:
-    transfer = upload()
+def test_an_upload_that_is_given_up_is_told_with_its_id_and_how_to_go_on() -> None:
+    transfer = upload(backoff=Backoff(patience_s=0))
     transfer.receive(started())
     transfer.receive(ack(64))
+    transfer.failure = UnavailableError("gone")
     with pytest.raises(
         UnavailableError, match=r"gone \[upload u-1\] \(safe up to 64; upload again"
     ) as raised:
-        transfer.outcome(UnavailableError("gone"))
-    assert raised.value.metadata["upload_id"] == "u-1"
+        transfer.upload.pause_s(transfer.upload.ended(transfer))
+    assert raised.value.metadata == {"upload_id": "u-1", "persisted_offset": "64"}
 
 
 def test_a_result_stands_even_if_the_connection_breaks_after_it() -> None:
     transfer = upload()
     transfer.receive(started())
     transfer.receive(upload_pb2.UploadResponse(result=upload_pb2.UploadResult(rows_received=7)))
-    assert transfer.outcome(UnavailableError("gone")).rows_received == 7
+    transfer.failure = UnavailableError("gone")
+    assert transfer.outcome().rows_received == 7
+
+
+def test_backoff_grows_to_its_cap_with_full_jitter() -> None:
+    asked: list[tuple[float, float]] = []
+    backoff = Backoff(1e9, clock=lambda: 0.0, jitter=lambda low, high: asked.append((low, high)) or 0.0)
+    for _ in range(100):
+        backoff.failed()
+    assert asked[:4] == [(0.0, BASE_S * 2**n) for n in range(4)]
+    assert asked[-1] == (0.0, CAP_S)
+
+
+def test_patience_runs_from_the_first_failure_without_progress() -> None:
+    now_s = 1_000.0
+    backoff = Backoff(10, clock=lambda: now_s, jitter=lambda low, high: high)
+    assert backoff.failed() == BASE_S
+    now_s += 9.9
+    # The last try comes when patience ends.
+    assert backoff.failed() == pytest.approx(0.1)
+    now_s += 0.1
+    assert backoff.failed() is None
+    backoff.progressed()
+    now_s += 100
+    assert backoff.failed() == BASE_S
+
+
+def test_counts_that_grow_are_progress_too() -> None:
+    transfer = upload(backoff=Backoff(10, jitter=lambda low, high: high))
+    transfer.receive(started(500))
+    delays = [transfer.upload.pause_s(UnavailableError("gone")) for _ in range(3)]
+    transfer.receive(
+        upload_pb2.UploadResponse(ack=upload_pb2.UploadAck(persisted_offset=500, rows_accepted=1))
+    )
+    assert transfer.upload.pause_s(UnavailableError("gone")) == delays[0] < delays[1] < delays[2]

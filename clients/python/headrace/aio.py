@@ -12,11 +12,11 @@ from google.protobuf.message import Message
 from headrace import request
 from headrace.arrow import ArrowReader
 from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
-from headrace.duplex import aexchange
 from headrace.errors import from_rpc
+from headrace.resume import AsyncRunner
 from headrace.row import DataType, Row, to_interaction, to_item
 from headrace.run import OnRunProgress, RunReader
-from headrace.source import File, Rows
+from headrace.source import ArrowData, Compression, File, Rows
 from headrace.transfer import OnProgress
 from headrace.v1 import (
     health_pb2,
@@ -47,6 +47,7 @@ class AsyncClient:
         self._timeout_s = timeout_s
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = PipelineServiceStub(self._channel)
+        self._runner = AsyncRunner(self._stub, address, timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,12 +66,16 @@ class AsyncClient:
         file: File,
         *,
         format: request.Format | None = None,
+        compression: Compression | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[request.UploadOptions],
     ) -> upload_pb2.UploadResult:
-        """Uploads a file; its accepted rows are visible when this returns."""
-        transfer, source = request.file_upload(tenant, data_type, file, format, **options)
-        return await aexchange(self._stub.Upload, transfer, source, on_progress, self.address)
+        """Uploads a file; its accepted rows are visible when this returns.
+
+        It goes on by itself across restarts of the server; cancelling ends it at once.
+        """
+        upload, source = request.file_upload(tenant, data_type, file, format, compression, **options)
+        return await self._runner.upload(upload, source, on_progress)
 
     async def upload_rows(
         self,
@@ -81,14 +86,32 @@ class AsyncClient:
         on_progress: OnProgress | None = None,
         **options: Unpack[request.UploadOptions],
     ) -> upload_pb2.UploadResult:
-        """Uploads rows, any number of them; otherwise as `upload`."""
-        transfer, source = request.rows_upload(tenant, data_type, rows, **options)
-        return await aexchange(self._stub.Upload, transfer, source, on_progress, self.address)
+        """Uploads rows, any number of them, from an iterable or an async one; otherwise as `upload`."""
+        upload, source = request.rows_upload(tenant, data_type, rows, **options)
+        return await self._runner.upload(upload, source, on_progress)
+
+    async def upload_table(
+        self,
+        tenant: str,
+        data_type: DataType,
+        table: ArrowData,
+        *,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.UploadOptions],
+    ) -> upload_pb2.UploadResult:
+        """Uploads a table or a frame as Arrow; otherwise as `upload`."""
+        upload, source = request.table_upload(tenant, data_type, table, **options)
+        return await self._runner.upload(upload, source, on_progress)
 
     async def get_upload(self, tenant: str, upload_id: str) -> upload_pb2.GetUploadResponse:
         """Where an upload stands, or what it ended with."""
         question = upload_pb2.GetUploadRequest(tenant_id=tenant, upload_id=upload_id)
         return await self._ask(self._stub.GetUpload, question)
+
+    async def abort_upload(self, tenant: str, upload_id: str) -> None:
+        """Gives an upload up: nothing of it is or will be visible. Repeating is no error."""
+        question = upload_pb2.AbortUploadRequest(tenant_id=tenant, upload_id=upload_id)
+        await self._ask(self._stub.AbortUpload, question)
 
     async def list_rejects(
         self, tenant: str, upload_id: str, *, limit: int = 0
@@ -129,7 +152,7 @@ class AsyncClient:
     ) -> validation_pb2.Report:
         """Reports on a file exactly as `upload` would, and stores nothing."""
         transfer, source = request.file_validation(data_type, file, format, **options)
-        return await aexchange(self._stub.Validate, transfer, source, on_progress, self.address)
+        return await self._runner.validate(transfer, source, on_progress)
 
     async def validate_rows(
         self,
@@ -141,7 +164,7 @@ class AsyncClient:
     ) -> validation_pb2.Report:
         """Reports on rows exactly as `upload_rows` would, and stores nothing."""
         transfer, source = request.rows_validation(data_type, rows, **options)
-        return await aexchange(self._stub.Validate, transfer, source, on_progress, self.address)
+        return await self._runner.validate(transfer, source, on_progress)
 
     async def validate_sample(
         self, data_type: DataType, rows: Iterable[Mapping[str, Any]]

@@ -12,11 +12,11 @@ from google.protobuf.message import Message
 from headrace import request
 from headrace.arrow import ArrowReader
 from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
-from headrace.duplex import exchange
 from headrace.errors import from_rpc
+from headrace.resume import Runner
 from headrace.row import DataType, Row, to_interaction, to_item
 from headrace.run import OnRunProgress, RunReader
-from headrace.source import File
+from headrace.source import ArrowData, Compression, File
 from headrace.transfer import OnProgress
 from headrace.v1 import (
     health_pb2,
@@ -47,6 +47,7 @@ class Client:
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = PipelineServiceStub(self._channel)
+        self._runner = Runner(self._stub, address, timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -65,32 +66,42 @@ class Client:
         file: File,
         *,
         format: request.Format | None = None,
+        compression: Compression | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[request.UploadOptions],
     ) -> upload_pb2.UploadResult:
         """Uploads a file; its accepted rows are visible when this returns.
 
         Bad rows raise nothing: `outcome`, the counts and `report` tell of them.
+        Should the connection or the server go away, the upload goes on by itself
+        where the server stands, until nothing has moved for `patience_s`. Ctrl-C
+        ends it at once.
 
         Args:
             tenant: Whose table.
             data_type: `interactions` or `items`.
-            file: A path, or a file open for reading bytes.
+            file: A path, or a file open for reading bytes, such as a pipe. A
+                file at a path is read again where needed and must not change
+                meanwhile; of an open one at most about 64 MiB are kept.
             format: Default by the file's name: .jsonl and .ndjson are rows (one
-                JSON object a line), .parquet, .arrow; anything else is CSV.
-            on_progress: Called with every ack.
+                JSON object a line); .parquet; .arrow, .arrows and .feather are
+                Arrow IPC; anything else is CSV.
+            compression: Default by the file's name: .gz, .zst.
+            on_progress: Called with every ack, and with every interruption.
             options: See `UploadOptions`.
 
         Raises:
             BadDataError: The file cannot be read as rows at all.
-            UnavailableError: The server went away; `metadata["upload_id"]` names
-                the upload, and giving it again goes on where it stopped.
+            UnavailableError: The server stayed away; `metadata` has `upload_id`
+                and `persisted_offset`, and giving the id again goes on there.
+            FencedError: Another client goes on with the same upload.
             HeadraceError: The call failed otherwise.
             OSError: The file cannot be read.
-            ValueError: A line of a JSON lines file cannot be made a row.
+            ValueError: A line of a JSON lines file cannot be made a row, or the
+                file is not the one that `upload_id` was begun with.
         """
-        transfer, source = request.file_upload(tenant, data_type, file, format, **options)
-        return exchange(self._stub.Upload, transfer, source, on_progress, self.address)
+        upload, source = request.file_upload(tenant, data_type, file, format, compression, **options)
+        return self._runner.upload(upload, source, on_progress)
 
     def upload_rows(
         self,
@@ -107,20 +118,58 @@ class Client:
             tenant: Whose table.
             data_type: `interactions` or `items`.
             rows: Mappings from column to value, or `Interaction` and `Item`
-                messages. To resume, give the same rows from the first one on.
-            on_progress: Called with every ack; offsets count rows.
+                messages. They are asked for once; to go on with the `upload_id`
+                of an earlier call, give the same rows from the first one on.
+            on_progress: Called as for `upload`; offsets count rows.
             options: See `UploadOptions`.
 
         Raises:
             ValueError: A row cannot be made a message; nothing becomes visible.
         """
-        transfer, source = request.rows_upload(tenant, data_type, rows, **options)
-        return exchange(self._stub.Upload, transfer, source, on_progress, self.address)
+        upload, source = request.rows_upload(tenant, data_type, rows, **options)
+        return self._runner.upload(upload, source, on_progress)
+
+    def upload_table(
+        self,
+        tenant: str,
+        data_type: DataType,
+        table: ArrowData,
+        *,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[request.UploadOptions],
+    ) -> upload_pb2.UploadResult:
+        """Uploads a table or a frame as Arrow; otherwise as `upload`.
+
+        Args:
+            tenant: Whose table.
+            data_type: `interactions` or `items`.
+            table: A `pyarrow.Table`, `RecordBatchReader` or `RecordBatch`, a
+                frame of pandas or polars, or whatever else has
+                `__arrow_c_stream__`. A reader is read once, batch by batch. To go
+                on with the `upload_id` of an earlier call, give equal batches.
+            on_progress: Called as for `upload`; offsets count encoded bytes.
+            options: See `UploadOptions`.
+
+        Raises:
+            TypeError: The table does not speak Arrow.
+        """
+        upload, source = request.table_upload(tenant, data_type, table, **options)
+        return self._runner.upload(upload, source, on_progress)
 
     def get_upload(self, tenant: str, upload_id: str) -> upload_pb2.GetUploadResponse:
         """Where an upload stands, or what it ended with."""
         question = upload_pb2.GetUploadRequest(tenant_id=tenant, upload_id=upload_id)
         return self._ask(self._stub.GetUpload, question)
+
+    def abort_upload(self, tenant: str, upload_id: str) -> None:
+        """Gives an upload up: nothing of it is or will be visible. Repeating is no error.
+
+        Raises:
+            PreconditionError: It has finished already.
+            UploadNotFoundError: There is no such upload.
+        """
+        question = upload_pb2.AbortUploadRequest(tenant_id=tenant, upload_id=upload_id)
+        self._ask(self._stub.AbortUpload, question)
 
     def list_rejects(self, tenant: str, upload_id: str, *, limit: int = 0) -> Iterator[validation_pb2.Reject]:
         """The rows an ended upload kept out, by row_number; `limit` 0 = all of them."""
@@ -172,7 +221,7 @@ class Client:
             options: See `ValidateOptions`.
         """
         transfer, source = request.file_validation(data_type, file, format, **options)
-        return exchange(self._stub.Validate, transfer, source, on_progress, self.address)
+        return self._runner.validate(transfer, source, on_progress)
 
     def validate_rows(
         self,
@@ -184,7 +233,7 @@ class Client:
     ) -> validation_pb2.Report:
         """Reports on rows exactly as `upload_rows` would, and stores nothing."""
         transfer, source = request.rows_validation(data_type, rows, **options)
-        return exchange(self._stub.Validate, transfer, source, on_progress, self.address)
+        return self._runner.validate(transfer, source, on_progress)
 
     def validate_sample(
         self, data_type: DataType, rows: Iterable[Mapping[str, Any]]

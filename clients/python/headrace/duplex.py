@@ -1,4 +1,4 @@
-"""A transfer on the wire: the writer beside the reader, sync and aio.
+"""A stream on the wire: the writer beside the reader, sync and aio.
 
 gRPC pulls requests from a generator (the sync client on a thread of its own,
 the aio client in a task) while the caller reads answers. The writer waits for
@@ -8,17 +8,14 @@ stops it, the stream is half-closed, and the reader goes on to the end.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import grpc
 
-from headrace.errors import HeadraceError, from_rpc
-from headrace.source import Chunk, FileSource, RowSource
-from headrace.transfer import PATIENCE_S, OnProgress, Outcome, Request, Response, Transfer
-
-Source: TypeAlias = FileSource | RowSource
-"""What a stream can be made of."""
+from headrace.errors import from_rpc
+from headrace.source import Source
+from headrace.transfer import FLUSH_AFTER_S, OnProgress, Outcome, Request, Response, Transfer
 
 
 def exchange(
@@ -27,12 +24,11 @@ def exchange(
     source: Source,
     on_progress: OnProgress | None,
     address: str,
-) -> Outcome:
-    """Runs a transfer on a sync stub's stream method.
+) -> None:
+    """Runs a transfer on a sync stub's stream method to its end; the transfer knows how that was.
 
     Raises:
-        HeadraceError: The transfer failed.
-        Exception: What reading the source or `on_progress` raised.
+        Exception: What `on_progress` raised.
     """
     changed = threading.Condition()
 
@@ -44,38 +40,43 @@ def exchange(
         try:
             yield transfer.opening()
             wait(transfer.opened)
-            for chunk in source.chunks(*transfer.limits()):
-                if not wait(transfer.has_room, PATIENCE_S) and (nudge := transfer.nudge()):
+            start = transfer.start()
+            chunks = source.chunks(start)
+            while not transfer.ended:
+                if not wait(transfer.has_room, FLUSH_AFTER_S) and (nudge := transfer.nudge()):
                     yield nudge
                     wait(transfer.has_room)
-                if transfer.ended:
-                    return
+                if transfer.ended or (chunk := next(chunks, None)) is None:
+                    break
+                if transfer.ended or chunk.end_offset <= start.offset:
+                    continue
                 with changed:
                     message = transfer.chunk(chunk)
                 yield message
+                source.acked(transfer.safe_offset)
             if not transfer.ended:
                 yield transfer.finish()
         except Exception as error:
-            # Raised again by transfer.outcome, on the caller's thread.
+            # Raised again on the caller's thread.
             transfer.source_error = error
 
-    failure: HeadraceError | None = None
     call = method(requests())
     try:
         for response in call:
             with changed:
                 progress = transfer.receive(response)
                 changed.notify_all()
+            source.acked(transfer.safe_offset)
             if progress and on_progress:
                 on_progress(progress)
     except grpc.RpcError as error:
-        failure = from_rpc(error, address)
+        transfer.failure = from_rpc(error, address)
+        transfer.failure.__cause__ = error
     finally:
         with changed:
             transfer.closed = True
             changed.notify_all()
         call.cancel()
-    return transfer.outcome(failure)
 
 
 async def aexchange(
@@ -84,12 +85,11 @@ async def aexchange(
     source: Source,
     on_progress: OnProgress | None,
     address: str,
-) -> Outcome:
-    """Runs a transfer on an aio stub's stream method.
+) -> None:
+    """Runs a transfer on an aio stub's stream method to its end; the transfer knows how that was.
 
     Raises:
-        HeadraceError: The transfer failed.
-        Exception: What reading the source or `on_progress` raised.
+        Exception: What `on_progress` raised.
     """
     changed = asyncio.Event()
 
@@ -109,45 +109,36 @@ async def aexchange(
         try:
             yield transfer.opening()
             await wait(transfer.opened)
-            async for chunk in _chunks(source, *transfer.limits()):
-                if not await wait(transfer.has_room, PATIENCE_S) and (nudge := transfer.nudge()):
+            start = transfer.start()
+            chunks = source.achunks(start)
+            while not transfer.ended:
+                if not await wait(transfer.has_room, FLUSH_AFTER_S) and (nudge := transfer.nudge()):
                     yield nudge
                     await wait(transfer.has_room)
-                if transfer.ended:
-                    return
+                if transfer.ended or (chunk := await anext(chunks, None)) is None:
+                    break
+                if transfer.ended or chunk.end_offset <= start.offset:
+                    continue
                 yield transfer.chunk(chunk)
+                source.acked(transfer.safe_offset)
             if not transfer.ended:
                 yield transfer.finish()
         except Exception as error:
-            # Raised again by transfer.outcome, in the caller's task.
+            # Raised again in the caller's task.
             transfer.source_error = error
 
-    failure: HeadraceError | None = None
     call = method(requests())
     try:
         async for response in call:
             progress = transfer.receive(response)
             changed.set()
+            source.acked(transfer.safe_offset)
             if progress and on_progress:
                 on_progress(progress)
     except grpc.RpcError as error:
-        failure = from_rpc(error, address)
+        transfer.failure = from_rpc(error, address)
+        transfer.failure.__cause__ = error
     finally:
         transfer.closed = True
         changed.set()
         call.cancel()
-    return transfer.outcome(failure)
-
-
-async def _chunks(source: Source, start: int, limit_bytes: int) -> AsyncIterator[Chunk]:
-    if isinstance(source, RowSource) and isinstance(source.rows, AsyncIterable):
-        async for chunk in source.achunks(start, limit_bytes):
-            yield chunk
-    elif isinstance(source, RowSource):
-        for chunk in source.chunks(start, limit_bytes):
-            yield chunk
-    else:
-        # A file is read in a thread, so that a slow disk does not stop the loop.
-        chunks = source.chunks(start, limit_bytes)
-        while chunk_read := await asyncio.to_thread(next, chunks, None):
-            yield chunk_read

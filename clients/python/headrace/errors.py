@@ -9,6 +9,7 @@
     ├── FencedError               a newer stream of the same upload took over
     ├── PreconditionError         the tenant's data does not allow the call
     │   ├── UploadClosedError         the upload was aborted or has expired
+    │   ├── UploadFinishedError       the upload has finished, so it cannot be aborted
     │   ├── UploadOpenError           the upload has not ended yet
     │   ├── NoInteractionsError       no interactions before as_of
     │   ├── NoPositivesError          no positives left to sample for
@@ -41,6 +42,9 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
+# What an aio client hears, instead of the status, if it was writing when the call ended:
+# https://github.com/grpc/grpc/issues/36066
+_STATUS_LOST = "Internal error from Core"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -72,6 +76,11 @@ class HeadraceError(Exception):
         self.code = code
         self.metadata: dict[str, str] = dict(metadata or {})
 
+    def add_remark(self, remark: str) -> None:
+        """Appends a remark in parentheses to the message."""
+        self.message = f"{self.message} ({remark})"
+        self.args = (self.message,)
+
     def name_upload(self, upload_id: str, persisted_offset: int) -> None:
         """Makes the error name the upload it hit and how to go on.
 
@@ -81,11 +90,10 @@ class HeadraceError(Exception):
                 rows for a row stream.
         """
         self.metadata |= {"upload_id": upload_id, "persisted_offset": str(persisted_offset)}
-        message = f"{self.message} [upload {upload_id}]"
+        self.message = f"{self.message} [upload {upload_id}]"
+        self.args = (self.message,)
         if self.retryable:
-            message += f" (safe up to {persisted_offset}; upload again with this upload_id to go on there)"
-        self.message = message
-        self.args = (message,)
+            self.add_remark(f"safe up to {persisted_offset}; upload again with this upload_id to go on there")
 
 
 class InvalidArgumentError(HeadraceError):
@@ -93,7 +101,7 @@ class InvalidArgumentError(HeadraceError):
 
 
 class BadDataError(InvalidArgumentError):
-    """The file cannot be read as rows at all: no header, a wrong encoding, a record too large."""
+    """The file cannot be read as rows at all: no header, a wrong encoding, too large."""
 
 
 class OffsetGapError(HeadraceError):
@@ -124,6 +132,10 @@ class PreconditionError(HeadraceError):
 
 class UploadClosedError(PreconditionError):
     """The upload was aborted or has expired; start a new one."""
+
+
+class UploadFinishedError(PreconditionError):
+    """The upload has finished: it can no longer be aborted."""
 
 
 class UploadOpenError(PreconditionError):
@@ -225,12 +237,16 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "UNKNOWN_COLUMN": BadDataError,
     "BAD_ENCODING": BadDataError,
     "RECORD_TOO_LARGE": BadDataError,
+    "CORRUPT_STREAM": BadDataError,
+    "TOO_LARGE": BadDataError,
+    "UNSUPPORTED_TYPE": BadDataError,
     "OFFSET_GAP": OffsetGapError,
     "CHECKSUM_MISMATCH": DataLossError,
     "SIZE_MISMATCH": DataLossError,
     "ID_IN_USE": IdInUseError,
     "FENCED": FencedError,
     "UPLOAD_CLOSED": UploadClosedError,
+    "UPLOAD_FINISHED": UploadFinishedError,
     "UPLOAD_OPEN": UploadOpenError,
     "UPLOAD_NOT_FOUND": UploadNotFoundError,
     "TABLE_NOT_FOUND": TableNotFoundError,
@@ -243,6 +259,7 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "STORE_FULL": StoreFullError,
     "OVERLOADED": OverloadedError,
     "DRAINING": DrainingError,
+    "IDLE_TIMEOUT": UnavailableError,
     "COMPUTE_UNAVAILABLE": ComputeUnavailableError,
     "STORE_UNAVAILABLE": StoreUnavailableError,
     "COMMIT_CONTENDED": CommitContendedError,
@@ -293,6 +310,8 @@ def from_rpc(error: grpc.RpcError, address: str) -> HeadraceError:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             return from_status(status_pb2.Status.FromString(value))
     message = error.details() or code.name
+    if code is grpc.StatusCode.INTERNAL and message == _STATUS_LOST:
+        return UnavailableError(f"the connection to the server at {address} broke", code=code)
     if code is grpc.StatusCode.UNAVAILABLE:
         message = f"no connection to the server at {address}: {message}"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -2,16 +2,30 @@
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from headrace.backoff import PATIENCE_S, Backoff
 from headrace.row import DataType
-from headrace.source import File, FileSource, Rows, RowSource, json_lines
-from headrace.transfer import UploadTransfer, ValidateTransfer
+from headrace.source import (
+    ArrowData,
+    Compression,
+    File,
+    Rows,
+    RowSource,
+    Source,
+    StreamSource,
+    TableSource,
+    file_source,
+    json_lines,
+    opened,
+)
+from headrace.transfer import ValidateTransfer
+from headrace.upload import Upload
 from headrace.v1 import run_pb2, table_pb2, upload_pb2, validation_pb2
 
 Format: TypeAlias = Literal["csv", "rows", "arrow_ipc", "parquet"]
@@ -22,12 +36,14 @@ _FORMATS: dict[str, Format] = {
     ".ndjson": "rows",
     ".arrow": "arrow_ipc",
     ".arrows": "arrow_ipc",
+    ".feather": "arrow_ipc",
     ".parquet": "parquet",
 }
+_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 
 
 class UploadOptions(TypedDict, total=False):
-    """How an upload is judged.
+    """How an upload is judged, and how long it is kept up.
 
     Attributes:
         policy: `quarantine` (default) keeps bad rows out; with `all_or_nothing`
@@ -38,6 +54,8 @@ class UploadOptions(TypedDict, total=False):
             `reject` fails the upload.
         max_future_skew: How far ahead of now a timestamp may lie. Default 1 day.
         upload_id: A UUID, to resume or repeat an upload. Default a new one.
+        patience_s: Seconds without progress after which an upload that broke is
+            given up. Default 120; 0 = it is not resumed at all.
     """
 
     policy: Literal["quarantine", "all_or_nothing"]
@@ -46,6 +64,7 @@ class UploadOptions(TypedDict, total=False):
     unknown_columns: Literal["ignore", "reject"]
     max_future_skew: timedelta
     upload_id: str
+    patience_s: float
 
 
 class ValidateOptions(TypedDict, total=False):
@@ -110,39 +129,76 @@ class ReadOptions(TypedDict, total=False):
     limit: int
 
 
-def format_of(file: File) -> Format:
-    """The format a file's name promises; CSV if it says nothing."""
-    name = file if isinstance(file, str | os.PathLike) else str(getattr(file, "name", ""))
-    return _FORMATS.get(PurePath(name).suffix.lower(), "csv")
+def encoding_of(file: File) -> tuple[Format, Compression]:
+    """The format and compression a file's name promises; plain CSV if it says nothing."""
+    name = PurePath(file if isinstance(file, str | os.PathLike) else str(getattr(file, "name", "")))
+    compression = _COMPRESSIONS.get(name.suffix.lower(), "none")
+    if compression != "none":
+        name = name.with_suffix("")
+    return _FORMATS.get(name.suffix.lower(), "csv"), compression
 
 
 def file_upload(
-    tenant: str, data_type: DataType, file: File, format: Format | None, **options: Unpack[UploadOptions]
-) -> tuple[UploadTransfer, FileSource | RowSource]:
+    tenant: str,
+    data_type: DataType,
+    file: File,
+    format: Format | None,
+    compression: Compression | None,
+    **options: Unpack[UploadOptions],
+) -> tuple[Upload, Source]:
     """The upload of a file, and the source of its content.
 
     Raises:
         OSError: The file cannot be read.
+        TypeError: It is no file.
     """
-    format = format or format_of(file)
+    _check_is_file(file)
+    named_format, named_compression = encoding_of(file)
+    format, compression = format or named_format, compression or named_compression
     if format == "rows":
-        return rows_upload(tenant, data_type, json_lines(file), **options)
-    source = FileSource(file)
+        return rows_upload(tenant, data_type, json_lines(file, compression), **options)
     header = _upload_header(tenant, data_type, format, **options)
-    header.expected_bytes = source.size_bytes
-    return UploadTransfer(header), source
+    if compression != "none":
+        header.compression = _choice(upload_pb2.Compression, "COMPRESSION", "compression", compression)
+    source = file_source(file)
+    header.expected_bytes = source.total
+    return _upload(header, source, options), source
 
 
 def rows_upload(
-    tenant: str,
-    data_type: DataType,
-    rows: Rows,
-    **options: Unpack[UploadOptions],
-) -> tuple[UploadTransfer, RowSource]:
+    tenant: str, data_type: DataType, rows: Rows, **options: Unpack[UploadOptions]
+) -> tuple[Upload, RowSource]:
     """The upload of rows, and the source that gives them."""
+    source = RowSource(data_type, rows)
     header = _upload_header(tenant, data_type, "rows", **options)
-    header.expected_rows = len(rows) if isinstance(rows, Sized) else 0
-    return UploadTransfer(header), RowSource(data_type, rows)
+    header.expected_rows = source.total
+    return _upload(header, source, options), source
+
+
+def table_upload(
+    tenant: str, data_type: DataType, table: ArrowData, **options: Unpack[UploadOptions]
+) -> tuple[Upload, TableSource]:
+    """The upload of a table, and the source that encodes it.
+
+    Raises:
+        TypeError: The table does not speak Arrow.
+    """
+    source = TableSource(table)
+    header = _upload_header(tenant, data_type, "arrow_ipc", **options)
+    header.expected_rows, header.expected_bytes = source.rows, source.total
+    return _upload(header, source, options), source
+
+
+def _upload(header: upload_pb2.UploadHeader, source: Source, options: UploadOptions) -> Upload:
+    return Upload(header, source.total, backoff=Backoff(options.get("patience_s", PATIENCE_S)))
+
+
+def _check_is_file(file: File) -> None:
+    if not isinstance(file, str | os.PathLike) and not hasattr(file, "read"):
+        raise TypeError(
+            f"a {type(file).__name__} is no file; give a path or a file open for reading bytes;"
+            " tables and frames are for upload_table, rows for upload_rows"
+        )
 
 
 def _upload_header(
@@ -185,28 +241,31 @@ def _choice(enum: Any, prefix: str, option: str, value: str) -> Any:
 
 def file_validation(
     data_type: DataType, file: File, format: Format | None, **options: Unpack[ValidateOptions]
-) -> tuple[ValidateTransfer, FileSource | RowSource]:
-    """The validation of a file, and the source of its content.
+) -> tuple[ValidateTransfer, Source]:
+    """The validation of a file, and the source of its content; a compressed one is decompressed here.
 
     Raises:
         OSError: The file cannot be read.
+        TypeError: It is no file.
         ValueError: The format cannot be validated.
     """
-    format = format or format_of(file)
+    _check_is_file(file)
+    named_format, compression = encoding_of(file)
+    format = format or named_format
     if format == "rows":
-        return rows_validation(data_type, json_lines(file), **options)
+        return rows_validation(data_type, json_lines(file, compression), **options)
     if format != "csv":
         raise ValueError(f"{format} files cannot be validated; csv and rows can")
-    source = FileSource(file)
-    return ValidateTransfer(_validate_header(data_type, **options), source.size_bytes), source
+    source = file_source(file) if compression == "none" else StreamSource(opened(file, compression))
+    return ValidateTransfer(_validate_header(data_type, **options), source.total), source
 
 
 def rows_validation(
     data_type: DataType, rows: Rows, **options: Unpack[ValidateOptions]
 ) -> tuple[ValidateTransfer, RowSource]:
     """The validation of rows, and the source that gives them."""
-    total = len(rows) if isinstance(rows, Sized) else 0
-    return ValidateTransfer(_validate_header(data_type, **options), total), RowSource(data_type, rows)
+    source = RowSource(data_type, rows)
+    return ValidateTransfer(_validate_header(data_type, **options), source.total), source
 
 
 def _validate_header(

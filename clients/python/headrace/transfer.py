@@ -1,4 +1,4 @@
-"""What the client knows of a running upload or validation.
+"""What the client knows of one stream of an upload or a validation.
 
 No I/O happens here: the sync and the aio client both send what it says and tell
 it what they receive.
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from headrace.errors import HeadraceError, from_status
-from headrace.source import CHUNK_BYTES, Chunk
-from headrace.v1 import upload_pb2, validation_pb2
+from headrace.source import Chunk, Start
+from headrace.v1 import validation_pb2
 
 WINDOW_BYTES = 64 << 20
 """Bytes that may be on their way without an ack. More is not sent before one comes."""
 
-PATIENCE_S = 1.0
+FLUSH_AFTER_S = 1.0
 """Seconds a full window is waited on before the server is asked to flush."""
 
 Request = TypeVar("Request")
@@ -30,11 +30,14 @@ class Progress:
     """How far an upload or a validation has come, by the server's word.
 
     Attributes:
-        offset: What is safe (validated): bytes, or rows for a row stream.
+        offset: What is safe (validated): bytes, or rows for a row stream. Never
+            less than it was before.
         total: What there is, in the same unit; 0 when unknown.
         rows_accepted, rows_rejected, rows_duplicate: Counts so far, provisional;
             `rows_rejected` includes the duplicates. A validation counts no
             duplicates before its report.
+        interruption: What broke the upload, which is about to go on by itself;
+            None while it runs.
     """
 
     offset: int
@@ -42,6 +45,7 @@ class Progress:
     rows_accepted: int
     rows_rejected: int
     rows_duplicate: int = 0
+    interruption: HeadraceError | None = None
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
@@ -76,16 +80,21 @@ class Transfer(ABC, Generic[Request, Response, Outcome]):
     """One stream of chunks to the server: what to send, and what the answers mean.
 
     Attributes:
+        answer: The result, once it has come.
         error: The error the server sent in band.
+        failure: What the call itself ended with, if it failed.
         source_error: What reading the source raised.
         closed: Set when the call is over.
+        safe_offset: Everything before it need never be sent again.
     """
 
     def __init__(self) -> None:
         self.answer: Outcome | None = None
         self.error: HeadraceError | None = None
+        self.failure: HeadraceError | None = None
         self.source_error: Exception | None = None
         self.closed = False
+        self.safe_offset = 0
 
     @property
     def ended(self) -> bool:
@@ -100,9 +109,9 @@ class Transfer(ABC, Generic[Request, Response, Outcome]):
         """Whether another chunk may go out, or none ever will."""
         return True
 
-    def limits(self) -> tuple[int, int]:
-        """Where to begin in the stream, and the largest chunk in bytes."""
-        return 0, CHUNK_BYTES
+    def start(self) -> Start:
+        """Where to begin in the stream, once it is opened."""
+        return Start()
 
     @abstractmethod
     def opening(self) -> Request:
@@ -124,11 +133,8 @@ class Transfer(ABC, Generic[Request, Response, Outcome]):
     def receive(self, response: Response) -> Progress | None:
         """Takes an answer; gives the progress it tells of, if any."""
 
-    def outcome(self, failure: HeadraceError | None) -> Outcome:
+    def outcome(self) -> Outcome:
         """The answer, once the call has ended.
-
-        Args:
-            failure: What the call itself ended with, if it failed.
 
         Raises:
             HeadraceError: The server sent an error, or the call failed.
@@ -138,95 +144,11 @@ class Transfer(ABC, Generic[Request, Response, Outcome]):
             return self.answer
         if self.source_error is not None:
             raise self.source_error
-        raise self.error or failure or HeadraceError("the server ended the stream without an answer")
+        raise self.broken()
 
-
-class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadResponse, upload_pb2.UploadResult]):
-    """One upload.
-
-    Args:
-        header: The header, with an upload_id, so that the upload can be found again.
-        window_bytes: Bytes that may be on their way without an ack.
-    """
-
-    def __init__(self, header: upload_pb2.UploadHeader, window_bytes: int = WINDOW_BYTES) -> None:
-        super().__init__()
-        self.header = header
-        self.window = Window(window_bytes)
-        self.started: upload_pb2.UploadStarted | None = None
-        self.persisted_offset = 0
-        self.sent_offset = 0
-
-    def opened(self) -> bool:
-        """Whether the server has answered the header, or will not."""
-        return self.started is not None or self.ended
-
-    def has_room(self) -> bool:
-        """Whether the window has room, or will not be needed."""
-        return self.ended or not self.window.full
-
-    def limits(self) -> tuple[int, int]:
-        """What the server already has, and the largest chunk it takes."""
-        limit_bytes = self.started.max_chunk_bytes if self.started else 0
-        return self.persisted_offset, limit_bytes or CHUNK_BYTES
-
-    def opening(self) -> upload_pb2.UploadRequest:
-        """The header."""
-        return upload_pb2.UploadRequest(header=self.header)
-
-    def chunk(self, chunk: Chunk) -> upload_pb2.UploadRequest:
-        """The chunk with its offset."""
-        self.window.sent(chunk)
-        self.sent_offset = chunk.end_offset
-        if isinstance(chunk.content, bytes):
-            message = upload_pb2.UploadChunk(offset=chunk.offset, data=chunk.content)
-        else:
-            message = upload_pb2.UploadChunk(offset=chunk.offset, rows=chunk.content)
-        return upload_pb2.UploadRequest(chunk=message)
-
-    def nudge(self) -> upload_pb2.UploadRequest:
-        """A flush."""
-        return upload_pb2.UploadRequest(flush=upload_pb2.UploadFlush())
-
-    def finish(self) -> upload_pb2.UploadRequest:
-        """The finish, with the size the server must have seen."""
-        return upload_pb2.UploadRequest(finish=upload_pb2.UploadFinish(total_size=self.sent_offset))
-
-    def receive(self, response: upload_pb2.UploadResponse) -> Progress | None:
-        """Takes an answer.
-
-        row_errors and draining change nothing here: the report has the former,
-        and a draining server still acknowledges what it can.
-        """
-        match response.WhichOneof("response"):
-            case "started":
-                self.started = response.started
-                self.sent_offset = response.started.persisted_offset
-                return self._safe(upload_pb2.UploadAck(persisted_offset=self.sent_offset))
-            case "ack":
-                return self._safe(response.ack)
-            case "error":
-                # Also one that leaves the stream usable: this client sends no gaps,
-                # so an OUT_OF_RANGE means that it and the server disagree for good.
-                self.error = self.error or from_status(response.error)
-            case "result":
-                self.answer = response.result
-        return None
-
-    def _safe(self, ack: upload_pb2.UploadAck) -> Progress:
-        self.persisted_offset = ack.persisted_offset
-        self.window.acked(ack.persisted_offset)
-        total = self.header.expected_rows or self.header.expected_bytes
-        return Progress(ack.persisted_offset, total, ack.rows_accepted, ack.rows_rejected, ack.rows_duplicate)
-
-    def outcome(self, failure: HeadraceError | None) -> upload_pb2.UploadResult:
-        """The result; an error names the upload and how much of it is safe."""
-        try:
-            return super().outcome(failure)
-        except HeadraceError as error:
-            if self.started is not None:
-                error.name_upload(self.header.upload_id, self.persisted_offset)
-            raise
+    def broken(self) -> HeadraceError:
+        """Why the call has ended without an answer; an error in band says more than the call's status."""
+        return self.error or self.failure or HeadraceError("the server ended the stream without an answer")
 
 
 class ValidateTransfer(
@@ -249,10 +171,11 @@ class ValidateTransfer(
         return validation_pb2.ValidateRequest(header=self.header)
 
     def chunk(self, chunk: Chunk) -> validation_pb2.ValidateRequest:
-        """The chunk."""
-        if isinstance(chunk.content, bytes):
-            return validation_pb2.ValidateRequest(chunk=validation_pb2.ValidateChunk(data=chunk.content))
-        return validation_pb2.ValidateRequest(chunk=validation_pb2.ValidateChunk(rows=chunk.content))
+        """The chunk, which is not needed again: a validation cannot be resumed."""
+        self.safe_offset = chunk.end_offset
+        if chunk.is_rows:
+            return validation_pb2.ValidateRequest(chunk=validation_pb2.ValidateChunk(rows=chunk.rows))
+        return validation_pb2.ValidateRequest(chunk=validation_pb2.ValidateChunk(data=chunk.content))
 
     def nudge(self) -> None:
         """Nothing: a validation has no window, gRPC's flow control slows it."""

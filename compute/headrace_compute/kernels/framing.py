@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import google_crc32c
 import numpy as np
 
 from headrace_compute.errors import BadEncodingError, RecordTooLargeError
+from headrace_compute.kernels.magic import binary_kind, describe_start
 from headrace_compute.kernels.scan import AFTER_CR, Cursor, new_cursor, scan
 from headrace_compute.model import MAX_RECORD_BYTES
 
@@ -30,6 +32,7 @@ class BlockShape:
         first_line: 1-based line of its first byte.
         rows, lines, nbytes: Records, line ends and bytes in it. Blank lines have no record,
             so a block may have bytes and no rows.
+        crc32c: CRC-32C of the stream from its beginning up to the block's end.
     """
 
     offset: int
@@ -38,6 +41,7 @@ class BlockShape:
     rows: int
     lines: int
     nbytes: int
+    crc32c: int
 
 
 Framed = tuple[np.ndarray, BlockShape]
@@ -57,15 +61,22 @@ class Framer:
         header: The header record without its line end, None until it is whole.
         offset: Stream offset of the first byte not handed out yet.
         first_row, line: Row number and 1-based line at `offset`.
+        crc32c: CRC-32C of the stream up to `offset`.
     """
 
     def __init__(
-        self, first_row: int = 0, line: int = 1, offset: int = 0, header: bytes | None = None
+        self,
+        first_row: int = 0,
+        line: int = 1,
+        offset: int = 0,
+        header: bytes | None = None,
+        crc32c: int = 0,
     ) -> None:
         self.header = header
         self.offset = offset
         self.first_row = first_row
         self.line = line
+        self.crc32c = crc32c
         self._checked_mark = header is not None
         self._buffer = np.empty(0, np.uint8)
         self._start = 0
@@ -76,6 +87,11 @@ class Framer:
     def received(self) -> int:
         """Stream offset up to which bytes were fed."""
         return self.offset + self._size - self._start
+
+    @property
+    def received_crc32c(self) -> int:
+        """CRC-32C of the stream up to `received`; looks at the bytes not handed out yet."""
+        return int(google_crc32c.extend(self.crc32c, self._pending()))
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Appends the next bytes of the stream; scans nothing."""
@@ -90,7 +106,7 @@ class Framer:
 
         Raises:
             RecordTooLargeError: A record above MAX_RECORD_BYTES.
-            BadEncodingError: The stream begins as UTF-16, UTF-32 or binary data.
+            BadEncodingError: The stream begins as UTF-16, UTF-32, an archive or other binary data.
         """
         blocks = []
         while self._read_header(final=False) and (block := self._cut_one(target_bytes)) is not None:
@@ -126,7 +142,8 @@ class Framer:
                 record = self._pending()[self._cursor[Cursor.RECORD_START] : self._cursor[Cursor.END]]
                 _check_text(record)
                 self.header = record.tobytes().removesuffix(b"\n").removesuffix(b"\r")
-                self._advance()
+            if self._cursor[Cursor.END] > 0:
+                self._advance()  # The header, or blank lines before it.
         return self.header is not None
 
     def _check_mark(self, *, final: bool) -> None:
@@ -136,9 +153,12 @@ class Framer:
         for mark, name in _FOREIGN_BOMS.items():
             if start.startswith(mark):
                 raise _bad_encoding(name)
+        if binary_kind(start):
+            raise _bad_encoding(describe_start(start), "say in the header how it is compressed, or unpack it")
         if start.startswith(_BOM):
             self._start = len(_BOM)
             self.offset += len(_BOM)
+            self.crc32c = google_crc32c.extend(self.crc32c, _BOM)
         self._checked_mark = True
 
     def _cut_one(self, target_bytes: int) -> Framed | None:
@@ -177,20 +197,16 @@ class Framer:
     def _take(self) -> Framed:
         """Hands out everything before END."""
         nbytes = int(self._cursor[Cursor.END])
-        shape = BlockShape(
-            offset=self.offset,
-            first_row=self.first_row,
-            first_line=self.line,
-            rows=int(self._cursor[Cursor.RECORDS]),
-            lines=int(self._cursor[Cursor.END_LINES]),
-            nbytes=nbytes,
-        )
+        offset, first_line = self.offset, self.line
+        rows, lines = int(self._cursor[Cursor.RECORDS]), int(self._cursor[Cursor.END_LINES])
         block = self._pending()[:nbytes]
-        self.first_row += shape.rows
         self._advance()
+        shape = BlockShape(offset, self.first_row, first_line, rows, lines, nbytes, self.crc32c)
+        self.first_row += rows
         return block, shape
 
     def _advance(self) -> None:
+        self.crc32c = google_crc32c.extend(self.crc32c, self._pending()[: self._cursor[Cursor.END]])
         self._start += int(self._cursor[Cursor.END])
         self.offset += int(self._cursor[Cursor.END])
         self.line += int(self._cursor[Cursor.END_LINES])
@@ -212,5 +228,5 @@ def _check_text(header: np.ndarray) -> None:
         raise _bad_encoding("NUL bytes, as in binary data or UTF-16")
 
 
-def _bad_encoding(found: str) -> BadEncodingError:
-    return BadEncodingError(f"The stream begins with {found}; send CSV as UTF-8 text.", {"found": found})
+def _bad_encoding(found: str, remedy: str = "send CSV as UTF-8 text") -> BadEncodingError:
+    return BadEncodingError(f"The stream begins with {found}; {remedy}.", {"found": found})

@@ -1,4 +1,4 @@
-"""The header line of a CSV stream, held against the contract."""
+"""The columns that a stream names, held against the contract."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,11 +10,15 @@ from headrace_compute.errors import (
     DuplicateColumnError,
     MissingColumnError,
     NoHeaderError,
+    TooLargeError,
     UnknownColumnError,
 )
 from headrace_compute.kernels.tokens import tokenise
 from headrace_compute.model import DataType, StoreConfig
-from headrace_compute.schemas.contract import describe
+from headrace_compute.schemas.contract import ColumnContract, describe
+
+MAX_COLUMNS = 1024
+"""Columns of a stream; more of them is no data of ours."""
 
 _NAMED = 20
 """Columns that a message names; errors are small."""
@@ -23,33 +27,60 @@ _NAMED = 20
 def check_header(
     config: StoreConfig, data_type: DataType, header: bytes, reject_unknown: bool
 ) -> tuple[str, ...]:
+    """As `read_header`, for callers without the contract."""
+    return read_header(describe(data_type).columns, header, reject_unknown)
+
+
+def read_header(contract: Sequence[ColumnContract], header: bytes, reject_unknown: bool) -> tuple[str, ...]:
     """The column names of a header line, in its order.
 
     Args:
+        contract: The columns of the data type.
         header: The header record without its line end; empty if the stream has none.
         reject_unknown: Whether columns outside the contract are an error.
 
     Raises:
         NoHeaderError: There is no header line.
         BadEncodingError: It is not UTF-8.
-        DuplicateColumnError: It names a column twice.
-        MissingColumnError: It lacks required columns.
-        UnknownColumnError: It has others, and they are rejected.
+        TooLargeError, DuplicateColumnError, MissingColumnError, UnknownColumnError: See `check_names`.
     """
-    contract = describe(data_type).columns
-    expected = ",".join(column.name for column in contract)
     if not header:
+        expected = ",".join(column.name for column in contract)
         raise NoHeaderError(f"The stream has no header line; begin it with {expected}.")
     names = _fields(header)
+    hint = "; names are case-sensitive, and the first line is the header"
+    check_names(contract, names, reject_unknown, hint)
+    return names
+
+
+def check_names(
+    contract: Sequence[ColumnContract], names: Sequence[str], reject_unknown: bool, hint: str
+) -> None:
+    """Holds the names of a stream's columns against the contract.
+
+    Args:
+        hint: What else to say when required columns are missing.
+
+    Raises:
+        TooLargeError: There are more than MAX_COLUMNS.
+        DuplicateColumnError: A name is there twice.
+        MissingColumnError: Required columns are missing.
+        UnknownColumnError: There are others, and they are rejected.
+    """
+    expected = ",".join(column.name for column in contract)
+    if len(names) > MAX_COLUMNS:
+        raise TooLargeError(
+            f"The stream has {len(names):,} columns, at most {MAX_COLUMNS:,} are taken; drop those outside "
+            f"the contract {expected}.",
+            {"what": "columns", "limit": str(MAX_COLUMNS)},
+        )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DuplicateColumnError(
             f"The header names {_listed(twice)} more than once; name each column once.", _attributes(twice)
         )
     if missing := [column.name for column in contract if column.required and column.name not in names]:
         raise MissingColumnError(
-            f"The header {_shown(names)} lacks {_listed(missing)}; "
-            "names are case-sensitive, and the first line must be the header.",
-            _attributes(missing),
+            f"The header {_shown(names)} lacks {_listed(missing)}{hint}.", _attributes(missing)
         )
     known = {column.name for column in contract}
     if reject_unknown and (unknown := [name for name in names if name not in known]):
@@ -58,7 +89,6 @@ def check_header(
             "drop these columns, or have unknown columns ignored.",
             _attributes(unknown),
         )
-    return names
 
 
 def _fields(header: bytes) -> tuple[str, ...]:

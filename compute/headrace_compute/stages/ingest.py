@@ -7,11 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from headrace_compute.block_result import BlockResult
+from headrace_compute.errors import StoreFullError
 from headrace_compute.findings import CheckFindings, Findings, unknown_columns
 from headrace_compute.kernels.hashing import bucket_of
 from headrace_compute.kernels.rows import clustered, column_hashes, first_rows, row_hashes, validity
 from headrace_compute.model import Block, Part, StoreConfig, UploadSpec
 from headrace_compute.stages.columns import summarise
+from headrace_compute.stages.parquet import ParquetPiece, read_piece
 from headrace_compute.stages.parse import TIMESTAMP, Failure, Parsed, parse
 from headrace_compute.stages.records import Records
 from headrace_compute.stages.rejects import check_findings, duplicates, reject_table
@@ -49,7 +51,7 @@ def ingest_block(
     config: StoreConfig,
     spec: UploadSpec,
     block: Block,
-    payload: np.ndarray | pa.Table | bytes,
+    payload: np.ndarray | pa.Table | bytes | ParquetPiece,
     attempt: str,
 ) -> BlockResult:
     """Parses and validates a block and stores what is good and what is not.
@@ -57,15 +59,33 @@ def ingest_block(
     Duplicates are dropped within the block only; `duplicates.py` finds the others.
 
     Args:
-        payload: As `parse` takes it.
+        payload: As `parse` takes it, or where to read it.
         attempt: Names this attempt; parts of different attempts have different keys.
 
     Raises:
         InvalidFieldError: A json payload is no JSON array.
+        StoreFullError: There is no room; what this attempt had stored is gone again.
+        UnreadableStreamError: A piece of Parquet cannot be read; see `read_piece`.
     """
+    if isinstance(payload, ParquetPiece):
+        payload = read_piece(config, payload)
     examined = examine(spec, block, payload)
+    try:
+        return _store(config, spec, block, examined, part_name(spec, block, attempt))
+    except StoreFullError:
+        delete_attempt(config, spec, block, attempt)
+        raise
+
+
+def delete_attempt(config: StoreConfig, spec: UploadSpec, block: Block, attempt: str) -> None:
+    """Deletes what one attempt at a block has stored; nothing may name it."""
+    store, name = open_store(config), part_name(spec, block, attempt)
+    for prefix in (spec.part_prefix, spec.sidecar_prefix, spec.rejects_prefix):
+        store.delete(f"{prefix}{name}")
+
+
+def _store(config: StoreConfig, spec: UploadSpec, block: Block, examined: Examined, name: str) -> BlockResult:
     store = open_store(config)
-    name = part_name(spec, block, attempt)
     data = sidecar = None
     rejects: tuple[Part, ...] = ()
     if examined.keep.size:

@@ -19,12 +19,14 @@ from headrace_compute.kernels.timestamps import parse_timestamps
 from headrace_compute.kernels.tokens import tokenise
 from headrace_compute.model import Block, UploadSpec
 from headrace_compute.schemas.contract import ColumnContract, describe
+from headrace_compute.stages.arrow import WRONG_TYPE, ArrowRecords, times_of
 from headrace_compute.stages.records import CsvRecords, ObjectRecords, Records, TableRows, encode, shorten
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 _NOT_UTF8 = "is not UTF-8; convert it."
 _NOT_A_TIME = "is not ISO 8601; write it as 2026-01-31T12:00:00Z."
+_NO_SUCH_YEAR = "is not in the years 1 to 9999; check the column's unit."
 _NOT_A_NUMBER = "is not a finite decimal number; write it as 4.5 or leave it empty."
 
 
@@ -74,7 +76,8 @@ def parse(spec: UploadSpec, block: Block, payload: np.ndarray | pa.Table | bytes
 
     Args:
         payload: For csv, whole records as uint8; for rows, a table of the contract's columns, raw:
-            numbers as float64, all else as strings; for json, a JSON array of objects.
+            numbers as float64, all else as strings; for json, a JSON array of objects; for arrow,
+            a table as `arrow.raw_table` makes it.
 
     Raises:
         InvalidFieldError: The payload is no JSON array.
@@ -84,6 +87,8 @@ def parse(spec: UploadSpec, block: Block, payload: np.ndarray | pa.Table | bytes
         return _parse_csv(spec, block, np.frombuffer(payload, np.uint8), columns)
     if block.format == "rows":
         return _parse_rows(payload, columns)
+    if block.format == "arrow":
+        return _parse_arrow(spec, payload, columns)
     return _parse_json(bytes(payload), columns)
 
 
@@ -135,6 +140,49 @@ def _parse_rows(payload: pa.Table, columns: Sequence[ColumnContract]) -> Parsed:
         records=ObjectRecords(TableRows(payload)),
         present=frozenset(column.name for column in columns),
     )
+
+
+def _parse_arrow(spec: UploadSpec, payload: pa.Table, columns: Sequence[ColumnContract]) -> Parsed:
+    arrays, failures = [], []
+    for column in columns:
+        if column.name not in payload.column_names:
+            array, failed = _typed(column, _nothing(column, payload.num_rows))
+        else:
+            field = payload.schema.field(column.name)
+            values = payload.column(column.name).combine_chunks()
+            array, failed = _typed_arrow(column, values, (field.metadata or {}).get(WRONG_TYPE, b"").decode())
+        arrays.append(array)
+        failures += failed
+    names = tuple(column.name for column in columns)
+    return Parsed(
+        table=pa.table(arrays, names),
+        failures=tuple(failures),
+        unreadable=np.zeros(payload.num_rows, np.bool_),
+        records=ArrowRecords(payload),
+        present=frozenset(names).intersection(payload.column_names),
+        unknown=dict.fromkeys((shorten(name) for name in spec.columns if name not in names), 0),
+    )
+
+
+def _typed_arrow(column: ColumnContract, values: pa.Array, wrong_type: str) -> tuple[pa.Array, list[Failure]]:
+    """As `_typed`, for a raw Arrow column."""
+    if wrong_type:
+        kind = {"double": "number", "string": "string", "timestamp": "timestamp or string"}[column.type]
+        error = f"is of Arrow type {wrong_type}; send a {kind}."
+        array, _ = _typed(column, _nothing(column, len(values)))
+        return array, _failed(column, "BAD_TYPE", error, values.is_valid().to_numpy(zero_copy_only=False))
+    if pa.types.is_null(values.type):
+        return _typed(column, _nothing(column, len(values)))
+    if pa.types.is_temporal(values.type):
+        times, outside = times_of(values)
+        given = values.is_valid().to_numpy(zero_copy_only=False)
+        array = pa.array(times, pa.int64(), mask=outside | ~given).view(TIMESTAMP)
+        return array, _failed(column, "BAD_TIMESTAMP", _NO_SUCH_YEAR, outside & given)
+    return _typed(column, values if pa.types.is_floating(values.type) else _null_if_empty(values))
+
+
+def _nothing(column: ColumnContract, rows: int) -> pa.Array:
+    return pa.nulls(rows, pa.float64() if column.type == "double" else pa.binary())
 
 
 def _parse_json(payload: bytes, columns: Sequence[ColumnContract]) -> Parsed:

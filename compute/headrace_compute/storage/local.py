@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -61,6 +62,11 @@ class LocalStore:
         """Tells whether the file is there; a folder is no object."""
         with self._guarded("read", key):
             return self._path(key).is_file()
+
+    def age_seconds(self, key: str) -> float:
+        """By the machine's clock, which also dates its files."""
+        with self._guarded("read", key):
+            return time.time() - self._path(key).stat().st_mtime
 
     def list(self, prefix: str) -> Iterator[str]:
         """Walks the folder while it is consumed; objects that come or go meanwhile may be missed."""

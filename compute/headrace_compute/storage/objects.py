@@ -59,6 +59,13 @@ class ObjectStore(Protocol):
     def exists(self, key: str) -> bool:
         """Tells whether there is an object under the key."""
 
+    def age_seconds(self, key: str) -> float:
+        """How long ago an object was written, by the store's own clock.
+
+        Raises:
+            KeyMissingError: it is not there.
+        """
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yields the keys below a folder, at any depth, in string order."""
 

@@ -7,6 +7,7 @@ seconds: see retry.py.
 
 import time
 from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from itertools import islice
 from typing import TypeVar
@@ -93,6 +94,13 @@ class S3Store:
         except KeyMissingError:
             return False
         return True
+
+    def age_seconds(self, key: str) -> float:
+        """One HEAD, whose answer has both dates, to the second."""
+        bucket, name = _place(key)
+        headers = self._ask("read", key, partial(send, self._client, "HEAD", bucket, name)).headers
+        now, written = (parsedate_to_datetime(headers[each]) for each in ("Date", "Last-Modified"))
+        return max(0.0, (now - written).total_seconds())
 
     def list(self, prefix: str) -> Iterator[str]:
         """A request for every thousand keys, made when they are consumed."""

@@ -16,12 +16,16 @@ import structlog
 from grpc import aio
 from grpc_status import rpc_status
 
-from headrace_compute.errors import DrainingError, HeadraceError
+from headrace_compute.errors import HeadraceError
 from headrace_server import metrics
+from headrace_server.shutdown import Shutdown, draining
 from headrace_server.status import code_of, to_status
 
 REQUEST_ID = "x-request-id"
 """Metadata key: taken from the caller if given, and sent back."""
+
+HEALTH = "CheckHealth"
+"""The call that is answered to the end."""
 
 # grpc's type stubs know neither generics of its own classes nor abort_with_status.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -31,7 +35,14 @@ _log = structlog.get_logger(__name__)
 
 
 class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Gives each call an id, logs and counts its end, and turns errors into statuses."""
+    """Gives each call an id, logs and counts its end, and turns errors into statuses.
+
+    Args:
+        shutdown: Once it has begun, new calls are refused; streams refuse themselves, in band.
+    """
+
+    def __init__(self, shutdown: Shutdown) -> None:
+        self._shutdown = shutdown
 
     async def intercept_service(
         self,
@@ -50,10 +61,12 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            behavior: Any = _streaming(handler.stream_stream or handler.unary_stream, name)
+            check = _nothing if handler.request_streaming else self._shutdown.check
+            behavior: Any = _streaming(handler.stream_stream or handler.unary_stream, name, check)
         else:
             make = grpc.unary_unary_rpc_method_handler
-            behavior = _unary(handler.unary_unary, name)
+            check = _nothing if name == HEALTH else self._shutdown.check
+            behavior = _unary(handler.unary_unary, name, check)
         wrapped: Handler = make(
             behavior,
             request_deserializer=handler.request_deserializer,
@@ -62,10 +75,15 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
         return wrapped
 
 
-def _unary(behavior: Any, name: str) -> Callable[..., Awaitable[Any]]:
+def _nothing() -> None:
+    """Refuses no call."""
+
+
+def _unary(behavior: Any, name: str, check: Callable[[], None]) -> Callable[..., Awaitable[Any]]:
     async def call(request: Any, context: Context) -> Any:
         with _observed(name, context) as observed:
             try:
+                check()
                 return await behavior(request, context)
             except BaseException as error:
                 await _end(error, context, observed)
@@ -73,11 +91,12 @@ def _unary(behavior: Any, name: str) -> Callable[..., Awaitable[Any]]:
     return call
 
 
-def _streaming(behavior: Any, name: str) -> Callable[..., AsyncIterator[Any]]:
+def _streaming(behavior: Any, name: str, check: Callable[[], None]) -> Callable[..., AsyncIterator[Any]]:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         with _observed(name, context) as observed:
-            responses = behavior(request, context)
             try:
+                check()
+                responses = behavior(request, context)
                 async for response in responses:
                     yield response
             except GeneratorExit:
@@ -118,7 +137,7 @@ async def _end(error: BaseException, context: Context, observed: dict[str, str])
             observed["code"] = grpc.StatusCode.CANCELLED.name
             raise error
         # Left alone, a cancellation from our side would hang the client to its deadline.
-        error = DrainingError("the server stopped this call; repeat it, here or on another server")
+        error = draining()
     if not isinstance(error, HeadraceError):
         _log.error("call failed", exc_info=error)
     observed["code"] = code_of(error).name

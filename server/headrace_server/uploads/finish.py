@@ -16,11 +16,13 @@ from headrace_compute.block_result import part_from_json
 from headrace_compute.errors import FencedError
 from headrace_compute.findings import Findings
 from headrace_compute.model import Part
+from headrace_compute.pool import Lane
 from headrace_compute.stages.verify import verify_parts
 from headrace_compute.storage import tables
 from headrace_server import metrics
 from headrace_server.services import Services, TableCommit
 from headrace_server.uploads import session as sessions
+from headrace_server.uploads import sweep
 from headrace_server.uploads.duplicates import settle_duplicates
 from headrace_server.uploads.options import UploadOptions, spec_of
 from headrace_server.uploads.session import Session
@@ -31,21 +33,25 @@ VERIFY_PARTS = 8
 _log = structlog.get_logger(__name__)
 
 
-async def close(services: Services, session: Session, total_size: int) -> Session:
+async def close(services: Services, session: Session, total_size: int, crc32c: int | None = None) -> Session:
     """Fixes the outcome of an upload whose blocks are all persisted, in its finish record.
 
     Args:
         total_size: Bytes of the stream, or rows for ROWS.
+        crc32c: CRC-32C of the stream; None where it is not known, and for rows.
 
     Raises:
         FencedError: A newer stream took over.
+        UploadClosedError: The upload was given up.
     """
     options = UploadOptions.from_json(session.header)
     spec = spec_of(services.config, options, session.upload_id, session.started_us)
-    settled = await settle_duplicates(services.pool, spec, [block.result for block in session.blocks])
+    lane = services.pool.lane(session.tenant, session.upload_id)
+    blocks = [block.result for block in session.blocks]
+    settled = await settle_duplicates(lane, spec, blocks, session.findings)
     parts = [block.data for block in settled.blocks if block.data is not None]
     rejects = [block.rejects for block in settled.blocks if block.rejects]
-    await _verify(services, [*parts, *(part for group in rejects for part in group)])
+    await _verify(lane, [*parts, *(part for group in rejects for part in group)])
     findings = settled.findings
     _check_counts(findings, parts)
     refusal = options.refusal(findings.received, findings.bad_records)
@@ -53,6 +59,7 @@ async def close(services: Services, session: Session, total_size: int) -> Sessio
         "outcome": "REFUSED" if refusal else "COMMITTED" if parts else "EMPTY",
         "refusal": refusal,
         "total_size": total_size,
+        "crc32c": crc32c,
         "received": findings.received,
         "accepted": findings.accepted,
         "rejected": findings.rejected,
@@ -113,13 +120,14 @@ async def roll_forward(services: Services, session: Session) -> Session:
             raise
         return again
     _count(options, finish)
+    services.spawn(asyncio.to_thread(sweep.clear, services.config, session))
     return session
 
 
-async def _verify(services: Services, parts: Sequence[Part]) -> None:
+async def _verify(lane: Lane, parts: Sequence[Part]) -> None:
     """Reads every part back and compares size, rows and checksum, several at a time."""
     chunks = [tuple(parts[i : i + VERIFY_PARTS]) for i in range(0, len(parts), VERIFY_PARTS)]
-    await asyncio.gather(*(services.pool.run(verify_parts, chunk) for chunk in chunks))
+    await asyncio.gather(*(lane.run(verify_parts, chunk) for chunk in chunks))
 
 
 def _check_counts(findings: Findings, parts: Sequence[Part]) -> None:

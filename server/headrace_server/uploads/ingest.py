@@ -10,7 +10,8 @@ from headrace_server import messages, requests
 from headrace_server.services import Services
 from headrace_server.uploads import finish
 from headrace_server.uploads import session as sessions
-from headrace_server.uploads.intake import BlockQueue, RowMessage, RowsIntake
+from headrace_server.uploads.blocks import BlockQueue
+from headrace_server.uploads.intake import RowMessage, RowsIntake
 from headrace_server.uploads.options import UploadOptions, spec_of
 from headrace_server.uploads.session import PersistedBlock, Session, open_session
 

@@ -5,26 +5,21 @@ in what they do with a block's result.
 """
 
 import asyncio
-import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
 from headrace.v1 import row_pb2, upload_pb2, validation_pb2
-from headrace_compute.block_result import BlockResult
+from headrace_compute.errors import PoisonBlockError
 from headrace_compute.kernels.framing import Framed, Framer
 from headrace_compute.model import Block, DataType, UploadSpec
-from headrace_compute.pool import Pool
+from headrace_compute.pool import Lane
 from headrace_compute.stages.header import check_header
-from headrace_compute.stages.ingest import ingest_block
-from headrace_server import metrics
 from headrace_server.requests import invalid
+from headrace_server.uploads.blocks import BlockQueue, poison
 from headrace_server.uploads.session import PersistedBlock
-
-BLOCKS_IN_FLIGHT = 3
-"""Blocks of one stream that may be with the workers; more would only cost memory."""
 
 ROWS_A_BLOCK = 65_536
 MAX_CHUNK_BYTES = 8 << 20
@@ -37,77 +32,6 @@ NUMBER_FIELDS = frozenset({"rating", "price"})
 
 AnyChunk = upload_pb2.UploadChunk | validation_pb2.ValidateChunk
 RowMessage = row_pb2.Interaction | row_pb2.Item
-Persist = Callable[[PersistedBlock], Awaitable[None]]
-
-
-class BlockQueue:
-    """Hands blocks to the pool, several at a time, and passes results on in order.
-
-    Args:
-        persist: Awaited once for each block, in the order of submission.
-    """
-
-    def __init__(self, pool: Pool, persist: Persist) -> None:
-        self._pool = pool
-        self._persist = persist
-        self._room = asyncio.Semaphore(BLOCKS_IN_FLIGHT)
-        self._last: asyncio.Task[None] | None = None
-        self._error: BaseException | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def submit(self, spec: UploadSpec, block: Block, payload: Any, lines: int) -> None:
-        """Queues one block; waits while too many are in flight.
-
-        Raises:
-            HeadraceError: What an earlier block failed with.
-        """
-        await self._room.acquire()
-        if self._error is not None:
-            raise self._error
-        metrics.BLOCKS_IN_FLIGHT.inc()
-        work = self._spawn(self._pool.run(ingest_block, spec, block, payload, uuid.uuid4().hex[:12]))
-        self._last = self._spawn(self._settle(work, self._last, lines))
-
-    async def drain(self) -> None:
-        """Waits until every submitted block is persisted.
-
-        Raises:
-            HeadraceError: What a block failed with.
-        """
-        if self._last is not None:
-            await asyncio.wait([self._last])
-        if self._error is not None:
-            raise self._error
-
-    async def close(self) -> None:
-        """Gives up what is in flight; for streams that ended early."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _settle(
-        self, work: asyncio.Task[BlockResult], before: asyncio.Task[None] | None, lines: int
-    ) -> None:
-        try:
-            if before is not None:
-                await asyncio.wait([before])
-            result = await work
-            if self._error is None:
-                await self._persist(PersistedBlock(result=result, lines=lines))
-        except BaseException as error:
-            # Kept for submit() and drain(): the reader of the stream must hear of it.
-            self._error = self._error or error
-            if isinstance(error, asyncio.CancelledError):
-                raise
-        finally:
-            metrics.BLOCKS_IN_FLIGHT.dec()
-            self._room.release()
 
 
 class Intake(Protocol):
@@ -124,6 +48,10 @@ class Intake(Protocol):
     @property
     def header(self) -> str:
         """CSV header line; empty before it has come, and for rows."""
+
+    @property
+    def crc32c(self) -> int | None:
+        """CRC-32C of the stream up to `received`; None where it is not known, and for rows."""
 
     def content(self, chunk: AnyChunk) -> Any:
         """A chunk's content, something that can be sliced; InvalidFieldError if it does not fit."""
@@ -143,6 +71,7 @@ class CsvIntake:
 
     Args:
         spec: What the stream's blocks share; `columns` is filled in from the header line.
+        block_bytes: Bytes that the next block should have.
         reject_unknown: Whether columns outside the contract fail the stream.
         header: Header line of a resumed stream, of which `blocks` are persisted.
     """
@@ -151,10 +80,10 @@ class CsvIntake:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Lane,
         queue: BlockQueue,
         spec: UploadSpec,
-        block_bytes: int,
+        block_bytes: Callable[[], int],
         reject_unknown: bool,
         header: str | None = None,
         blocks: Sequence[PersistedBlock] = (),
@@ -174,13 +103,20 @@ class CsvIntake:
                 line=last.first_line + blocks[-1].lines,
                 offset=last.end_offset,
                 header=header.encode(),
+                crc32c=blocks[-1].crc32c or 0,
             )
+        self._summed = not blocks or blocks[-1].crc32c is not None
         self.received = self._framer.offset
 
     @property
     def header(self) -> str:
         """The header line; empty before it has come."""
         return (self._framer.header or b"").decode()
+
+    @property
+    def crc32c(self) -> int | None:
+        """CRC-32C of what was received; None if the upload began without one."""
+        return self._framer.received_crc32c if self._summed else None
 
     def content(self, chunk: AnyChunk) -> bytes:
         """A chunk's bytes.
@@ -200,20 +136,23 @@ class CsvIntake:
     async def feed(self, data: bytes) -> None:
         """Takes the next bytes of the stream; waits while too many blocks are in flight."""
         self.received += len(data)
-        await asyncio.to_thread(self._framer.feed, data)
-        await self._submit(await asyncio.to_thread(self._framer.cut, self._block_bytes))
+        await self._submit(await asyncio.to_thread(self._frame, data))
 
     async def flush(self) -> None:
         """Sends off what whole records there are, and waits until they are persisted."""
-        await self._submit(await asyncio.to_thread(self._framer.flush, self._block_bytes))
+        await self._submit(await asyncio.to_thread(self._framer.flush, self._block_bytes()))
         await self._queue.drain()
 
     async def finish(self) -> None:
         """Sends off the rest, ended by a newline or not, and waits until it is persisted."""
-        rest = await asyncio.to_thread(self._framer.finish, self._block_bytes)
+        rest = await asyncio.to_thread(self._framer.finish, self._block_bytes())
         await self._check_header()
         await self._submit(rest)
         await self._queue.drain()
+
+    def _frame(self, data: bytes) -> list[Framed]:
+        self._framer.feed(data)
+        return self._framer.cut(self._block_bytes())
 
     async def _submit(self, framed: Sequence[Framed]) -> None:
         for data, shape in framed:
@@ -229,15 +168,18 @@ class CsvIntake:
                 rows=shape.rows,
                 first_line=shape.first_line,
             )
-            await self._queue.submit(self._spec, block, data, shape.lines)
+            crc32c = shape.crc32c if self._summed else None
+            await self._queue.submit(self._spec, block, data, shape.lines, crc32c)
             self._index += 1
 
     async def _check_header(self) -> None:
         if self._checked:
             return
-        columns = await self._pool.run(
-            check_header, self._spec.data_type, self._framer.header or b"", self._reject_unknown
-        )
+        header = self._framer.header or b""
+        try:
+            columns = await self._pool.run(check_header, self._spec.data_type, header, self._reject_unknown)
+        except PoisonBlockError as error:
+            raise poison(Block(0, "csv", 0, len(header), 0, 0, 1), 1) from error
         self._spec = replace(self._spec, columns=columns)
         self._checked = True
 
@@ -259,6 +201,7 @@ class RowsIntake:
         self._sent = blocks[-1].result.block.end_offset if blocks else 0
         self._rows: list[RowMessage] = []
         self.header = ""
+        self.crc32c = None
         self.received = self._sent
 
     def content(self, chunk: AnyChunk) -> Sequence[RowMessage]:

@@ -7,9 +7,9 @@ from headrace.v1 import upload_pb2
 from headrace_compute.block_result import part_from_json
 from headrace_compute.errors import UploadNotFoundError, UploadOpenError
 from headrace_compute.stages.reading import read_rejects
-from headrace_server import messages, requests
+from headrace_server import messages, metrics, requests
 from headrace_server.services import Services
-from headrace_server.uploads import finish
+from headrace_server.uploads import finish, sweep
 from headrace_server.uploads import session as sessions
 from headrace_server.uploads.options import UploadOptions
 from headrace_server.uploads.session import Session
@@ -36,6 +36,20 @@ async def get_upload(
     return response
 
 
+async def abort_upload(services: Services, request: upload_pb2.AbortUploadRequest) -> None:
+    """Gives an upload up: ends its streams here, and deletes what it has stored. Again is no error.
+
+    Raises:
+        UploadFinishedError: It has finished.
+    """
+    session = await _find(services, request.tenant_id, request.upload_id)
+    if not session.aborted:
+        session = await asyncio.to_thread(sessions.abort, services.config, session, "aborted")
+        metrics.UPLOADS_ABORTED.labels("aborted").inc()
+    services.live.interrupt(session.tenant, session.upload_id, sessions.ending(session))
+    await asyncio.to_thread(sweep.clear, services.config, session)
+
+
 async def list_rejects(
     services: Services, request: upload_pb2.ListRejectsRequest
 ) -> AsyncIterator[upload_pb2.ListRejectsResponse]:
@@ -43,8 +57,11 @@ async def list_rejects(
 
     Raises:
         UploadOpenError: The upload has not ended.
+        HeadraceError: It was given up: UploadClosedError, or what it failed with.
     """
     session = await _find(services, request.tenant_id, request.upload_id)
+    if session.aborted:
+        raise sessions.ending(session)
     if session.finish is None:
         raise UploadOpenError(
             f"upload {session.upload_id} has not ended; its rejects can be listed after finish",

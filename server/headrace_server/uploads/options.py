@@ -5,16 +5,24 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from headrace.v1 import upload_pb2
-from headrace_compute.errors import UnsupportedError
-from headrace_compute.model import BlockFormat, DataType, StoreConfig, UploadSpec
+from headrace_compute.model import Compression, DataType, StoreConfig, StreamFormat, UploadSpec
 from headrace_compute.storage import tables
 from headrace_server import requests
 from headrace_server.uploads.session import session_prefix
 
-FORMATS: dict[int, BlockFormat] = {
+FORMATS: dict[int, StreamFormat] = {
     upload_pb2.FORMAT_UNSPECIFIED: "csv",
     upload_pb2.FORMAT_CSV: "csv",
     upload_pb2.FORMAT_ROWS: "rows",
+    upload_pb2.FORMAT_ARROW_IPC: "arrow_ipc",
+    upload_pb2.FORMAT_PARQUET: "parquet",
+}
+
+COMPRESSIONS: dict[int, Compression] = {
+    upload_pb2.COMPRESSION_UNSPECIFIED: "none",
+    upload_pb2.COMPRESSION_NONE: "none",
+    upload_pb2.COMPRESSION_GZIP: "gzip",
+    upload_pb2.COMPRESSION_ZSTD: "zstd",
 }
 
 
@@ -30,12 +38,18 @@ class UploadOptions:
 
     tenant: str
     data_type: DataType
-    format: BlockFormat
+    format: StreamFormat
     all_or_nothing: bool = False
     max_rejects: int = 0
     max_reject_ratio: float | None = None
     reject_unknown: bool = False
     skew_us: int = requests.DEFAULT_SKEW_US
+    compression: Compression = "none"
+
+    @property
+    def staged(self) -> bool:
+        """Whether the stream must be whole before records can be found in it."""
+        return self.compression != "none" or self.format in ("arrow_ipc", "parquet")
 
     @classmethod
     def from_header(cls, header: upload_pb2.UploadHeader) -> Self:
@@ -43,14 +57,18 @@ class UploadOptions:
 
         Raises:
             InvalidFieldError: A field has a value it must not have.
-            UnsupportedError: A format or compression that this version lacks.
         """
         tenant = requests.check_tenant(header.tenant_id)
         data_type = requests.check_data_type(header.data_type)
-        if header.format not in FORMATS:
-            _refuse_enum("format", upload_pb2.Format, header.format)
-        if header.compression not in (upload_pb2.COMPRESSION_UNSPECIFIED, upload_pb2.COMPRESSION_NONE):
-            _refuse_enum("compression", upload_pb2.Compression, header.compression)
+        _check_enum("format", upload_pb2.Format, header.format)
+        _check_enum("compression", upload_pb2.Compression, header.compression)
+        compression = COMPRESSIONS[header.compression]
+        if compression != "none" and FORMATS[header.format] != "csv":
+            raise requests.invalid(
+                "compression",
+                f"compression is {compression}, which only CSV takes; leave it out, "
+                "Arrow and Parquet compress their own buffers",
+            )
         ratio = header.max_reject_ratio if header.HasField("max_reject_ratio") else None
         if ratio is not None and not 0.0 <= ratio <= 1.0:
             raise requests.invalid("max_reject_ratio", f"max_reject_ratio is {ratio}; it must be 0.0 to 1.0")
@@ -66,6 +84,7 @@ class UploadOptions:
             max_reject_ratio=ratio,
             reject_unknown=header.unknown_columns == upload_pb2.UNKNOWN_COLUMNS_REJECT,
             skew_us=requests.skew_us("max_future_skew", skew),
+            compression=compression,
         )
 
     @classmethod
@@ -74,16 +93,19 @@ class UploadOptions:
         return cls(**body)
 
     def to_json(self) -> dict[str, Any]:
-        """For the session's open record."""
-        return asdict(self)
+        """For the session's open record; as sessions of 0.1.0 have it where nothing is compressed."""
+        body = asdict(self)
+        if self.compression == "none":
+            del body["compression"]
+        return body
 
     def to_header(self, upload_id: str) -> upload_pb2.UploadHeader:
         """The header again, with its defaults spelt out."""
         header = upload_pb2.UploadHeader(
             tenant_id=self.tenant,
             data_type=self.data_type,
-            format=upload_pb2.FORMAT_CSV if self.format == "csv" else upload_pb2.FORMAT_ROWS,
-            compression=upload_pb2.COMPRESSION_NONE,
+            format=upload_pb2.Format.Value(f"FORMAT_{self.format.upper()}"),
+            compression=upload_pb2.Compression.Value(f"COMPRESSION_{self.compression.upper()}"),
             upload_id=upload_id,
             policy=upload_pb2.POLICY_ALL_OR_NOTHING if self.all_or_nothing else upload_pb2.POLICY_QUARANTINE,
             max_rejects=self.max_rejects,
@@ -128,8 +150,9 @@ def spec_of(config: StoreConfig, options: UploadOptions, upload_id: str, started
     return UploadSpec(
         upload_id=upload_id,
         data_type=options.data_type,
-        part_prefix=f"{table}/",
-        rejects_prefix=f"{tables.rejects_key(config, options.tenant)}/",
+        # A folder for each upload: whatever it leaves behind is found without a look at other uploads.
+        part_prefix=f"{table}/{upload_id}/",
+        rejects_prefix=f"{tables.rejects_key(config, options.tenant)}/{upload_id}/",
         sidecar_prefix=f"{session_prefix(config, options.tenant, upload_id)}sidecars/",
         started_us=started_us,
         latest_us=started_us + options.skew_us,
@@ -139,11 +162,3 @@ def spec_of(config: StoreConfig, options: UploadOptions, upload_id: str, started
 def _check_enum(field: str, enum: Any, value: int) -> None:
     if value not in enum.values():
         raise requests.invalid(field, f"{field} is {value}; it must be one of {', '.join(enum.keys())}")
-
-
-def _refuse_enum(field: str, enum: Any, value: int) -> None:
-    _check_enum(field, enum, value)
-    name = enum.Name(value)
-    raise UnsupportedError(
-        f"{field} {name} is not implemented in this version; send plain CSV or ROWS", {"feature": name}
-    )

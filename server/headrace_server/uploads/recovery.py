@@ -6,7 +6,7 @@ import structlog
 
 from headrace_compute.errors import HeadraceError
 from headrace_server.services import Services
-from headrace_server.uploads import finish
+from headrace_server.uploads import finish, index, records
 from headrace_server.uploads import session as sessions
 from headrace_server.validation import sweep_scratch
 
@@ -14,12 +14,24 @@ _log = structlog.get_logger(__name__)
 
 
 async def recover(services: Services) -> None:
-    """Rolls every unfinished finish forward; one that cannot be is logged and left for its client."""
+    """Rolls every unfinished finish forward; one that cannot be is logged and left for its client.
+
+    Looks at the index and the newest record of what stands in it, not at uploads that are over.
+    """
     await sweep_scratch(services.config)
-    for session in await asyncio.to_thread(sessions.left_finishing, services.config):
+    await asyncio.to_thread(index.complete, services.config)
+    for tenant, upload_id in await asyncio.to_thread(lambda: list(index.entries(services.config))):
         try:
-            await finish.roll_forward(services, session)
+            await _recover(services, tenant, upload_id)
         except HeadraceError as error:
-            _log.error("upload not rolled forward", upload_id=session.upload_id, reason=error.reason)
-        else:
-            _log.info("upload rolled forward", upload_id=session.upload_id, tenant=session.tenant)
+            _log.error("upload not rolled forward", upload_id=upload_id, tenant=tenant, reason=error.reason)
+
+
+async def _recover(services: Services, tenant: str, upload_id: str) -> None:
+    newest = await asyncio.to_thread(records.read_newest, services.config, tenant, upload_id)
+    if newest is None or newest.kind != "finish":
+        return
+    session = await asyncio.to_thread(sessions.load, services.config, tenant, upload_id)
+    if session is not None:
+        await finish.roll_forward(services, session)
+        _log.info("upload rolled forward", upload_id=upload_id, tenant=tenant)

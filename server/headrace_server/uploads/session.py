@@ -8,24 +8,44 @@ another stream has opened a newer epoch. Functions that are not `async` block: c
 """
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from headrace_compute import errors
 from headrace_compute.block_result import BlockResult
-from headrace_compute.errors import FencedError, HeadraceError, IdInUseError, UploadClosedError
-from headrace_compute.model import StoreConfig
-from headrace_compute.storage.store import KeyExistsError, KeyMissingError, ObjectStore, open_store
+from headrace_compute.errors import (
+    FencedError,
+    HeadraceError,
+    IdInUseError,
+    UploadClosedError,
+    UploadFinishedError,
+)
+from headrace_compute.findings import Findings
+from headrace_compute.model import StagedObject, StoreConfig
+from headrace_compute.storage.store import KeyExistsError, KeyMissingError, open_store
+from headrace_server.uploads import index, records
+from headrace_server.uploads.grown import Grown
+from headrace_server.uploads.records import Record, SessionFormatError, session_prefix
 
-FORMAT_VERSION = 1
-READABLE_VERSIONS = (1,)
+__all__ = [
+    "PersistedBlock",
+    "Session",
+    "abort",
+    "append",
+    "fold",
+    "give_up",
+    "load",
+    "open_session",
+    "session_prefix",
+    "staged_prefix",
+]
 
-
-class SessionFormatError(HeadraceError):
-    """A record was written by a newer version of Headrace."""
+PASSING = frozenset({"staged", "block", "alive"})
+"""Kinds that may be swept once the session has ended. Every other record stays, so that the number
+at which an older stream would go on is always taken: a sweep lets nobody in again."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +54,21 @@ class PersistedBlock:
 
     Attributes:
         lines: Lines it covers; with its own numbers, where the next block begins.
+        crc32c: CRC-32C of the stream up to the block's end; None where it is not known.
     """
 
     result: BlockResult
     lines: int
+    crc32c: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record's body."""
-        return {"result": self.result.to_json(), "lines": self.lines}
+        return {"result": self.result.to_json(), "lines": self.lines, "crc32c": self.crc32c}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
         """The block of a record's body."""
-        return cls(result=BlockResult.from_json(body["result"]), lines=body["lines"])
+        return cls(BlockResult.from_json(body["result"]), body["lines"], body.get("crc32c"))
 
 
 @dataclass(frozen=True)
@@ -58,9 +80,15 @@ class Session:
         started_us: When it was opened; the `ingested_at` of its rows.
         owner: Id of the stream that may append; each epoch names a new one.
         columns: CSV header line, once a block was persisted; None before.
+        staged: Pieces of the stream as it was sent, for formats that are decoded after finish.
+        blocks: What is persisted, with nothing but counts for findings.
+        findings: Those of all blocks together.
         finish: Body of the finish record: outcome, parts, counts.
         done: Body of the done record: the result, as proto JSON.
+        aborted: Why it was given up: `aborted`, `expired` or `failed`; empty if it was not.
+        failure: The error that a failed one was given up for, as its record has it.
         next_seq: Number of the next record.
+        lasting: Numbers of the records that no sweep takes.
     """
 
     tenant: str
@@ -70,22 +98,40 @@ class Session:
     owner: str
     next_seq: int
     columns: str | None = None
-    blocks: tuple[PersistedBlock, ...] = ()
+    staged: Grown[StagedObject] = field(default_factory=Grown)
+    blocks: Grown[PersistedBlock] = field(default_factory=Grown)
+    findings: Findings = field(default_factory=Findings)
     finish: Mapping[str, Any] | None = None
     done: Mapping[str, Any] | None = None
-    aborted: bool = False
+    aborted: str = ""
+    failure: Mapping[str, Any] | None = None
+    lasting: tuple[int, ...] = (0,)
 
     @property
     def persisted_offset(self) -> int:
         """How much of the stream survives any crash: bytes, or rows for ROWS."""
         if self.finish is not None:
             return int(self.finish["total_size"])
+        if self.staged:
+            return self.staged[-1].end_offset
         return self.blocks[-1].result.block.end_offset if self.blocks else 0
 
+    @property
+    def persisted_crc32c(self) -> int | None:
+        """CRC-32C of the stream up to persisted_offset; None where it is not known, and for rows."""
+        if self.finish is not None:
+            crc32c: int | None = self.finish.get("crc32c")
+            return crc32c
+        if self.staged:
+            return self.staged[-1].crc32c
+        if self.blocks:
+            return self.blocks[-1].crc32c
+        return None if self.header["format"] == "rows" else 0
 
-def session_prefix(config: StoreConfig, tenant: str, upload_id: str) -> str:
-    """Key prefix of a session's records."""
-    return f"{config.raw}/_headrace/uploads/{tenant}/{upload_id}/"
+
+def staged_prefix(config: StoreConfig, tenant: str, upload_id: str) -> str:
+    """Key prefix of a session's staged objects."""
+    return f"{session_prefix(config, tenant, upload_id)}staged/"
 
 
 async def open_session(
@@ -97,26 +143,16 @@ async def open_session(
 
     Raises:
         IdInUseError: It exists with another header.
-        UploadClosedError: It was aborted.
+        UploadClosedError: It was given up.
+        HeadraceError: It was given up for this error.
     """
-    owner, now_us = uuid.uuid4().hex, time.time_ns() // 1000
-    session = await asyncio.to_thread(_create, config, tenant, upload_id, header, now_us, owner)
-    if session is None:
-        session = await asyncio.to_thread(_take_over, config, tenant, upload_id, header, owner)
-    return session
+    return await asyncio.to_thread(_open, config, tenant, upload_id, header)
 
 
 def load(config: StoreConfig, tenant: str, upload_id: str) -> Session | None:
     """The session as the store has it; None if there is none."""
-    store = open_store(config)
-    prefix = session_prefix(config, tenant, upload_id)
-    keys = sorted(key for key in store.list(prefix) if key[len(prefix) :].isdigit())
-    if not keys or keys[0] != _record_key(prefix, 0):
-        return None  # What is left of one that is being discarded.
-    try:
-        return fold(tenant, upload_id, [_read(store, key) for key in keys])
-    except KeyMissingError:
-        return None
+    found = records.read_all(config, tenant, upload_id)
+    return fold(tenant, upload_id, found) if found else None
 
 
 def append(config: StoreConfig, session: Session, kind: str, body: Mapping[str, Any]) -> Session:
@@ -124,90 +160,118 @@ def append(config: StoreConfig, session: Session, kind: str, body: Mapping[str, 
 
     Raises:
         FencedError: Another stream of this upload has taken over, or ended it.
-        UploadClosedError: The upload was given up.
+        UploadClosedError: The upload was given up meanwhile.
     """
     store = open_store(config)
     prefix = session_prefix(config, session.tenant, session.upload_id)
+    record = records.make(kind, body)
     try:
-        _write(store, prefix, session.next_seq, kind, body)
+        records.create(store, prefix, session.next_seq, record)
     except KeyExistsError:
         try:
-            found = _read(store, _record_key(prefix, session.next_seq))
+            found = records.read(store, f"{prefix}{session.next_seq:08d}")
         except KeyMissingError:
-            found = {}  # Another stream has just discarded the session.
-        if found.get("kind") == "abort" and kind != "abort":
-            raise _closed(session.upload_id) from None
-        if found != _record(kind, body):
-            raise FencedError(
-                f"a newer stream of upload {session.upload_id} took over; this one ends here",
-                {"upload_id": session.upload_id},
-            ) from None
+            raise fenced(session.upload_id) from None  # The upload has just been discarded.
+        if found["kind"] == kind == "abort" and "failure" not in body:
+            pass  # Two gave the upload up at once; either record says so.
+        elif found["kind"] == "abort":
+            raise closed(session.upload_id, found["body"]["reason"]) from None
+        elif found != record:
+            raise fenced(session.upload_id) from None
         # The create succeeded and its answer was lost: the record is ours.
-    return _apply(session, _record(kind, body))
+    return _apply(session, session.next_seq, record)
 
 
-def discard(config: StoreConfig, session: Session) -> None:
-    """Deletes an open session with everything it wrote, as its owner.
+def abort(config: StoreConfig, session: Session, reason: str) -> Session:
+    """Gives an upload up for good, whoever owns it; again is no error.
 
-    The abort record comes first, so that no other stream can go on with what is being
-    deleted, and goes last. The open record goes before all others: without it there is
-    no session.
+    Args:
+        reason: `aborted` or `expired`.
 
     Raises:
-        FencedError: Another stream has taken over; nothing is deleted.
+        UploadFinishedError: It has finished: its outcome is fixed.
     """
-    session = append(config, session, "abort", {})
-    store = open_store(config)
-    prefix = session_prefix(config, session.tenant, session.upload_id)
-    store.delete(_record_key(prefix, 0))
-    for block in session.blocks:
-        result = block.result
-        for part in (result.data, result.sidecar, *result.rejects):
-            if part is not None:
-                store.delete(part.key)
-    for seq in range(1, session.next_seq):
-        store.delete(_record_key(prefix, seq))
+    while not session.aborted:
+        if session.finish is not None:
+            raise UploadFinishedError(
+                f"upload {session.upload_id} has finished, so it cannot be aborted; GetUpload tells the end",
+                {"upload_id": session.upload_id},
+            )
+        try:
+            return append(config, session, "abort", {"reason": reason})
+        except (FencedError, UploadClosedError):
+            # Another record came first; each round sees at least one more.
+            session = load(config, session.tenant, session.upload_id) or session
+    return session
 
 
-def left_finishing(config: StoreConfig) -> list[Session]:
-    """Sessions with a finish record and no done record, of all tenants."""
-    store = open_store(config)
-    root = f"{config.raw}/_headrace/uploads"
-    found = []
-    for tenant in store.children(root):
-        for upload_id in store.children(f"{root}/{tenant}"):
-            session = load(config, tenant, upload_id)
-            if session is not None and session.finish is not None and session.done is None:
-                found.append(session)
-    return found
+def give_up(config: StoreConfig, session: Session, error: HeadraceError) -> Session:
+    """Closes an open upload, as its owner, because of an error that every retry would meet again.
+
+    Raises:
+        FencedError: Another stream of this upload has taken over.
+        UploadClosedError: The upload was given up meanwhile.
+    """
+    failure = {"error": type(error).__name__, "message": error.message, "attributes": error.attributes}
+    return append(config, session, "abort", {"reason": "failed", "failure": failure})
 
 
-def fold(tenant: str, upload_id: str, records: Iterable[Mapping[str, Any]]) -> Session:
-    """The state that a list of records amounts to."""
+def fold(tenant: str, upload_id: str, numbered: Iterable[tuple[int, Record]]) -> Session:
+    """The state that records, with their numbers, amount to."""
     session: Session | None = None
-    for record in records:
+    for seq, record in numbered:
         if session is None:
             body = record["body"]
             session = Session(
                 tenant, upload_id, body["header"], body["started_us"], body["owner"], next_seq=1
             )
         else:
-            session = _apply(session, record)
+            session = _apply(session, seq, record)
     if session is None:
         raise ValueError("a session has at least its open record")
     return session
 
 
-def _create(
-    config: StoreConfig, tenant: str, upload_id: str, header: Mapping[str, Any], started_us: int, owner: str
-) -> Session | None:
-    """Opens a session; None if there is one already."""
-    body = {"header": dict(header), "started_us": started_us, "owner": owner}
+def fenced(upload_id: str) -> FencedError:
+    """The error for a stream that is no longer its upload's newest."""
+    return FencedError(
+        f"a newer stream of upload {upload_id} took over; this one ends here", {"upload_id": upload_id}
+    )
+
+
+def closed(upload_id: str, reason: str) -> UploadClosedError:
+    """The error for an upload that was given up: `aborted`, `expired` or `failed`."""
+    how = {"expired": "given up, as nobody went on with it", "failed": "given up, as it can never succeed"}
+    return UploadClosedError(
+        f"upload {upload_id} was {how.get(reason, reason)}; start a new one under another id",
+        {"upload_id": upload_id},
+    )
+
+
+def ending(session: Session) -> HeadraceError:
+    """The error that everybody is told who asks for an upload that was given up: again and again the same."""
+    if session.failure is None:
+        return closed(session.upload_id, session.aborted)
+    kind: type[HeadraceError] = getattr(errors, session.failure["error"])
+    return kind(session.failure["message"], session.failure["attributes"])
+
+
+def _open(config: StoreConfig, tenant: str, upload_id: str, header: Mapping[str, Any]) -> Session:
+    owner, now_us = uuid.uuid4().hex, time.time_ns() // 1000
+    body = {"header": dict(header), "started_us": now_us, "owner": owner}
+    # Listed first: a session that is not in the index would never be swept.
+    is_new = index.add(config, tenant, upload_id)
     try:
-        _write(open_store(config), session_prefix(config, tenant, upload_id), 0, "open", body)
+        prefix = session_prefix(config, tenant, upload_id)
+        records.create(open_store(config), prefix, 0, records.make("open", body))
     except KeyExistsError:
-        return None
-    return Session(tenant, upload_id, header, started_us, owner, next_seq=1)
+        session = _take_over(config, tenant, upload_id, header, owner)
+        if is_new and session.done is not None:
+            index.remove(config, tenant, upload_id)  # It had ended and been swept.
+        return session
+    if not is_new:
+        index.restore(config, tenant, upload_id)
+    return Session(tenant, upload_id, header, now_us, owner, next_seq=1)
 
 
 def _take_over(
@@ -216,66 +280,53 @@ def _take_over(
     """Opens a new epoch, which fences every older stream."""
     while True:
         session = load(config, tenant, upload_id)
-        if session is None or session.aborted:
-            raise _closed(upload_id)
+        if session is None:
+            raise closed(upload_id, "expired")
         if session.header != header:
             raise IdInUseError(
                 f"upload_id {upload_id} belongs to an upload with another header; choose a new id",
                 {"upload_id": upload_id},
             )
+        if session.aborted:
+            raise ending(session)
         if session.finish is not None:
             return session
         try:
             return append(config, session, "epoch", {"owner": owner})
-        except FencedError:
+        except (FencedError, UploadClosedError):
             continue  # Another record came first; each round sees at least one more.
 
 
-def _apply(session: Session, record: Mapping[str, Any]) -> Session:
-    body = record["body"]
-    session = replace(session, next_seq=session.next_seq + 1)
-    match record["kind"]:
+def _apply(session: Session, seq: int, record: Record) -> Session:
+    kind, body = record["kind"], record["body"]
+    session = replace(session, next_seq=seq + 1)
+    if kind not in PASSING:
+        session = replace(session, lasting=(*session.lasting, seq))
+    match kind:
+        case "alive":
+            return session
         case "epoch":
             return replace(session, owner=body["owner"])
         case "block":
-            columns = body.get("columns", session.columns)
-            return replace(session, columns=columns, blocks=(*session.blocks, PersistedBlock.from_json(body)))
+            return _with_block(session, body)
+        case "staged":
+            return replace(session, staged=session.staged.with_one(StagedObject(**body)))
         case "finish":
             return replace(session, finish=body)
         case "done":
             return replace(session, done=body)
         case "abort":
-            return replace(session, aborted=True)
-        case kind:
+            return replace(session, aborted=body["reason"], failure=body.get("failure"))
+        case _:
             raise SessionFormatError(f"upload {session.upload_id} has a record of unknown kind {kind!r}")
 
 
-def _record(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    # Through JSON and back, so that what is compared is what is stored.
-    record = {"format_version": FORMAT_VERSION, "kind": kind, "body": body}
-    return dict(json.loads(json.dumps(record)))
-
-
-def _closed(upload_id: str) -> UploadClosedError:
-    return UploadClosedError(
-        f"upload {upload_id} was given up; start a new one under another id", {"upload_id": upload_id}
+def _with_block(session: Session, body: Mapping[str, Any]) -> Session:
+    """Keeps the findings of a block only as part of the sum: they are the bulk of it."""
+    block = PersistedBlock.from_json(body)
+    return replace(
+        session,
+        columns=body.get("columns", session.columns),
+        blocks=session.blocks.with_one(replace(block, result=block.result.counted)),
+        findings=session.findings.merge(block.result.findings),
     )
-
-
-def _record_key(prefix: str, seq: int) -> str:
-    return f"{prefix}{seq:08d}"
-
-
-def _write(store: ObjectStore, prefix: str, seq: int, kind: str, body: Mapping[str, Any]) -> None:
-    store.create(_record_key(prefix, seq), json.dumps(_record(kind, body), separators=(",", ":")).encode())
-
-
-def _read(store: ObjectStore, key: str) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(store.get(key))
-    version = record.get("format_version")
-    if version not in READABLE_VERSIONS:
-        raise SessionFormatError(
-            f"an upload record has format version {version}; this server reads "
-            f"{', '.join(map(str, READABLE_VERSIONS))}; use a newer server"
-        )
-    return record

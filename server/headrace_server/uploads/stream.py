@@ -2,7 +2,10 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import google_crc32c
 import structlog
@@ -11,57 +14,75 @@ from google.rpc import status_pb2
 from headrace.v1 import upload_pb2
 from headrace_compute.errors import (
     ChecksumMismatchError,
+    DrainingError,
+    FencedError,
     HeadraceError,
+    IdleTimeoutError,
     OffsetGapError,
+    PoisonBlockError,
     SizeMismatchError,
     UnreadableStreamError,
     UnsupportedError,
+    UploadClosedError,
 )
+from headrace_compute.model import StagedObject
 from headrace_server import requests
 from headrace_server.messages import reject_message, result_message
 from headrace_server.services import Services
 from headrace_server.status import to_status
-from headrace_server.streams import converse, unexpected
-from headrace_server.uploads import finish
+from headrace_server.streams import Inbox, Outbox, converse, unexpected
+from headrace_server.uploads import finish, sweep
 from headrace_server.uploads import session as sessions
-from headrace_server.uploads.intake import MAX_CHUNK_BYTES, BlockQueue, CsvIntake, Intake, RowsIntake
+from headrace_server.uploads.blocks import BlockQueue
+from headrace_server.uploads.intake import MAX_CHUNK_BYTES, CsvIntake, Intake, RowsIntake
 from headrace_server.uploads.options import UploadOptions, spec_of
 from headrace_server.uploads.session import PersistedBlock, Session
+from headrace_server.uploads.staged import StagedIntake
 
 ERRORS_A_BLOCK = 20
 ERRORS_A_STREAM = 100
 
-Requests = AsyncIterator[upload_pb2.UploadRequest]
-Send = Callable[[upload_pb2.UploadResponse], None]
+Requests = Inbox[upload_pb2.UploadRequest]
+Responses = Outbox[upload_pb2.UploadResponse]
 
 _log = structlog.get_logger(__name__)
 
 
-async def serve_upload(services: Services, messages: Requests) -> AsyncIterator[upload_pb2.UploadResponse]:
+async def serve_upload(
+    services: Services, messages: AsyncIterator[upload_pb2.UploadRequest]
+) -> AsyncIterator[upload_pb2.UploadResponse]:
     """Serves one Upload call: what goes back to the client; raises what the call ends with."""
 
-    async def serve(requests: Requests, send: Send) -> None:
+    async def serve(requests: Requests, responses: Responses) -> None:
+        services.shutdown.check()
         first = await anext(requests, None)
         if first is None or first.WhichOneof("request") != "header":
             raise unexpected("header", first.WhichOneof("request") if first else "the end of the stream")
         options = UploadOptions.from_header(first.header)
         upload_id = _upload_id(first.header)
-        session = await sessions.open_session(services.config, options.tenant, upload_id, options.to_json())
         structlog.contextvars.bind_contextvars(upload_id=upload_id, tenant=options.tenant)
-        stream = UploadStream(services, options, session, send)
-        try:
-            await stream.serve(requests)
-        except UnreadableStreamError:
-            await stream.discard()
-            raise
-        finally:
-            await stream.close()
+        with services.uploads.enter(options.tenant):
+            session = await sessions.open_session(
+                services.config, options.tenant, upload_id, options.to_json()
+            )
+            if session.finish is None:
+                # An older stream of it may be here, waiting for its client: it has lost the upload.
+                services.live.interrupt(options.tenant, upload_id, sessions.fenced(upload_id))
+            with services.live.joined(options.tenant, upload_id, requests):
+                await _serve(UploadStream(services, options, session, requests, responses))
 
     def in_band(status: status_pb2.Status) -> upload_pb2.UploadResponse:
         return upload_pb2.UploadResponse(error=status)
 
-    async for response in converse(messages, serve, in_band):
+    async for response in converse(messages, serve, in_band, services.settings.idle_seconds):
         yield response
+
+
+async def _serve(stream: "UploadStream") -> None:
+    try:
+        await stream.serve()
+    finally:
+        await stream.close()
 
 
 class UploadStream:
@@ -69,69 +90,135 @@ class UploadStream:
 
     Args:
         session: The session, owned by this stream.
-        send: Puts a response on its way; never waits.
+        requests: What follows the header.
+        responses: Takes what goes back.
     """
 
-    def __init__(self, services: Services, options: UploadOptions, session: Session, send: Send) -> None:
+    def __init__(
+        self,
+        services: Services,
+        options: UploadOptions,
+        session: Session,
+        requests: Requests,
+        responses: Responses,
+    ) -> None:
         self._services = services
         self._session = session
-        self._send = send
+        self._requests = requests
+        self._responses = responses
         self._errors_shown = 0
-        self._queue = BlockQueue(services.pool, self._persist)
+        lane = services.pool.lane(session.tenant, session.upload_id)
+        self._queue = BlockQueue(lane, self._persist, services.places)
         self._intake = self._make_intake(options)
+        self._taking = asyncio.Lock()  # Who holds it may use the intake.
+        self._appending = asyncio.Lock()  # Who holds it may append to the session.
 
-    async def serve(self, messages: Requests) -> None:
+    async def serve(self) -> None:
         """Serves what follows the header, up to finish or the client's half-close."""
         started = upload_pb2.UploadStarted(
             upload_id=self._session.upload_id,
             persisted_offset=self._session.persisted_offset,
+            persisted_crc32c=self._session.persisted_crc32c,
             max_chunk_bytes=MAX_CHUNK_BYTES,
         )
-        self._send(upload_pb2.UploadResponse(started=started))
+        self._responses.send(upload_pb2.UploadResponse(started=started))
         if self._session.finish is not None:
             await self._end()
             return
-        async for message in messages:
-            match message.WhichOneof("request"):
-                case "chunk":
-                    await self._take(message.chunk)
-                case "flush":
-                    await self._intake.flush()
-                    self._acknowledge()
-                case "finish":
-                    await self._finish(message.finish)
-                    return
-                case other:
-                    raise unexpected("chunk, flush or finish", other)
-        # Half-closed without finish: what is whole is kept for whoever resumes.
-        await self._intake.flush()
-        self._acknowledge()
-
-    async def discard(self) -> None:
-        """Deletes what came before the place where the stream turned out to be unreadable."""
-        try:
-            await self._queue.drain()
-        except HeadraceError as error:
-            _log.info("a block failed beside the stream", reason=error.reason)
-        try:
-            await asyncio.to_thread(sessions.discard, self._services.config, self._session)
-        except HeadraceError as error:
-            _log.warning("an unreadable upload is not discarded", reason=error.reason)
+        with self._beside(self._stay_alive(), self._tell_draining()):
+            try:
+                await self._take_all()
+            except (IdleTimeoutError, DrainingError):
+                await self._settle()
+                raise
+            except (UnreadableStreamError, PoisonBlockError) as error:
+                await self._give_up(error)
+                raise
 
     async def close(self) -> None:
         """Gives up blocks that are still in flight."""
         await self._queue.close()
 
+    async def _take_all(self) -> None:
+        async for message in self._requests:
+            async with self._taking:
+                match message.WhichOneof("request"):
+                    case "chunk":
+                        await self._take(message.chunk)
+                    case "flush":
+                        await self._intake.flush()
+                        self._acknowledge()
+                    case "finish":
+                        await self._finish(message.finish)
+                        return
+                    case other:
+                        raise unexpected("chunk, flush or finish", other)
+            await self._responses.room()
+        # Half-closed without finish: what is whole is kept for whoever resumes.
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Persists what is whole, and acknowledges it."""
+        async with self._taking:
+            await self._intake.flush()
+            self._acknowledge()
+
+    @contextmanager
+    def _beside(self, *works: Coroutine[Any, Any, None]) -> Iterator[None]:
+        """Does other things while the context lasts."""
+        tasks = [asyncio.create_task(work) for work in works]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _stay_alive(self) -> None:
+        """Gives the session a record now and then, so that nobody takes it for left."""
+        while True:
+            seen = self._session.next_seq
+            await asyncio.sleep(self._services.settings.alive_seconds)
+            try:
+                async with self._appending:
+                    if self._session.next_seq == seen:
+                        await self._append("alive", {})
+            except (FencedError, UploadClosedError) as error:
+                self._requests.interrupt(error)
+                return
+            except HeadraceError as error:
+                _log.warning("the session takes no record", reason=error.reason)
+
+    async def _tell_draining(self) -> None:
+        """Tells the client when the server is about to stop, and makes what it has sent safe."""
+        await self._services.shutdown.begun.wait()
+        self._responses.send(upload_pb2.UploadResponse(draining=upload_pb2.UploadDraining()))
+        try:
+            await self._settle()
+        except HeadraceError as error:
+            self._requests.interrupt(error)
+
     def _make_intake(self, options: UploadOptions) -> Intake:
         session = self._session
+        lane = self._services.pool.lane(session.tenant, session.upload_id)
         spec = spec_of(self._services.config, options, session.upload_id, session.started_us)
         if options.format == "rows":
             return RowsIntake(self._queue, spec, session.blocks)
+        if options.staged:
+            return StagedIntake(
+                self._services.config,
+                lane,
+                self._queue,
+                spec,
+                options,
+                self._services.block_bytes,
+                session,
+                self._stage,
+            )
         return CsvIntake(
-            self._services.pool,
+            lane,
             self._queue,
             spec,
-            block_bytes=self._services.settings.block_bytes,
+            block_bytes=self._services.block_bytes,
             reject_unknown=options.reject_unknown,
             header=session.columns,
             blocks=session.blocks,
@@ -150,7 +237,7 @@ class UploadStream:
                     {"expected_offset": str(received), "offset": str(offset)},
                 )
         except (OffsetGapError, ChecksumMismatchError) as error:
-            self._send(upload_pb2.UploadResponse(error=to_status(error, "")))
+            self._responses.send(upload_pb2.UploadResponse(error=to_status(error, "")))
             return
         known = min(received - offset, len(content))
         if known:
@@ -159,10 +246,6 @@ class UploadStream:
             await self._intake.feed(content[known:])
 
     async def _finish(self, message: upload_pb2.UploadFinish) -> None:
-        if message.HasField("crc32c"):
-            raise UnsupportedError(
-                "finish.crc32c is not implemented in this version; leave it out", {"feature": "finish.crc32c"}
-            )
         received = self._intake.received
         if message.HasField("total_size") and message.total_size != received:
             raise SizeMismatchError(
@@ -170,40 +253,66 @@ class UploadStream:
                 f"{received:,} came; resume the upload and send what is missing",
                 {"total_size": str(message.total_size), "received": str(received)},
             )
+        crc32c = self._intake.crc32c
+        if message.HasField("crc32c"):
+            _check_whole(message.crc32c, crc32c, self._intake, self._session.persisted_offset)
         await self._intake.finish()
         self._acknowledge()
-        self._session = await finish.close(self._services, self._session, received)
+        async with self._appending:
+            self._session = await finish.close(self._services, self._session, received, crc32c)
         await self._end()
 
     async def _end(self) -> None:
         self._session = await finish.roll_forward(self._services, self._session)
         result = result_message(self._services.config, self._session)
-        self._send(upload_pb2.UploadResponse(result=result))
+        self._responses.send(upload_pb2.UploadResponse(result=result))
 
     async def _persist(self, block: PersistedBlock) -> None:
         """Makes a block part of the session; only then may it be acknowledged."""
         body = block.to_json()
         if self._session.columns is None:
             body["columns"] = self._intake.header
-        self._session = await asyncio.to_thread(
-            sessions.append, self._services.config, self._session, "block", body
-        )
+        async with self._appending:
+            await self._append("block", body)
         self._acknowledge()
         room = min(ERRORS_A_BLOCK, ERRORS_A_STREAM - self._errors_shown)
         if samples := block.result.findings.first_rejects(room):
             self._errors_shown += len(samples)
             errors = upload_pb2.RowErrors(errors=map(reject_message, samples))
-            self._send(upload_pb2.UploadResponse(row_errors=errors))
+            self._responses.send(upload_pb2.UploadResponse(row_errors=errors))
+
+    async def _append(self, kind: str, body: Mapping[str, Any]) -> None:
+        self._session = await asyncio.to_thread(
+            sessions.append, self._services.config, self._session, kind, body
+        )
+
+    async def _give_up(self, error: HeadraceError) -> None:
+        """Closes the upload and deletes what it has stored: the same bytes would fail again."""
+        await self._queue.close()
+        config = self._services.config
+        try:
+            async with self._appending:
+                self._session = await asyncio.to_thread(sessions.give_up, config, self._session, error)
+            await asyncio.to_thread(sweep.clear, config, self._session)
+        except HeadraceError as cause:
+            # Left for the sweeper; the client hears of what is wrong with its stream all the same.
+            _log.warning("an unreadable upload is not cleared", reason=cause.reason)
+
+    async def _stage(self, piece: StagedObject) -> None:
+        """Makes a staged object part of the session; only then may it be acknowledged."""
+        async with self._appending:
+            await self._append("staged", asdict(piece))
+        self._acknowledge()
 
     def _acknowledge(self) -> None:
-        findings = [block.result.findings for block in self._session.blocks]
         ack = upload_pb2.UploadAck(
             persisted_offset=self._session.persisted_offset,
-            rows_accepted=sum(found.accepted for found in findings),
-            rows_rejected=sum(found.rejected for found in findings),
-            rows_duplicate=sum(found.duplicates for found in findings),
+            persisted_crc32c=self._session.persisted_crc32c,
+            rows_accepted=self._session.findings.accepted,
+            rows_rejected=self._session.findings.rejected,
+            rows_duplicate=self._session.findings.duplicates,
         )
-        self._send(upload_pb2.UploadResponse(ack=ack))
+        self._responses.send(upload_pb2.UploadResponse(ack=ack), newest_of="ack")
 
 
 def _upload_id(header: upload_pb2.UploadHeader) -> str:
@@ -220,4 +329,21 @@ def _check_crc32c(chunk: upload_pb2.UploadChunk, received: int) -> None:
         raise ChecksumMismatchError(
             f"the chunk's crc32c is {chunk.crc32c:#010x}, its content has {found:#010x}; send it again",
             {"expected_offset": str(received)},
+        )
+
+
+def _check_whole(sent: int, found: int | None, intake: Intake, persisted: int) -> None:
+    """Holds the checksum of finish against that of what came."""
+    if intake.unit == "rows":
+        raise requests.invalid("finish.crc32c", "finish.crc32c covers bytes; leave it out for rows")
+    if found is None:
+        raise UnsupportedError(
+            "the upload began on a version that kept no checksum of it; finish without crc32c",
+            {"feature": "finish.crc32c"},
+        )
+    if found != sent:
+        raise ChecksumMismatchError(
+            f"finish says that the stream's crc32c is {sent:#010x}, but what came has {found:#010x}; "
+            "resume if persisted_crc32c is your file's, else abort the upload and send it anew",
+            {"expected_offset": str(persisted)},
         )

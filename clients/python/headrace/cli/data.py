@@ -1,4 +1,4 @@
-"""Commands on rows going in: generate, upload, validate, rejects, schema."""
+"""Commands on rows going in: generate, upload, status, abort, validate, rejects, schema."""
 
 import sys
 import time
@@ -21,12 +21,20 @@ from headrace.cli.console import (
 )
 from headrace.cli.document import document, write_array
 from headrace.cli.progress import rows_bar, transfer_bar
-from headrace.cli.report import facts_table, rejects_table, show_report, show_result, show_schema
+from headrace.cli.report import (
+    facts_table,
+    rejects_table,
+    show_report,
+    show_result,
+    show_schema,
+    show_upload,
+)
 from headrace.client import Client
 from headrace.connection import DEFAULT_ADDRESS
 from headrace.request import Format
 from headrace.row import DataType
 from headrace.sample import DEFAULT_END, Sample, generate
+from headrace.source import Compression
 from headrace.v1 import upload_pb2
 
 REJECTS_SHOWN = 100
@@ -41,6 +49,16 @@ InputFile: TypeAlias = Annotated[
     Path,
     typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV with a header line, or .jsonl."),
 ]
+UploadFile: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="CSV with a header line, .jsonl, .parquet or .arrow; .csv.gz, .csv.zst. A pipe is CSV.",
+    ),
+]
+UploadId: TypeAlias = Annotated[str, typer.Argument(help="As upload printed it.")]
 
 app = typer.Typer()
 
@@ -84,28 +102,78 @@ def generate_command(
 
 @app.command()
 def upload(
-    file: InputFile,
+    file: UploadFile,
     tenant: TenantOption,
     data_type: TypeOption,
     format: Annotated[
         Format | None, typer.Option(case_sensitive=False, help="Default by the file's name, else csv.")
     ] = None,
+    compression: Annotated[
+        Compression | None, typer.Option(case_sensitive=False, help="Default by the file's name, else none.")
+    ] = None,
     policy: Annotated[
         Policy, typer.Option(case_sensitive=False, help="What bad rows do: are kept out, or refuse all.")
     ] = "quarantine",
+    upload_id: Annotated[
+        str, typer.Option(metavar="UUID", help="Go on with the upload that was begun with it, or repeat it.")
+    ] = "",
     address: AddressOption = DEFAULT_ADDRESS,
     as_json: JsonOption = False,
 ) -> None:
-    """Upload a file. Exit code 1 if its data was refused."""
+    """Upload a file. Exit code 1 if its data was refused.
+
+    Should the server go away, the upload goes on by itself once it is back.
+    """
     started = time.monotonic()
     with answering(as_json), Client(address) as client, transfer_bar(f"uploading {file.name}") as show:
-        result = client.upload(tenant, data_type, file, format=format, policy=policy, on_progress=show)
+        result = client.upload(
+            tenant,
+            data_type,
+            file,
+            format=format,
+            compression=compression,
+            policy=policy,
+            upload_id=upload_id,
+            on_progress=show,
+        )
     if as_json:
         print_json(result)
     else:
         show_result(result, time.monotonic() - started)
     if result.outcome == upload_pb2.OUTCOME_REFUSED:
         raise typer.Exit(DATA_REFUSED)
+
+
+@app.command()
+def status(
+    upload_id: UploadId,
+    tenant: TenantOption,
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where an upload stands, or what it ended with."""
+    with answering(as_json), Client(address) as client:
+        found = client.get_upload(tenant, upload_id)
+    if as_json:
+        print_json(found)
+    else:
+        show_upload(found)
+
+
+@app.command()
+def abort(
+    upload_id: UploadId,
+    tenant: TenantOption,
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an upload up that has not finished: nothing of it is or will be visible."""
+    with answering(as_json), Client(address) as client:
+        client.abort_upload(tenant, upload_id)
+    if as_json:
+        print_json({"upload_id": upload_id})
+    else:
+        stdout().print(f"upload {upload_id} is aborted")
 
 
 @app.command()
@@ -128,7 +196,7 @@ def validate(
 
 @app.command()
 def rejects(
-    upload_id: Annotated[str, typer.Argument(help="As upload printed it.")],
+    upload_id: UploadId,
     tenant: TenantOption,
     address: AddressOption = DEFAULT_ADDRESS,
     as_json: JsonOption = False,

@@ -21,6 +21,8 @@ def transfer_bar(label: str) -> Iterator[OnProgress]:
         def show(progress: TransferProgress) -> None:
             rows = progress.rows_accepted + progress.rows_rejected
             note = f"{rows:,} rows, {progress.rows_rejected:,} rejected"
+            if progress.interruption:
+                note += ", reconnecting"
             bars.update(task, completed=progress.offset, total=progress.total or None, note=note)
 
         yield show

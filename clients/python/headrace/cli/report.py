@@ -18,8 +18,8 @@ TELLING_ROWS = 10_000
 _OUTCOME_STYLES = {"COMMITTED": "bold green", "REFUSED": "bold red", "EMPTY": "bold yellow"}
 
 
-def show_result(result: upload_pb2.UploadResult, elapsed_s: float) -> None:
-    """Prints how an upload ended, and its report."""
+def show_result(result: upload_pb2.UploadResult, elapsed_s: float | None = None) -> None:
+    """Prints how an upload ended, in which time if that is known, and its report."""
     console = stdout()
     outcome = upload_pb2.Outcome.Name(result.outcome).removeprefix("OUTCOME_")
     line = Text(outcome, style=f"bold {_OUTCOME_STYLES.get(outcome, '')}").append(
@@ -32,8 +32,23 @@ def show_result(result: upload_pb2.UploadResult, elapsed_s: float) -> None:
         console.print(plain(f"version {result.version} of {result.table_uri}"), soft_wrap=True)
     if result.rejects_uri:
         console.print(plain(f"rejects in {result.rejects_uri}"), soft_wrap=True)
-    console.print(pace(result.rows_received, "rows", elapsed_s))
+    if elapsed_s is not None:
+        console.print(pace(result.rows_received, "rows", elapsed_s))
     show_report(result.report)
+
+
+def show_upload(found: upload_pb2.GetUploadResponse) -> None:
+    """Prints where an upload stands, and its report if it has ended."""
+    unit = "rows" if found.header.format == upload_pb2.FORMAT_ROWS else "bytes"
+    facts: list[tuple[str, object]] = [
+        ("state", upload_pb2.UploadState.Name(found.state).removeprefix("UPLOAD_STATE_")),
+        ("data type", found.header.data_type),
+        ("begun", found.create_time.ToDatetime().isoformat(sep=" ", timespec="seconds")),
+        (f"safe {unit}", found.persisted_offset),
+    ]
+    stdout().print(facts_table(f"Upload {found.upload_id}", facts))
+    if found.HasField("result"):
+        show_result(found.result)
 
 
 def pace(count: int, what: str, elapsed_s: float) -> str:

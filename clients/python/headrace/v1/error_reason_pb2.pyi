@@ -47,20 +47,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: {"columns": "colour"}. Do not retry.
     """
     ERROR_REASON_BAD_ENCODING: _ErrorReason.ValueType  # 7
-    """INVALID_ARGUMENT: the stream is not UTF-8 text.
-    Metadata: {"found": "a UTF-16 byte order mark"}. Do not retry.
+    """INVALID_ARGUMENT: the stream is not UTF-8 text, or not of the format and
+    compression that its header names. Metadata: {"found": "a UTF-16 byte order mark"}.
+    Do not retry.
     """
     ERROR_REASON_RECORD_TOO_LARGE: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: a record is larger than the limit.
-    Metadata: {"line": "17", "byte_offset": "812", "limit_bytes": "1048576"}. Do not retry.
+    Metadata: {"line": "17", "byte_offset": "812", "limit_bytes": "1048576"}; of Arrow and
+    Parquet {"row_number": "15", "limit_bytes": "1048576"}. Do not retry.
     """
     ERROR_REASON_OFFSET_GAP: _ErrorReason.ValueType  # 9
     """OUT_OF_RANGE: a chunk begins beyond what was received.
     Metadata: {"expected_offset": "4096", "offset": "8192"}. Go on at expected_offset.
     """
     ERROR_REASON_CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 10
-    """DATA_LOSS: a chunk's crc32c does not match it.
-    Metadata: {"expected_offset": "4096"}. Send the chunk again.
+    """DATA_LOSS: a chunk's crc32c does not match it, or that of finish the stream.
+    Metadata: {"expected_offset": "4096"}. Send the chunk again; after finish, resume
+    if persisted_crc32c is that of your file, else abort and upload it anew.
     """
     ERROR_REASON_SIZE_MISMATCH: _ErrorReason.ValueType  # 11
     """DATA_LOSS: finish named another total size than was received.
@@ -107,12 +110,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_POISON_BLOCK: _ErrorReason.ValueType  # 22
     """INTERNAL: a block of the upload killed its worker again and again.
-    Metadata: {"block": "3", "byte_offset": "25165824"}. Do not retry as it is.
+    Metadata: {"block": "3", "byte_offset": "25165824", "first_line": "400001",
+    "last_line": "533334"}; byte_offset is that of the decompressed stream. Rows, Arrow and
+    Parquet have no lines: {"block": "3", "row": "196608"}. Do not retry as it is.
     """
     ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 23
     """RESOURCE_EXHAUSTED: the store is full. Metadata: {}. Retry with backoff."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 24
-    """RESOURCE_EXHAUSTED: too much is under way. Metadata: {"limit": "64"}. Retry with backoff."""
+    """RESOURCE_EXHAUSTED: too much is under way, on the server or for the tenant.
+    Metadata: {"limit": "64", "what": "uploads"}. Retry with backoff.
+    """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 25
     """UNAVAILABLE: the server is shutting down. Metadata: {}. Retry at once elsewhere."""
     ERROR_REASON_COMPUTE_UNAVAILABLE: _ErrorReason.ValueType  # 26
@@ -125,7 +132,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 29
     """UNIMPLEMENTED: part of the contract that this version does not have.
-    Metadata: {"feature": "FORMAT_PARQUET"}. Do not retry on this version.
+    Metadata: {"feature": "run.request_id"}. Do not retry on this version.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 30
     """INTERNAL: a fault of Headrace itself; the log has more under the correlation
@@ -135,6 +142,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the store refuses the server: its keys, a right, a bucket.
     Metadata: {"bucket": "raw-data", "code": "AccessDenied"}. Do not retry before
     whoever runs the server has mended it.
+    """
+    ERROR_REASON_CORRUPT_STREAM: _ErrorReason.ValueType  # 40
+    """INVALID_ARGUMENT: a compressed, Arrow or Parquet stream cannot be decoded, or
+    ends before its end. Metadata: {"format": "gzip"}. Do not retry.
+    """
+    ERROR_REASON_TOO_LARGE: _ErrorReason.ValueType  # 41
+    """INVALID_ARGUMENT: the stream decodes to more than the limits allow.
+    Metadata: {"what": "decoded bytes", "limit": "67108864"}. Do not retry; split it.
+    """
+    ERROR_REASON_UNSUPPORTED_TYPE: _ErrorReason.ValueType  # 42
+    """INVALID_ARGUMENT: columns have Arrow extension types.
+    Metadata: {"columns": "user_id"}. Do not retry; cast them to plain types.
+    """
+    ERROR_REASON_UPLOAD_FINISHED: _ErrorReason.ValueType  # 50
+    """FAILED_PRECONDITION: the upload has finished, so it cannot be aborted any more.
+    Metadata: {"upload_id": "..."}. Do not retry; GetUpload tells how it ended.
+    """
+    ERROR_REASON_IDLE_TIMEOUT: _ErrorReason.ValueType  # 51
+    """UNAVAILABLE: the client sent nothing for too long and the server let its
+    stream go. Metadata: {"idle_seconds": "600"}. Retry at once; an upload resumes.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -168,20 +195,23 @@ ERROR_REASON_UNKNOWN_COLUMN: ErrorReason.ValueType  # 6
 Metadata: {"columns": "colour"}. Do not retry.
 """
 ERROR_REASON_BAD_ENCODING: ErrorReason.ValueType  # 7
-"""INVALID_ARGUMENT: the stream is not UTF-8 text.
-Metadata: {"found": "a UTF-16 byte order mark"}. Do not retry.
+"""INVALID_ARGUMENT: the stream is not UTF-8 text, or not of the format and
+compression that its header names. Metadata: {"found": "a UTF-16 byte order mark"}.
+Do not retry.
 """
 ERROR_REASON_RECORD_TOO_LARGE: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: a record is larger than the limit.
-Metadata: {"line": "17", "byte_offset": "812", "limit_bytes": "1048576"}. Do not retry.
+Metadata: {"line": "17", "byte_offset": "812", "limit_bytes": "1048576"}; of Arrow and
+Parquet {"row_number": "15", "limit_bytes": "1048576"}. Do not retry.
 """
 ERROR_REASON_OFFSET_GAP: ErrorReason.ValueType  # 9
 """OUT_OF_RANGE: a chunk begins beyond what was received.
 Metadata: {"expected_offset": "4096", "offset": "8192"}. Go on at expected_offset.
 """
 ERROR_REASON_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 10
-"""DATA_LOSS: a chunk's crc32c does not match it.
-Metadata: {"expected_offset": "4096"}. Send the chunk again.
+"""DATA_LOSS: a chunk's crc32c does not match it, or that of finish the stream.
+Metadata: {"expected_offset": "4096"}. Send the chunk again; after finish, resume
+if persisted_crc32c is that of your file, else abort and upload it anew.
 """
 ERROR_REASON_SIZE_MISMATCH: ErrorReason.ValueType  # 11
 """DATA_LOSS: finish named another total size than was received.
@@ -228,12 +258,16 @@ Metadata: {"table": "x", "kind": "items", "expected": "training_data"}. Do not r
 """
 ERROR_REASON_POISON_BLOCK: ErrorReason.ValueType  # 22
 """INTERNAL: a block of the upload killed its worker again and again.
-Metadata: {"block": "3", "byte_offset": "25165824"}. Do not retry as it is.
+Metadata: {"block": "3", "byte_offset": "25165824", "first_line": "400001",
+"last_line": "533334"}; byte_offset is that of the decompressed stream. Rows, Arrow and
+Parquet have no lines: {"block": "3", "row": "196608"}. Do not retry as it is.
 """
 ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 23
 """RESOURCE_EXHAUSTED: the store is full. Metadata: {}. Retry with backoff."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 24
-"""RESOURCE_EXHAUSTED: too much is under way. Metadata: {"limit": "64"}. Retry with backoff."""
+"""RESOURCE_EXHAUSTED: too much is under way, on the server or for the tenant.
+Metadata: {"limit": "64", "what": "uploads"}. Retry with backoff.
+"""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 25
 """UNAVAILABLE: the server is shutting down. Metadata: {}. Retry at once elsewhere."""
 ERROR_REASON_COMPUTE_UNAVAILABLE: ErrorReason.ValueType  # 26
@@ -246,7 +280,7 @@ ERROR_REASON_COMMIT_CONTENDED: ErrorReason.ValueType  # 28
 """
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 29
 """UNIMPLEMENTED: part of the contract that this version does not have.
-Metadata: {"feature": "FORMAT_PARQUET"}. Do not retry on this version.
+Metadata: {"feature": "run.request_id"}. Do not retry on this version.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 30
 """INTERNAL: a fault of Headrace itself; the log has more under the correlation
@@ -256,5 +290,25 @@ ERROR_REASON_STORE_DENIED: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION: the store refuses the server: its keys, a right, a bucket.
 Metadata: {"bucket": "raw-data", "code": "AccessDenied"}. Do not retry before
 whoever runs the server has mended it.
+"""
+ERROR_REASON_CORRUPT_STREAM: ErrorReason.ValueType  # 40
+"""INVALID_ARGUMENT: a compressed, Arrow or Parquet stream cannot be decoded, or
+ends before its end. Metadata: {"format": "gzip"}. Do not retry.
+"""
+ERROR_REASON_TOO_LARGE: ErrorReason.ValueType  # 41
+"""INVALID_ARGUMENT: the stream decodes to more than the limits allow.
+Metadata: {"what": "decoded bytes", "limit": "67108864"}. Do not retry; split it.
+"""
+ERROR_REASON_UNSUPPORTED_TYPE: ErrorReason.ValueType  # 42
+"""INVALID_ARGUMENT: columns have Arrow extension types.
+Metadata: {"columns": "user_id"}. Do not retry; cast them to plain types.
+"""
+ERROR_REASON_UPLOAD_FINISHED: ErrorReason.ValueType  # 50
+"""FAILED_PRECONDITION: the upload has finished, so it cannot be aborted any more.
+Metadata: {"upload_id": "..."}. Do not retry; GetUpload tells how it ended.
+"""
+ERROR_REASON_IDLE_TIMEOUT: ErrorReason.ValueType  # 51
+"""UNAVAILABLE: the client sent nothing for too long and the server let its
+stream go. Metadata: {"idle_seconds": "600"}. Retry at once; an upload resumes.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -147,8 +147,9 @@ class PipelineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AbortUpload(self, request, context):
-        """AbortUpload gives an open upload up; its stored blocks are swept.
-        Not implemented in this version: answers UNIMPLEMENTED.
+        """AbortUpload gives an open upload up; its stored blocks are swept. An open upload
+        that nobody goes on with for 24 hours (unless the server says otherwise) is
+        given up by the server.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

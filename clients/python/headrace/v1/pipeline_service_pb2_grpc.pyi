@@ -54,8 +54,9 @@ class PipelineServiceStub:
     GetUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.GetUploadRequest, _upload_pb2.GetUploadResponse]
     """GetUpload tells how far an upload has come, or what it ended with."""
     AbortUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.AbortUploadRequest, _upload_pb2.AbortUploadResponse]
-    """AbortUpload gives an open upload up; its stored blocks are swept.
-    Not implemented in this version: answers UNIMPLEMENTED.
+    """AbortUpload gives an open upload up; its stored blocks are swept. An open upload
+    that nobody goes on with for 24 hours (unless the server says otherwise) is
+    given up by the server.
     """
     ListRejects: _grpc.UnaryStreamMultiCallable[_upload_pb2.ListRejectsRequest, _upload_pb2.ListRejectsResponse]
     """ListRejects streams the rows that an upload kept out, with the reason."""
@@ -117,8 +118,9 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     GetUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.GetUploadRequest, _upload_pb2.GetUploadResponse]  # type: ignore[assignment]
     """GetUpload tells how far an upload has come, or what it ended with."""
     AbortUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.AbortUploadRequest, _upload_pb2.AbortUploadResponse]  # type: ignore[assignment]
-    """AbortUpload gives an open upload up; its stored blocks are swept.
-    Not implemented in this version: answers UNIMPLEMENTED.
+    """AbortUpload gives an open upload up; its stored blocks are swept. An open upload
+    that nobody goes on with for 24 hours (unless the server says otherwise) is
+    given up by the server.
     """
     ListRejects: _aio.UnaryStreamMultiCallable[_upload_pb2.ListRejectsRequest, _upload_pb2.ListRejectsResponse]  # type: ignore[assignment]
     """ListRejects streams the rows that an upload kept out, with the reason."""
@@ -195,8 +197,9 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_pb2.AbortUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_pb2.AbortUploadResponse, _abc.Awaitable[_upload_pb2.AbortUploadResponse]]:
-        """AbortUpload gives an open upload up; its stored blocks are swept.
-        Not implemented in this version: answers UNIMPLEMENTED.
+        """AbortUpload gives an open upload up; its stored blocks are swept. An open upload
+        that nobody goes on with for 24 hours (unless the server says otherwise) is
+        given up by the server.
         """
 
     @_abc_1.abstractmethod

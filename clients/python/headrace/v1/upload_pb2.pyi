@@ -37,9 +37,13 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_ROWS: _Format.ValueType  # 2
     """Rows as messages, in UploadChunk.rows."""
     FORMAT_ARROW_IPC: _Format.ValueType  # 3
-    """An Arrow IPC stream. Not implemented in this version: UNIMPLEMENTED."""
+    """An Arrow IPC stream, with its end marker, or an Arrow IPC file. Strings (plain,
+    large, view, dictionary) for text; timestamps of any unit (naive = UTC), dates or
+    strings as in CSV for times; integers, floats or decimals for numbers. A column of
+    another type is BAD_TYPE in every row that has a value. Decoded after finish.
+    """
     FORMAT_PARQUET: _Format.ValueType  # 4
-    """A Parquet file. Not implemented in this version: UNIMPLEMENTED."""
+    """A Parquet file; types as for ARROW_IPC. Decoded after finish."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """Format names how the bytes of a stream encode rows."""
@@ -51,9 +55,13 @@ FORMAT_CSV: Format.ValueType  # 1
 FORMAT_ROWS: Format.ValueType  # 2
 """Rows as messages, in UploadChunk.rows."""
 FORMAT_ARROW_IPC: Format.ValueType  # 3
-"""An Arrow IPC stream. Not implemented in this version: UNIMPLEMENTED."""
+"""An Arrow IPC stream, with its end marker, or an Arrow IPC file. Strings (plain,
+large, view, dictionary) for text; timestamps of any unit (naive = UTC), dates or
+strings as in CSV for times; integers, floats or decimals for numbers. A column of
+another type is BAD_TYPE in every row that has a value. Decoded after finish.
+"""
 FORMAT_PARQUET: Format.ValueType  # 4
-"""A Parquet file. Not implemented in this version: UNIMPLEMENTED."""
+"""A Parquet file; types as for ARROW_IPC. Decoded after finish."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 class _Compression:
@@ -67,21 +75,24 @@ class _CompressionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Compressi
     COMPRESSION_NONE: _Compression.ValueType  # 1
     """Plain bytes."""
     COMPRESSION_GZIP: _Compression.ValueType  # 2
-    """gzip. Not implemented in this version: UNIMPLEMENTED."""
+    """gzip; several members in a row are one stream."""
     COMPRESSION_ZSTD: _Compression.ValueType  # 3
-    """zstd. Not implemented in this version: UNIMPLEMENTED."""
+    """zstd with a window of at most 128 MiB; several frames in a row are one stream."""
 
 class Compression(_Compression, metaclass=_CompressionEnumTypeWrapper):
-    """Compression names how the bytes of a stream are compressed as a whole."""
+    """Compression names how the bytes of a stream are compressed as a whole. Only CSV
+    takes one: INVALID_ARGUMENT with other formats. Compressed streams are decoded after
+    finish; a stream may decode to 200 times its size, at least 64 MiB, at most 256 GiB.
+    """
 
 COMPRESSION_UNSPECIFIED: Compression.ValueType  # 0
 """Not given: none."""
 COMPRESSION_NONE: Compression.ValueType  # 1
 """Plain bytes."""
 COMPRESSION_GZIP: Compression.ValueType  # 2
-"""gzip. Not implemented in this version: UNIMPLEMENTED."""
+"""gzip; several members in a row are one stream."""
 COMPRESSION_ZSTD: Compression.ValueType  # 3
-"""zstd. Not implemented in this version: UNIMPLEMENTED."""
+"""zstd with a window of at most 128 MiB; several frames in a row are one stream."""
 Global___Compression: _TypeAlias = Compression  # noqa: Y015
 
 class _Policy:
@@ -360,7 +371,9 @@ class UploadFinish(_message.Message):
     DATA_LOSS, the upload stays open. Unset = not checked.
     """
     crc32c: _builtins.int
-    """CRC-32C of the whole stream. Not implemented in this version: UNIMPLEMENTED."""
+    """CRC-32C of the whole stream. A mismatch fails with DATA_LOSS, the upload stays
+    open. Unset = not checked. Not for rows: INVALID_ARGUMENT.
+    """
     def __init__(
         self,
         *,
@@ -441,7 +454,9 @@ class UploadStarted(_message.Message):
     persisted_offset: _builtins.int
     """Where to go on: this much of the stream survives any crash."""
     persisted_crc32c: _builtins.int
-    """CRC-32C of the stream up to persisted_offset. Unset in this version."""
+    """CRC-32C of the stream up to persisted_offset: whoever resumes can tell whether
+    the file is the same. Unset for rows, and for uploads that version 0.1 began.
+    """
     max_chunk_bytes: _builtins.int
     """Largest chunk content the server takes, in bytes."""
     def __init__(
@@ -476,7 +491,7 @@ class UploadAck(_message.Message):
     persisted_offset: _builtins.int
     """This much of the stream survives any crash."""
     persisted_crc32c: _builtins.int
-    """CRC-32C of the stream up to persisted_offset. Unset in this version."""
+    """CRC-32C of the stream up to persisted_offset; see UploadStarted."""
     rows_accepted: _builtins.int
     """Rows accepted so far. Provisional: duplicates across blocks are found at finish."""
     rows_rejected: _builtins.int
@@ -528,8 +543,9 @@ Global___RowErrors: _TypeAlias = RowErrors  # noqa: Y015
 
 @_typing.final
 class UploadDraining(_message.Message):
-    """UploadDraining tells that the server is shutting down. Finish at once or
-    resume from the last ack elsewhere.
+    """UploadDraining tells that the server is shutting down. What is whole is acknowledged
+    next. Finish within some seconds, or half-close and resume elsewhere; who does
+    neither is ended with UNAVAILABLE, after another ack.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -745,7 +761,10 @@ Global___GetUploadResponse: _TypeAlias = GetUploadResponse  # noqa: Y015
 
 @_typing.final
 class AbortUploadRequest(_message.Message):
-    """AbortUploadRequest names the upload to give up."""
+    """AbortUploadRequest names the upload to give up. One that has finished cannot be:
+    FAILED_PRECONDITION. Repeating is no error. An open stream of the upload ends with
+    FAILED_PRECONDITION, reason UPLOAD_CLOSED.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -1,0 +1,29 @@
+"""Where the content of a stream comes from: files, rows, tables, each cut into chunks.
+
+A file named by its path is read again from wherever the server stands. Everything
+else can be read once: its chunks are kept until the server has acknowledged them.
+"""
+
+from headrace.source.chunk import BATCH_BYTES, CHUNK_BYTES, Chunk, Source, Start
+from headrace.source.file import Compression, File, FileSource, StreamSource, file_source, opened
+from headrace.source.rows import Rows, RowSource, json_lines
+from headrace.source.table import ArrowData, TableSource
+
+__all__ = [
+    "BATCH_BYTES",
+    "CHUNK_BYTES",
+    "ArrowData",
+    "Chunk",
+    "Compression",
+    "File",
+    "FileSource",
+    "RowSource",
+    "Rows",
+    "Source",
+    "Start",
+    "StreamSource",
+    "TableSource",
+    "file_source",
+    "json_lines",
+    "opened",
+]
