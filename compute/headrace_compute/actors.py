@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from headrace_compute.heap import keep_heap
 from headrace_compute.model import StoreConfig
 
 WORKER_HEADROOM_BYTES = 6 << 30
@@ -29,6 +30,7 @@ class Worker:
     def __init__(self, config: StoreConfig) -> None:
         _limit_address_space(WORKER_HEADROOM_BYTES)
         self._config = config
+        keep_heap()
 
     def run(self, stage: Callable[..., Any], *args: Any) -> Any:
         """Calls `stage(config, *args)`; Ray resolves references among `args`."""

@@ -18,9 +18,9 @@ import structlog
 from pydantic import ValidationError
 
 from headrace_compute.errors import HeadraceError, StoreUnavailableError
+from headrace_compute.heap import bound_heap
 from headrace_compute.pool import Pool, start_ray, stop_ray
 from headrace_compute.storage.store import open_store
-from headrace_server.heap import bound_heap
 from headrace_server.logs import configure_logs
 from headrace_server.settings import Settings
 

@@ -71,6 +71,15 @@ def test_dictionary_columns_are_stored_as_their_values(store: LocalStore) -> Non
     assert read_part(store, "encoded").equals(plain)
 
 
+def test_a_constant_column_is_stored_the_same_from_a_dictionary(store: LocalStore) -> None:
+    count = ROW_GROUP_ROWS + 5
+    plain = pa.table({"name": ["x"] * count})
+    constant = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array(["x"]))
+    encoded = pa.table({"name": constant})
+    assert write_part(store, "plain", plain).checksum == write_part(store, "encoded", encoded).checksum
+    assert read_part(store, "encoded").equals(plain)
+
+
 def test_equal_rows_give_equal_bytes_however_they_are_chunked(store: LocalStore) -> None:
     table = clustered(40_000)
     pieces = pa.concat_tables([table.slice(0, 7), table.slice(7, 30_000), table.slice(30_007)])

@@ -13,6 +13,7 @@ from numba import void
 
 from headrace_compute.kernels.strings import string_buffers
 from headrace_compute.kernels.types import BYTES, INT64S, UINT64S_OUT
+from headrace_compute.kernels.words import load64
 from headrace_compute.model import BUCKETS
 
 U64 = np.uint64
@@ -35,11 +36,6 @@ def _read32(data: Any, at: Any) -> Any:
 
 
 @nb.njit(nogil=True, inline="always")
-def _read64(data: Any, at: Any) -> Any:
-    return _read32(data, at) | (_read32(data, at + 4) << U64(32))
-
-
-@nb.njit(nogil=True, inline="always")
 def _round(lane: Any, word: Any) -> Any:
     return _rotl(lane + word * _P2, 31) * _P1
 
@@ -58,10 +54,10 @@ def xxh64(data: Any, start: int, end: int) -> Any:
     if end - start >= 32:
         a, b, c, d = _P1 + _P2, _P2, U64(0), U64(0) - _P1
         while at + 32 <= end:
-            a = _round(a, _read64(data, at))
-            b = _round(b, _read64(data, at + 8))
-            c = _round(c, _read64(data, at + 16))
-            d = _round(d, _read64(data, at + 24))
+            a = _round(a, load64(data, at))
+            b = _round(b, load64(data, at + 8))
+            c = _round(c, load64(data, at + 16))
+            d = _round(d, load64(data, at + 24))
             at += 32
         h = _rotl(a, 1) + _rotl(b, 7) + _rotl(c, 12) + _rotl(d, 18)
         for lane in (a, b, c, d):
@@ -70,7 +66,7 @@ def xxh64(data: Any, start: int, end: int) -> Any:
         h = _P5
     h += U64(end - start)
     while at + 8 <= end:
-        h = _rotl(h ^ _round(U64(0), _read64(data, at)), 27) * _P1 + _P4
+        h = _rotl(h ^ _round(U64(0), load64(data, at)), 27) * _P1 + _P4
         at += 8
     if at + 4 <= end:
         h = _rotl(h ^ (_read32(data, at) * _P1), 23) * _P2 + _P3

@@ -15,11 +15,14 @@ def _add(registers: Any, hashes: Any, valid: Any) -> None:
     for i in range(hashes.size):
         if valid[i]:
             rest = hashes[i] << np.uint64(PRECISION)
+            register = hashes[i] >> np.uint64(RANKS)
+            # Nearly every hash has a 1 before its register's place, and so changes nothing.
+            if (rest >> np.uint64(1)) >> np.uint64(63 - registers[register]):
+                continue
             rank = 1
             while rank <= RANKS and rest < np.uint64(1 << 63):
                 rest = rest << np.uint64(1)
                 rank += 1
-            register = hashes[i] >> np.uint64(RANKS)
             if rank > registers[register]:
                 registers[register] = rank
 

@@ -1,5 +1,6 @@
 """UTF-8 in untrusted bytes: what is wrong with it, and how to show it."""
 
+from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
 
@@ -96,6 +97,28 @@ def _show(data: Any, starts: Any, ends: Any, limit: Any, offsets: Any, out: Any)
     return used
 
 
+@dataclass(frozen=True)
+class Bytes:
+    """What is known of the bytes of all texts of a column together.
+
+    Attributes:
+        printable: They are printable ASCII, U+0020 to U+007E.
+        longest: Bytes of the longest text.
+    """
+
+    printable: bool
+    longest: int
+
+
+def look_at(texts: pa.Array) -> Bytes:
+    """Looks at the bytes of a string or binary array."""
+    data, offsets = string_buffers(texts)
+    used = data[offsets[0] : offsets[-1]]
+    # Two passes without branches, over bytes that are in the cache by then.
+    printable = used.size == 0 or bool(used.max() < 0x7F and used.min() >= 0x20)
+    return Bytes(printable, int(np.diff(offsets).max(initial=0)))
+
+
 def repair_text(texts: pa.Array) -> tuple[pa.StringArray, np.ndarray]:
     """Makes valid UTF-8 of untrusted text, byte for byte as long, and says what was wrong.
 
@@ -106,11 +129,10 @@ def repair_text(texts: pa.Array) -> tuple[pa.StringArray, np.ndarray]:
         The texts as Arrow strings, with `?` for each byte that is not UTF-8, and `Fault` flags as uint8.
     """
     data, offsets = string_buffers(texts)
-    used = data[offsets[0] : offsets[-1]]
     faults = np.zeros(len(texts), np.uint8)
     validity, bounds, values = texts.buffers()
-    # Nearly all text is printable ASCII; two passes without branches tell.
-    if used.size and (used.max() >= 0x7F or used.min() < 0x20):
+    # Nearly all text is printable ASCII.
+    if not look_at(texts).printable:
         data = data.copy()
         _repair(data, offsets, faults)
         values = pa.py_buffer(data)

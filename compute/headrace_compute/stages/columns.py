@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace_compute.findings import Bound, ColumnFindings
+from headrace_compute.kernels.extremes import extremes
 from headrace_compute.kernels.sketch import sketch_of
 from headrace_compute.model import DataType
 from headrace_compute.schemas.contract import describe
@@ -31,11 +32,14 @@ def summarise(
             if failure.column == column.name:
                 filled, readable = filled.copy(), readable.copy()
                 filled[failure.rows], readable[failure.rows] = True, False
-        if readable is not there:
-            values = values.filter(pa.array(readable))
-        if column.type == "timestamp":
-            values = values.cast(pa.int64())
-        low, high = _bounds(values)
+        if column.type == "string":
+            low, high = _text_bounds(values.combine_chunks(), readable)
+        else:
+            if readable is not there:
+                values = values.filter(pa.array(readable))
+            if column.type == "timestamp":
+                values = values.cast(pa.int64())
+            low, high = _bounds(values)
         numbers = values.drop_null().to_numpy() if column.type == "double" else np.empty(0)
         summaries[column.name] = ColumnFindings(
             type=column.type,
@@ -52,10 +56,14 @@ def summarise(
 
 def _bounds(values: pa.ChunkedArray) -> tuple[Bound | None, Bound | None]:
     bounds = pc.min_max(values).as_py()
-    return _cut(bounds["min"]), _cut(bounds["max"])
+    return bounds["min"], bounds["max"]
 
 
-def _cut(bound: Bound | None) -> Bound | None:
-    if isinstance(bound, str):
-        return shorten(bound)
-    return bound
+def _text_bounds(values: pa.StringArray, readable: np.ndarray) -> tuple[Bound | None, Bound | None]:
+    # Arrow's min_max compares whole texts, which took a tenth of a block's time.
+    places = extremes(values, readable)
+    return (
+        (None, None)
+        if places is None
+        else (shorten(values[places[0]].as_py()), shorten(values[places[1]].as_py()))
+    )

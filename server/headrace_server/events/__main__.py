@@ -10,6 +10,7 @@ import json
 import sys
 from contextlib import suppress
 
+from headrace_compute.heap import bound_heap
 from headrace_server.events.cursors import Cursors
 from headrace_server.events.kafka import KafkaSink
 from headrace_server.events.launch import Launch, read_launch
@@ -17,7 +18,6 @@ from headrace_server.events.local import LocalSink
 from headrace_server.events.relay import Relay
 from headrace_server.events.sink import EventSink
 from headrace_server.events.slots import AllSlots, LeasedSlots, Slots
-from headrace_server.heap import bound_heap
 from headrace_server.logs import configure_logs
 
 REPORT_SECONDS = 1.0
