@@ -11,6 +11,10 @@ from numba import int64, void
 
 from headrace_compute.kernels.strings import string_buffers
 from headrace_compute.kernels.types import BYTES, BYTES_OUT, INT64S, INT64S_OUT
+from headrace_compute.kernels.words import load64, store64
+
+U64 = np.uint64
+_ONES, _TOPS = U64(0x0101010101010101), U64(0x8080808080808080)
 
 
 class Fault(IntFlag):
@@ -59,12 +63,21 @@ def _sequence(data: Any, at: int, end: int) -> int:
     return size
 
 
+@nb.njit(nogil=True, inline="always")
+def _is_printable(word: Any) -> Any:
+    """Whether all bytes of a word are U+0020 to U+007E."""
+    return (word | (word - U64(0x2020202020202020)) | (word + _ONES)) & _TOPS == U64(0)
+
+
 @nb.njit(void(BYTES_OUT, INT64S, BYTES_OUT), nogil=True, cache=True)
 def _repair(data: Any, offsets: Any, faults: Any) -> None:
     for i in range(faults.size):
         faults[i] = 0
         at, end = offsets[i], offsets[i + 1]
         while at < end:
+            if at + 8 <= end and _is_printable(load64(data, at)):
+                at += 8
+                continue
             size = _sequence(data, at, end)
             if size < 0:
                 faults[i] |= _NOT_UTF8
@@ -83,6 +96,10 @@ def _show(data: Any, starts: Any, ends: Any, limit: Any, offsets: Any, out: Any)
         offsets[i] = used
         at, room = starts[i], limit
         while at < ends[i]:
+            if at + 8 <= ends[i] and room >= 8 and not load64(data, at) & _TOPS:
+                store64(out, used, load64(data, at))
+                used, room, at = used + 8, room - 8, at + 8
+                continue
             size = _sequence(data, at, ends[i])
             if max(size, 3 if size < 0 else 0) > room:
                 break

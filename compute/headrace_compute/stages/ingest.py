@@ -183,4 +183,4 @@ def _good_rows(count: int, failures: Sequence[Failure]) -> np.ndarray:
 
 def _constant(text: str, count: int) -> pa.DictionaryArray:
     """One text many times, as cheap to write as a number."""
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text], pa.string()))
