@@ -10,7 +10,7 @@ import pyarrow as pa
 from numba import int64, void
 
 from headrace_compute.kernels.strings import string_buffers
-from headrace_compute.kernels.types import BYTES, BYTES_OUT, INT64S, INT64S_OUT
+from headrace_compute.kernels.types import BYTES, BYTES_OUT, FLAGS_OUT, INT64S, INT64S_OUT
 from headrace_compute.kernels.words import load64, store64
 
 U64 = np.uint64
@@ -114,26 +114,43 @@ def _show(data: Any, starts: Any, ends: Any, limit: Any, offsets: Any, out: Any)
     return used
 
 
+@nb.njit(void(BYTES, INT64S, FLAGS_OUT), nogil=True, cache=True)
+def _look(data: Any, offsets: Any, printable: Any) -> None:
+    for i in range(printable.size):
+        at, end = offsets[i], offsets[i + 1]
+        while at + 8 <= end and _is_printable(load64(data, at)):
+            at += 8
+        while at < end and data[at] >= 0x20 and data[at] < 0x7F:
+            at += 1
+        printable[i] = at == end
+
+
 @dataclass(frozen=True)
-class Bytes:
-    """What is known of the bytes of all texts of a column together.
+class Look:
+    """What a look at the bytes of texts tells of each.
 
     Attributes:
-        printable: They are printable ASCII, U+0020 to U+007E.
-        longest: Bytes of the longest text.
+        printable: bool, whether they are all printable ASCII, U+0020 to U+007E.
+        nbytes: int64, how many there are.
     """
 
-    printable: bool
-    longest: int
+    printable: np.ndarray
+    nbytes: np.ndarray
 
 
-def look_at(texts: pa.Array) -> Bytes:
+def look_at(texts: pa.Array) -> Look:
     """Looks at the bytes of a string or binary array."""
     data, offsets = string_buffers(texts)
+    printable = np.ones(len(texts), np.bool_)
+    if not _all_printable(data, offsets):
+        _look(data, offsets, printable)
+    return Look(printable, np.diff(offsets))
+
+
+def _all_printable(data: np.ndarray, offsets: np.ndarray) -> bool:
+    """Two passes without branches, which nearly all columns pass."""
     used = data[offsets[0] : offsets[-1]]
-    # Two passes without branches, over bytes that are in the cache by then.
-    printable = used.size == 0 or bool(used.max() < 0x7F and used.min() >= 0x20)
-    return Bytes(printable, int(np.diff(offsets).max(initial=0)))
+    return used.size == 0 or bool(used.max() < 0x7F and used.min() >= 0x20)
 
 
 def repair_text(texts: pa.Array) -> tuple[pa.StringArray, np.ndarray]:
@@ -148,8 +165,7 @@ def repair_text(texts: pa.Array) -> tuple[pa.StringArray, np.ndarray]:
     data, offsets = string_buffers(texts)
     faults = np.zeros(len(texts), np.uint8)
     validity, bounds, values = texts.buffers()
-    # Nearly all text is printable ASCII.
-    if not look_at(texts).printable:
+    if not _all_printable(data, offsets):
         data = data.copy()
         _repair(data, offsets, faults)
         values = pa.py_buffer(data)
