@@ -58,10 +58,18 @@ generate: $(READY) ## Write sample data to sample/
 bench: $(READY) ## Measure against peers on this machine
 	@PYTHONPATH=tests $(RUN)/python tests/bench/run.py $(ARGS)
 
+.PHONY: chaos
+chaos: $(READY) ## Do all harm there is and count what it cost; ARGS="--only kills --rows 1000000"
+	@PYTHONPATH=tests $(RUN)/python -m chaos $(ARGS)
+
 .PHONY: bench-relay
 bench-relay: $(READY) ## Measure the relay beside confluent-kafka, on a real broker
 	@PYTHONPATH=tests $(RUN)/python -m bench.relay $(ARGS)
 	@PYTHONPATH=tests $(RUN)/python -m bench.relay_commits
+
+.PHONY: bench-small
+bench-small: $(READY) ## Measure small ingests, and the table that many of them leave
+	@PYTHONPATH=tests $(RUN)/python -m bench.small $(ARGS)
 
 .PHONY: format
 format: $(READY) ## Format the code

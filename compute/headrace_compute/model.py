@@ -233,6 +233,7 @@ class Snapshot:
         table_key: e.g. `raw-data/acme/interactions`.
         committed_us: When the version was committed, by the committer's clock.
         metadata: Commit metadata of the version's own commit (`headrace.*` keys).
+        writer_version: Which Delta writers the table asks for.
     """
 
     table_key: str
@@ -242,6 +243,7 @@ class Snapshot:
     files: tuple[DataFile, ...]
     committed_us: int
     metadata: dict[str, str]
+    writer_version: int = 2
 
     @property
     def rows(self) -> int:

@@ -138,12 +138,15 @@ class Pool(Lane):
     Args:
         config: Where the workers find the store.
         workers: How many; 0 = as many as the cluster has CPUs.
+        cpus: What one of them takes of the cluster's CPUs; 0 = it runs beside those that do.
     """
 
-    def __init__(self, config: StoreConfig, workers: int = 0) -> None:
+    def __init__(self, config: StoreConfig, workers: int = 0, cpus: int = 1) -> None:
         super().__init__(self, "", "")
         self.size = workers or max(1, int(_resources().get("CPU", 1)))
-        self._actors: list[Any] = [cast(Any, Worker).remote(config) for _ in range(self.size)]
+        self._actors: list[Any] = [
+            cast(Any, Worker).options(num_cpus=cpus).remote(config) for _ in range(self.size)
+        ]
         self._idle = Turns(self._actors)
         self._decoders = Decoders(config, max(1, self.size))
 

@@ -94,16 +94,28 @@ def _checks(findings: Findings) -> tuple[Check, ...]:
 
 def _check(findings: Findings, column: str, code: str) -> Check:
     check = findings.checks[column, code]
-    filled = findings.received - (findings.columns[column].nulls if column in findings.columns else 0)
+    nulls = findings.columns[column].nulls if column in findings.columns else 0
+    return check_of(column, code, check.failing_rows, findings.received, nulls, check.samples)
+
+
+def check_of(
+    column: str, code: str, failing_rows: int, received: int, nulls: int, samples: tuple[Reject, ...]
+) -> Check:
+    """A broken rule with its shares.
+
+    Args:
+        received: Records in all.
+        nulls: Of these, the ones in which the column is empty.
+    """
     # A missing value fails in no record that has one.
-    failing_filled = 0 if code == "MISSING" else check.failing_rows
+    failing_filled = 0 if code == "MISSING" else failing_rows
     return Check(
         column=column,
         code=code,
-        failing_rows=check.failing_rows,
-        percent_of_rows=_percent(check.failing_rows, findings.received),
-        percent_of_non_null=_percent(failing_filled, filled),
-        samples=check.samples,
+        failing_rows=failing_rows,
+        percent_of_rows=_percent(failing_rows, received),
+        percent_of_non_null=_percent(failing_filled, received - nulls),
+        samples=samples,
     )
 
 

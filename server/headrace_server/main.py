@@ -63,10 +63,12 @@ def _run(settings: Settings) -> int:
         raise StartError(f"Ray does not start: {error}") from error
     try:
         pool = Pool(settings.store(), settings.workers)
+        # Small ingests take milliseconds; a block takes a tenth of a second and comes with others.
+        small_pool = Pool(settings.store(), 1, cpus=0)
         from headrace_server.serve import serve
 
         release_code("libllvmlite")
-        return asyncio.run(serve(settings, pool, _stop_signals))
+        return asyncio.run(serve(settings, pool, small_pool, _stop_signals))
     finally:
         stop_ray()
 

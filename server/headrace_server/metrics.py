@@ -15,6 +15,13 @@ UPLOADS = Counter("headrace_uploads_total", "Ended uploads.", ["data_type", "out
 UPLOADS_ABORTED = Counter("headrace_uploads_aborted_total", "Uploads given up.", ["reason"])
 OVERLOADED = Counter("headrace_overloaded_total", "Calls refused because of a limit.", ["what"])
 BLOCKS_IN_FLIGHT = Gauge("headrace_blocks_in_flight", "Blocks handed to workers and not yet persisted.")
+GROUP_REQUESTS = Histogram(
+    "headrace_ingest_group_requests",
+    "Small ingests that shared a commit.",
+    ["data_type"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+COMPACTIONS = Counter("headrace_compactions_total", "Commits that merged small files of a table.")
 COMMITS = Counter("headrace_commits_total", "Delta commits.", ["kind"])
 EVENTS = Counter("headrace_events_total", "Events published.", ["topic"])
 RELAY_RETRIES = Counter("headrace_relay_retries_total", "Times that publishing failed and was tried again.")

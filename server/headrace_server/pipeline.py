@@ -15,7 +15,7 @@ from headrace.v1 import (
     upload_pb2,
     validation_pb2,
 )
-from headrace_compute.errors import UnsupportedError
+from headrace_compute.errors import UnsupportedError, UploadNotFoundError
 from headrace_compute.schemas.contract import describe_for
 from headrace_server import messages, reading, requests
 from headrace_server.health import HealthMonitor
@@ -23,7 +23,7 @@ from headrace_server.runs.features import compute_features
 from headrace_server.runs.negatives import sample_negatives
 from headrace_server.services import Services
 from headrace_server.uploads import lookup
-from headrace_server.uploads.ingest import ingest_rows
+from headrace_server.uploads.ingest import SmallIngests
 from headrace_server.uploads.stream import serve_upload
 from headrace_server.validation import serve_validate, validate_sample
 
@@ -36,8 +36,9 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
     Errors raised here and below become statuses in the interceptor.
     """
 
-    def __init__(self, services: Services, health: HealthMonitor) -> None:
+    def __init__(self, services: Services, small: SmallIngests, health: HealthMonitor) -> None:
         self._services = services
+        self._small = small
         self._health = health
 
     async def Upload(
@@ -51,7 +52,10 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: upload_pb2.GetUploadRequest, context: Context
     ) -> upload_pb2.GetUploadResponse:
         """Tells where an upload stands."""
-        return await lookup.get_upload(self._services, request)
+        try:
+            return await lookup.get_upload(self._services, request)
+        except UploadNotFoundError:
+            return await self._small.get_upload(request)
 
     async def AbortUpload(
         self, request: upload_pb2.AbortUploadRequest, context: Context
@@ -64,16 +68,20 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: upload_pb2.ListRejectsRequest, context: Context
     ) -> AsyncIterator[upload_pb2.ListRejectsResponse]:
         """Streams the rejects of an ended upload."""
-        async for response in lookup.list_rejects(self._services, request):
-            yield response
+        try:
+            async for response in lookup.list_rejects(self._services, request):
+                yield response
+        except UploadNotFoundError:
+            async for response in self._small.list_rejects(request):
+                yield response
 
     async def IngestInteractions(
         self, request: ingest_pb2.IngestInteractionsRequest, context: Context
     ) -> ingest_pb2.IngestInteractionsResponse:
         """Stores a small batch of interactions."""
         with self._services.small_calls.enter(request.tenant_id):
-            result, errors = await ingest_rows(
-                self._services, request.tenant_id, "interactions", request.rows, request.request_id
+            result, errors = await self._small.ingest(
+                request.tenant_id, "interactions", request.rows, request.request_id
             )
         return ingest_pb2.IngestInteractionsResponse(result=result, row_errors=errors)
 
@@ -82,8 +90,8 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
     ) -> ingest_pb2.IngestItemsResponse:
         """Stores a small batch of items."""
         with self._services.small_calls.enter(request.tenant_id):
-            result, errors = await ingest_rows(
-                self._services, request.tenant_id, "items", request.rows, request.request_id
+            result, errors = await self._small.ingest(
+                request.tenant_id, "items", request.rows, request.request_id
             )
         return ingest_pb2.IngestItemsResponse(result=result, row_errors=errors)
 

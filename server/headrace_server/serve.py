@@ -16,11 +16,13 @@ from headrace_server.events.outbox import Outbox
 from headrace_server.health import HealthMonitor
 from headrace_server.http import HttpPort
 from headrace_server.interceptors import CallInterceptor
+from headrace_server.maintenance import Maintenance
 from headrace_server.pipeline import PipelineServicer, health_json
 from headrace_server.reflection_v1 import add_reflection_v1
 from headrace_server.services import Services
 from headrace_server.settings import Settings
 from headrace_server.shutdown import draining
+from headrace_server.uploads.ingest import SmallIngests
 from headrace_server.uploads.recovery import recover
 from headrace_server.uploads.sweeper import Sweeper
 
@@ -35,12 +37,18 @@ THREADS = 32
 
 MAX_MESSAGE_BYTES = 16 << 20
 
+LOOKAHEAD_BYTES = 1 << 20
+"""Of a stream. Enough to keep the pipe full while a block is cut, and fifty streams cost 50 MiB."""
+
 OPTIONS = (
     # Without this a second server on the port starts silently and takes half the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # What a stream may send ahead of its reader. By default gRPC lets a fast line have 16 MiB and more.
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.max_concurrent_streams", 256),
     ("grpc.server_handshake_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 600_000),
@@ -54,11 +62,14 @@ SERVICE = pipeline_service_pb2.DESCRIPTOR.services_by_name["PipelineService"].fu
 _log = structlog.get_logger(__name__)
 
 
-async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.Event], None]) -> int:
+async def serve(
+    settings: Settings, pool: Pool, small_pool: Pool, stop_signals: Callable[[asyncio.Event], None]
+) -> int:
     """Serves until a stop signal or the loss of the workers; returns the exit status.
 
     Args:
         pool: Workers, whose kernels need not be compiled yet.
+        small_pool: The same for small ingests, which bulk work must not keep waiting.
         stop_signals: Installs handlers that set the event.
     """
     stop = asyncio.Event()
@@ -68,14 +79,16 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     outbox = Outbox(settings.launch())
     # A child process must be there before gRPC is.
     await outbox.start()
-    await pool.warm()
+    await asyncio.gather(pool.warm(), small_pool.warm())
     await outbox.ready()
-    services = Services(settings=settings, config=config, pool=pool, outbox=outbox)
+    maintenance = Maintenance(pool, settings.version)
+    services = Services(settings=settings, config=config, pool=pool, outbox=outbox, maintenance=maintenance)
     await recover(services)
+    small = SmallIngests(services, small_pool)
     monitor = HealthMonitor(config, pool, outbox.connected)
     probe = HealthServicer()
     server = aio.server(interceptors=[CallInterceptor(services.shutdown)], options=OPTIONS)
-    _register(server, PipelineServicer(services, monitor), probe)
+    _register(server, PipelineServicer(services, small, monitor), probe)
     try:
         port = server.add_insecure_port(settings.grpc_address)
     except RuntimeError:
@@ -92,6 +105,8 @@ async def serve(settings: Settings, pool: Pool, stop_signals: Callable[[asyncio.
     background = [
         asyncio.create_task(monitor.watch(probe, SERVICE)),
         asyncio.create_task(Sweeper(services).run()),
+        asyncio.create_task(small.settle()),
+        asyncio.create_task(maintenance.run()),
     ]
     _log.info("serving", grpc_port=port, http_port=http.port, workers=pool.size, data_dir=config.root)
     lost = asyncio.create_task(monitor.workers_lost())

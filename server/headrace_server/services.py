@@ -14,10 +14,12 @@ from headrace_compute.errors import HeadraceError
 from headrace_compute.model import Kind, Part, StoreConfig
 from headrace_compute.pool import Pool
 from headrace_compute.storage import tables
+from headrace_compute.storage.tail import Addition, Tail
 from headrace_compute.turns import Turns
 from headrace_server import metrics
 from headrace_server.events.outbox import Outbox
 from headrace_server.limits import Limit
+from headrace_server.maintenance import Maintenance
 from headrace_server.settings import Settings
 from headrace_server.shutdown import Shutdown
 from headrace_server.uploads.live import LiveUploads
@@ -53,6 +55,7 @@ class Services:
     config: StoreConfig
     pool: Pool
     outbox: Outbox
+    maintenance: Maintenance
     shutdown: Shutdown = field(default_factory=Shutdown)
     live: LiveUploads = field(default_factory=LiveUploads)
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -106,6 +109,20 @@ class Services:
             )
         metrics.COMMITS.labels(commit.kind).inc()
         self.outbox.notify(tenant, tables.table_name(commit.key))
+        self.maintenance.committed(commit.key, version)
+        return version
+
+    async def append(self, tenant: str, tail: Tail, addition: Addition) -> int:
+        """Appends a group of small ingests to a table and tells the relay; returns the version.
+
+        Raises:
+            RequestsTakenError: Other commits have decided requests that this one claims.
+        """
+        async with self._locks[tail.table_key]:
+            version = await asyncio.to_thread(tail.append, addition)
+        metrics.COMMITS.labels(tail.kind).inc()
+        self.outbox.notify(tenant, tables.table_name(tail.table_key))
+        self.maintenance.committed(tail.table_key, version)
         return version
 
 

@@ -48,6 +48,7 @@ class Dialogue:
 
     Args:
         on_response: Called with every response as it comes, for requests that wait for one.
+        timeout: Seconds that the call may take.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class Dialogue:
         stub: PipelineServiceStub,
         requests: Iterable[upload_pb2.UploadRequest],
         on_response: Callable[[upload_pb2.UploadResponse], None] = lambda _: None,
+        timeout: float = 60,
     ) -> None:
         self.responses: list[upload_pb2.UploadResponse] = []
         self.error: grpc.RpcError | None = None
         try:
-            for response in stub.Upload(iter(requests), timeout=60):
+            for response in stub.Upload(iter(requests), timeout=timeout):
                 self.responses.append(response)
                 on_response(response)
         except grpc.RpcError as error:

@@ -159,7 +159,7 @@ def test_a_file_that_is_no_table_of_rows_is_exit_code_1_with_its_reason(
         ("upload", "no-such-file.csv", "--tenant", "t", "--type", "items"),
         ("upload", __file__, "--tenant", "t", "--type", "gadgets"),
         ("upload", __file__, "--tenant", "no spaces", "--type", "items"),
-        ("upload", __file__, "--tenant", "t", "--type", "items", "--format", "parquet"),
+        ("upload", __file__, "--tenant", "t", "--type", "items", "--format", "xml"),
         ("features", "--tenant", "t", "--as-of", "yesterday"),
         ("read", "interactions", "--tenant", "nobody"),
         ("read", "interactions", "--tenant", "nobody", "-o", "rows.xlsx"),

@@ -156,10 +156,10 @@ class Upload:
         return self._doubts <= DOUBTFUL_TRIES
 
     def _passes_fence(self, error: FencedError) -> bool:
-        if self.is_finish_sent and self._fence is None:
+        is_ours, self._may_fence_itself = self._may_fence_itself, False
+        if not is_ours and self.is_finish_sent and self._fence is None:
             self._fence = error  # Whoever it was may have finished the upload: that is asked first.
             return True
-        is_ours, self._may_fence_itself = self._may_fence_itself, False
         return is_ours
 
     def _named(self, error: HeadraceError) -> HeadraceError:

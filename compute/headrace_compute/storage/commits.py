@@ -63,7 +63,7 @@ _Bound = str | int | float
 _log = logging.getLogger(__name__)
 
 
-class _Change(NamedTuple):
+class Change(NamedTuple):
     """What a commit is to do to a table, whichever version it lands on."""
 
     table_key: str
@@ -113,7 +113,7 @@ def commit(
         raise ValueError(f"metadata keys {stray} must begin with {METADATA_PREFIX!r}")
     store = open_store(config)
     partition = dict(partition or {})
-    change = _Change(
+    change = Change(
         table_key=table_key,
         kind=kind,
         schema=Schema.from_arrow(schema),
@@ -126,7 +126,7 @@ def commit(
     failure: Exception | None = None
     end = time.monotonic() + FAULT_SECONDS
     for attempt in range(ROUNDS):
-        _pause(attempt)
+        pause(attempt)
         try:
             version = _swap(store, change)
         except (DeltaError, OSError) as error:
@@ -136,9 +136,9 @@ def commit(
             continue
         store.sync(entry_key(table_key, version))
         if version % CHECKPOINT_VERSIONS == 0:
-            _checkpoint(store, table_key, version)
+            checkpoint(store, table_key, version)
         return version
-    raise _given_up(table_key, failure)
+    raise given_up(table_key, failure)
 
 
 def load(store: ObjectStore, table_key: str, version: int | None = None) -> DeltaTable | None:
@@ -151,13 +151,13 @@ def load(store: ObjectStore, table_key: str, version: int | None = None) -> Delt
         return None
 
 
-def _swap(store: ObjectStore, change: _Change) -> int:
+def _swap(store: ObjectStore, change: Change) -> int:
     """One round: the version that carries the transaction, found or written."""
-    table = load(store, change.table_key) or _create(store, change)
+    table = load(store, change.table_key) or create_table(store, change)
     base = int(table.version())
     if table.transaction_version(change.transaction) is not None:
         return find_transaction(store, change.table_key, base, change.transaction)
-    _check_table(table, change)
+    check_table(table, change)
     if change.mode == "overwrite":
         _check_names(table, change)
     store.sync(entry_key(change.table_key, base))
@@ -176,7 +176,7 @@ def _swap(store: ObjectStore, change: _Change) -> int:
     return base + 1
 
 
-def _create(store: ObjectStore, change: _Change) -> DeltaTable:
+def create_table(store: ObjectStore, change: Change) -> DeltaTable:
     """Writes version 0; loses with DeltaError if another writer is first.
 
     deltalake refuses properties it does not know in a first commit with files
@@ -195,7 +195,7 @@ def _create(store: ObjectStore, change: _Change) -> DeltaTable:
     )
 
 
-def _check_table(table: DeltaTable, change: _Change) -> None:
+def check_table(table: DeltaTable, change: Change) -> None:
     """Refuses what deltalake does not: files of any schema go into any table [seen on 1.6.6]."""
     found = table.metadata()
     name = table_name(change.table_key)
@@ -212,7 +212,7 @@ def _check_table(table: DeltaTable, change: _Change) -> None:
         raise WrongTableKindError(f"Table {name!r} has other columns than the rows to write.", attributes)
 
 
-def _check_names(table: DeltaTable, change: _Change) -> None:
+def _check_names(table: DeltaTable, change: Change) -> None:
     """A commit that adds and removes a file of one name has no meaning in Delta."""
     former = {unquote(path) for path in pa.table(table.get_add_actions())["path"].to_pylist()}
     if again := former.intersection(add.path for add in change.adds):
@@ -244,11 +244,11 @@ def _add(
         partition_values=partition,
         modification_time=time.time_ns() // 1_000_000,
         data_change=True,
-        stats=_stats(part, schema),
+        stats=part_stats(part, schema),
     )
 
 
-def _stats(part: Part, schema: pa.Schema) -> str:
+def part_stats(part: Part, schema: pa.Schema) -> str:
     """A part's bounds in Delta's JSON format."""
     return json.dumps(
         {
@@ -274,13 +274,13 @@ def _timestamp(microseconds: int) -> str:
     return f"{(_EPOCH + timedelta(microseconds=microseconds)).replace(tzinfo=None).isoformat()}Z"
 
 
-def _pause(attempt: int) -> None:
+def pause(attempt: int) -> None:
     """Waits a random while before every round but the first, longer each time."""
     if attempt:
         time.sleep(random.uniform(0, min(MAX_PAUSE_SECONDS, 0.005 * 2**attempt)))
 
 
-def _checkpoint(store: ObjectStore, table_key: str, version: int) -> None:
+def checkpoint(store: ObjectStore, table_key: str, version: int) -> None:
     """Sums up the log so that opening stays fast; without it the commit stands all the same."""
     options = store.storage_options()
     try:
@@ -301,7 +301,7 @@ def _is_hopeless(failure: Exception, end: float) -> bool:
     return time.monotonic() > end or (fault is not None and fault.kind in ("full", "denied"))
 
 
-def _given_up(table_key: str, failure: Exception | None) -> HeadraceError:
+def given_up(table_key: str, failure: Exception | None) -> HeadraceError:
     """The typed error of a commit whose every round failed.
 
     Texts of an S3 store's answers may hold what must not be shown, so its errors have no cause.
@@ -309,7 +309,7 @@ def _given_up(table_key: str, failure: Exception | None) -> HeadraceError:
     name = table_name(table_key)
     if fault := fault_in(str(failure)):
         return store_error(fault, "write", table_key)
-    if isinstance(failure, CommitFailedError):
+    if isinstance(failure, CommitFailedError | KeyExistsError):
         error: HeadraceError = CommitContendedError(
             f"Other writers of table {name!r} won {ROUNDS} times in a row. Retry.", {"table": name}
         )

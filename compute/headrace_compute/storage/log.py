@@ -4,11 +4,12 @@ Log cleanup is off for our tables, so every version's file stays.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from headrace_compute.errors import StoreUnavailableError
+from headrace_compute.storage.receipts import GROUP, RECEIPTS
 from headrace_compute.storage.store import KeyMissingError, ObjectStore
 
 METADATA_PREFIX = "headrace."
@@ -48,7 +49,7 @@ def commit_info(store: ObjectStore, table_key: str, version: int) -> tuple[int, 
     """
     for action in _actions(store, table_key, version):
         if info := action.get("commitInfo"):
-            return _committed_us(info), _metadata(info)
+            return commit_time_us(info), _metadata(info)
     return 0, {}
 
 
@@ -66,7 +67,7 @@ def read_entry(store: ObjectStore, table_key: str, version: int, kind: str) -> L
     files = []
     for action in _actions(store, table_key, version):
         if info := action.get("commitInfo"):
-            committed_us, metadata = _committed_us(info), _metadata(info)
+            committed_us, metadata = commit_time_us(info), _metadata(info)
         if add := action.get("add"):
             rows += int(json.loads(add["stats"])["numRecords"])
             files.append(f"{table_key}/{unquote(add['path'])}")
@@ -88,6 +89,20 @@ def find_transaction(store: ObjectStore, table_key: str, newest: int, transactio
     raise StoreUnavailableError(f"The log of {table_key} lacks the commit of {transaction}.")
 
 
+def actions_of(data: bytes, skip: bytes | None = None) -> Iterator[dict[str, Any]]:
+    """The actions of a log file.
+
+    Args:
+        skip: Lines that begin with this are passed over, unread; our writers put no space before it.
+    """
+    return (json.loads(line) for line in data.splitlines() if line and not (skip and line.startswith(skip)))
+
+
+def commit_time_us(info: Mapping[str, Any]) -> int:
+    """When a commit was made, from its info."""
+    return int(info["timestamp"]) * 1000
+
+
 def _actions(store: ObjectStore, table_key: str, version: int) -> Iterator[dict[str, Any]]:
     return (json.loads(line) for line in _lines(store, table_key, version))
 
@@ -100,9 +115,10 @@ def _lines(store: ObjectStore, table_key: str, version: int) -> list[bytes]:
     return [line for line in data.splitlines() if line]
 
 
-def _committed_us(info: dict[str, Any]) -> int:
-    return int(info["timestamp"]) * 1000
-
-
 def _metadata(info: dict[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in info.items() if key.startswith(METADATA_PREFIX)}
+    # Receipts are for the server that wrote them; in events and lineage they would be noise.
+    return {
+        key: str(value)
+        for key, value in info.items()
+        if key.startswith(METADATA_PREFIX) and key not in (GROUP, RECEIPTS)
+    }

@@ -152,6 +152,7 @@ def _open(store: ObjectStore, table_key: str, version: int | None) -> Snapshot:
         files=_files(store, table_key, table),
         committed_us=committed_us,
         metadata=metadata,
+        writer_version=int(table.protocol().min_writer_version),
     )
 
 

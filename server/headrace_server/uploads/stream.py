@@ -131,8 +131,13 @@ class UploadStream:
             except (IdleTimeoutError, DrainingError):
                 await self._settle()
                 raise
-            except (UnreadableStreamError, PoisonBlockError) as error:
+            except UnreadableStreamError as error:
                 await self._give_up(error)
+                raise
+            except PoisonBlockError as error:
+                # What is staged cannot be replaced; any other stream may be gone on with differently.
+                if self._session.staged:
+                    await self._give_up(error)
                 raise
 
     async def close(self) -> None:
@@ -260,10 +265,10 @@ class UploadStream:
         self._acknowledge()
         async with self._appending:
             self._session = await finish.close(self._services, self._session, received, crc32c)
-        await self._end()
+        await self._end(verified=True)
 
-    async def _end(self) -> None:
-        self._session = await finish.roll_forward(self._services, self._session)
+    async def _end(self, *, verified: bool = False) -> None:
+        self._session = await finish.roll_forward(self._services, self._session, verified=verified)
         result = result_message(self._services.config, self._session)
         self._responses.send(upload_pb2.UploadResponse(result=result))
 
@@ -288,7 +293,11 @@ class UploadStream:
 
     async def _give_up(self, error: HeadraceError) -> None:
         """Closes the upload and deletes what it has stored: the same bytes would fail again."""
-        await self._queue.close()
+        try:
+            # Blocks in flight end first: they would write into what is being swept.
+            await self._queue.drain()
+        except HeadraceError as cause:
+            _log.info("a block failed beside the stream", reason=cause.reason)
         config = self._services.config
         try:
             async with self._appending:

@@ -33,7 +33,11 @@ class IngestInteractionsRequest(_message.Message):
     """Whose table. Required."""
     request_id: _builtins.str
     """A UUID of the client's choosing: a repeated call with it returns the first
-    answer and stores nothing twice. Empty = the call is not repeatable.
+    answer and stores nothing twice, for at least an hour. With other rows:
+    ALREADY_EXISTS. Empty = the call is not repeatable. It is one tenant's and
+    one data type's: it never meets an upload_id, nor a request_id of items.
+    The batch's own upload_id, which GetUpload and ListRejects take, is derived
+    from it and stands in the result.
     """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_row_pb2.Interaction]:
@@ -97,7 +101,11 @@ class IngestItemsRequest(_message.Message):
     """Whose table. Required."""
     request_id: _builtins.str
     """A UUID of the client's choosing: a repeated call with it returns the first
-    answer and stores nothing twice. Empty = the call is not repeatable.
+    answer and stores nothing twice, for at least an hour. With other rows:
+    ALREADY_EXISTS. Empty = the call is not repeatable. It is one tenant's and
+    one data type's: it never meets an upload_id, nor a request_id of interactions.
+    The batch's own upload_id, which GetUpload and ListRejects take, is derived
+    from it and stands in the result.
     """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_row_pb2.Item]:

@@ -1,0 +1,189 @@
+"""Fuzzing of framing and parsing: `python -m chaos.fuzz --seconds 60 --seed 1`.
+
+Framing must find the records and fields that Python's csv module finds, whatever the chunks and
+block sizes. Parsing must account for every record, and raise nothing but errors of the tree. Inputs
+are made by a seeded generator, in a child process: whatever ends it is a finding too.
+"""
+
+import argparse
+import csv
+import io
+import random
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from headrace_compute.errors import HeadraceError
+from headrace_compute.kernels.framing import Framed, Framer
+from headrace_compute.kernels.tokens import tokenise
+from headrace_compute.model import Block, StoreConfig, UploadSpec
+from headrace_compute.stages.header import check_header
+from headrace_compute.stages.ingest import examine
+
+LIMIT = 1 << 30
+"""Field size for Python's csv: none that counts."""
+
+PIECES = [
+    *(b'"', b'""', b",", b"\n", b"\r", b"\r\n", b" ", b"\t", b"\0", b"\xff", b"\xc3\xa4", b"\xef\xbb\xbf"),
+    *(b"a", b"bc", b"'", b"\\", b";", b"1", b"-", b"5.0", b"nan", b"NULL", b"1e999", b"view", b"click"),
+    *(b"2024-01-01", b"2024-01-01T00:00:00Z", b"9999-12-31T23:59:60+99:99", b"u1", b"i1", b"\x1b", b"\x85"),
+]
+HEADERS = {
+    "interactions": b"user_id,item_id,interaction_type,timestamp,rating",
+    "items": b"item_id,title,category,price,brand,description",
+}
+ROWS = {
+    "interactions": b"u1,i1,view,2024-01-01T00:00:00Z,4.5\n",
+    "items": b'i1,"A title, with comma",books,9.99,Brand,"Two\nlines"\n',
+}
+
+
+def body(dice: random.Random) -> bytes:
+    """Pieces that mean something to a CSV reader, in any order."""
+    return b"".join(dice.choice(PIECES) for _ in range(dice.randrange(60)))
+
+
+def mutated(dice: random.Random, data: bytes) -> bytes:
+    """Valid bytes with some damage."""
+    damaged = bytearray(data)
+    for _ in range(dice.randrange(1, 6)):
+        at = dice.randrange(len(damaged) + 1)
+        match dice.randrange(4):
+            case 0:
+                damaged[at:at] = dice.choice(PIECES)
+            case 1:
+                del damaged[at : at + dice.randrange(1, 8)]
+            case 2 if at < len(damaged):
+                damaged[at] = dice.randrange(256)
+            case _:
+                damaged[at:at] = damaged[at : at + dice.randrange(40)]
+    return bytes(damaged)
+
+
+def framed(
+    dice: random.Random, stream: bytes, targets: tuple[int, ...] = (1, 7, 64, 1 << 20)
+) -> tuple[bytes, list[Framed]]:
+    """Header and blocks of a stream fed in random chunks, flushed now and then."""
+    framer, blocks, at = Framer(), [], 0
+    target = dice.choice(targets)
+    while at < len(stream):
+        size = dice.choice((1, 3, 17, 200))
+        framer.feed(stream[at : at + size])
+        blocks += framer.flush(target) if dice.random() < 0.1 else framer.cut(target)
+        at += size
+    return framer.header or b"", blocks + framer.finish(target)
+
+
+def records_of(blocks: list[Framed], width: int) -> list[list[bytes] | int]:
+    """Fields of every record of the right width; of others, only how many there are."""
+    found: list[list[bytes] | int] = []
+    for data, shape in blocks:
+        if not shape.rows:
+            continue
+        tokens = tokenise(data, shape.rows, range(width), width)
+        columns = [column.to_pylist() for column in tokens.columns]
+        for row in range(shape.rows):
+            count = int(tokens.fields[row])
+            found.append([column[row] or b"" for column in columns] if count == width else count)
+    return found
+
+
+def oracle(stream: bytes, width: int) -> list[list[bytes] | int]:
+    """What Python's csv module finds; Latin-1 takes every byte for a character and back."""
+    csv.field_size_limit(LIMIT)
+    text = io.StringIO(stream.removeprefix(b"\xef\xbb\xbf").decode("latin-1"), newline="")
+    records = [[field.encode("latin-1") for field in record] for record in csv.reader(text) if record]
+    return [record if len(record) == width else len(record) for record in records]
+
+
+def check_framing(dice: random.Random) -> None:
+    """One stream: the same records as the oracle's."""
+    stream = b"a,b,c\n" + (body(dice) if dice.random() < 0.7 else mutated(dice, b'1,2,3\n4,"5\n",6\r\n' * 4))
+    _, blocks = framed(dice, stream)
+    found, expected = records_of(blocks, 3), oracle(stream, 3)[1:]
+    assert found == expected, f"framing of {stream!r}: {found} instead of {expected}"
+    assert sum(shape.rows for _, shape in blocks) == len(expected)
+    assert b"".join(data.tobytes() for data, _ in blocks) == stream[6:], f"bytes of {stream!r} are missing"
+
+
+def check_parsing(dice: random.Random) -> None:
+    """One stream, from its header to findings: every record accepted or rejected, with a reason."""
+    data_type = dice.choice(("interactions", "items"))
+    header = HEADERS[data_type] if dice.random() < 0.8 else mutated(dice, HEADERS[data_type])
+    rows = ROWS[data_type] * dice.randrange(1, 5)
+    stream = header + b"\n" + (body(dice) if dice.random() < 0.3 else mutated(dice, rows))
+    try:
+        line, blocks = framed(dice, stream, (64, 1 << 20))
+        columns = check_header(StoreConfig("", "", "", "", ""), data_type, line, dice.random() < 0.2)
+    except HeadraceError:
+        return
+    spec = UploadSpec("up", data_type, "d/", "r/", "s/", 0, 2_000_000_000_000_000, columns)
+    for index, (data, shape) in enumerate(blocks):
+        if shape.rows == 0:
+            continue
+        end, rows_ = shape.offset + shape.nbytes, shape.rows
+        block = Block(index, "csv", shape.offset, end, shape.first_row, rows_, shape.first_line)
+        examined = examine(spec, block, data)
+        findings = examined.findings
+        assert findings.received == rows_, f"{stream!r}: {findings.received} records instead of {rows_}"
+        assert examined.keep.size == findings.accepted
+        told = set(examined.keep.tolist())
+        for failure in examined.failures:
+            told |= set(np.asarray(failure.rows).tolist())
+        assert told == set(range(rows_)), f"{stream!r}: a record is neither accepted nor rejected"
+
+
+CHECKS: dict[str, Callable[[random.Random], None]] = {"framing": check_framing, "parsing": check_parsing}
+
+
+def fuzz(seed: int, seconds: float, count: int = 0) -> int:
+    """Tries inputs for a time, or a number of them; prints how many, and returns how many were wrong."""
+    tried, wrong, end = Counter[str](), 0, time.monotonic() + seconds
+    while (tried.total() < count if count else time.monotonic() < end) and wrong < 10:
+        # Parsing takes twenty times as long.
+        for name in ("parsing", *["framing"] * 20):
+            check, number = CHECKS[name], tried[name]
+            tried[name] += 1
+            try:
+                check(random.Random(f"{seed}/{name}/{number}"))
+            except HeadraceError as error:
+                wrong += 1
+                print(f"{name} {seed}/{number}: {error!r} where none belongs", flush=True)
+            except Exception:
+                wrong += 1
+                print(f"{name} {seed}/{number}:\n{traceback.format_exc()}", flush=True)
+    print(
+        "fuzzing: " + ", ".join(f"{count:,} inputs of {name}" for name, count in tried.items()),
+        f"seed {seed}, {wrong} wrong",
+        sep=", ",
+        flush=True,
+    )
+    return wrong
+
+
+def run(seed: int, seconds: float) -> int:
+    """As `fuzz`, in a child that may die."""
+    command = [sys.executable, "-m", "chaos.fuzz", "--seed", str(seed), "--seconds", str(seconds)]
+    status = subprocess.run(command, check=False).returncode
+    if status < 0:
+        print(f"fuzzing: the process died of signal {-status}, seed {seed}")
+    return status
+
+
+def main() -> int:
+    """Runs in this process; 1 if an input was treated wrongly."""
+    parser = argparse.ArgumentParser(prog="chaos.fuzz", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--count", type=int, default=0, help="inputs to try, instead of a time")
+    given = parser.parse_args()
+    return int(fuzz(given.seed, given.seconds, given.count) > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

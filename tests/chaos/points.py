@@ -1,0 +1,75 @@
+"""Points at which a fault can be made to happen: named places in the product, which knows nothing of them.
+
+A point that no longer resolves is an error, in the server at its import and in a test.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Role = Literal["server", "worker"]
+When = Literal["before", "after"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in the product: before a call of a function, or after it has run and before its caller knows.
+
+    Attributes:
+        module, function: Where the function is defined; `Class.method` for methods.
+        role: The kind of process whose calls count.
+        only: Argument and value: other calls do not count.
+    """
+
+    module: str
+    function: str
+    when: When
+    role: Role
+    only: tuple[str, str] | None = None
+
+    def resolve(self) -> Any:
+        """The function itself; ImportError or AttributeError if the product has moved on."""
+        return find(importlib.import_module(self.module), self.function)
+
+
+def find(module: Any, function: str) -> Any:
+    """The function of a module that has this qualified name."""
+    found = module
+    for name in function.split("."):
+        found = getattr(found, name)
+    return found
+
+
+_SESSION = "headrace_server.uploads.session"
+_COMMITS = "headrace_compute.storage.commits"
+_DATA, _REJECTS = ("kind", "interactions"), ("kind", "rejects")
+
+POINTS: dict[str, Point] = {
+    # A worker on a block. Its parts are written in this order: data, sidecar, rejects.
+    "part.before": Point("headrace_compute.storage.parts", "write_part", "before", "worker"),
+    "part.after": Point("headrace_compute.storage.parts", "write_part", "after", "worker"),
+    "block.after": Point("headrace_compute.stages.ingest", "ingest_block", "after", "worker"),
+    "duplicates.after": Point("headrace_compute.stages.duplicates", "drop_duplicates", "after", "worker"),
+    # The coordinator and the session log.
+    "open.after": Point(_SESSION, "open_session", "after", "server"),
+    "block-record.before": Point(_SESSION, "append", "before", "server", ("kind", "block")),
+    "block-record.after": Point(_SESSION, "append", "after", "server", ("kind", "block")),
+    "finish-record.before": Point(_SESSION, "append", "before", "server", ("kind", "finish")),
+    "finish-record.after": Point(_SESSION, "append", "after", "server", ("kind", "finish")),
+    "done-record.before": Point(_SESSION, "append", "before", "server", ("kind", "done")),
+    "done-record.after": Point(_SESSION, "append", "after", "server", ("kind", "done")),
+    # The commits. A table's first one writes version 0 and then version 1.
+    "rejects-commit.before": Point(_COMMITS, "commit", "before", "server", _REJECTS),
+    "rejects-commit.after": Point(_COMMITS, "commit", "after", "server", _REJECTS),
+    "data-commit.before": Point(_COMMITS, "commit", "before", "server", _DATA),
+    "data-commit.after": Point(_COMMITS, "commit", "after", "server", _DATA),
+    "version-0.after": Point(_COMMITS, "_create", "after", "server"),
+    "delta-write.before": Point("deltalake.table", "DeltaTable.create_write_transaction", "before", "server"),
+    "delta-write.after": Point("deltalake.table", "DeltaTable.create_write_transaction", "after", "server"),
+    # The store, as the coordinator uses it: session records.
+    "create.before": Point("headrace_compute.storage.local", "LocalStore.create", "before", "server"),
+    "create.after": Point("headrace_compute.storage.local", "LocalStore.create", "after", "server"),
+    # The answer.
+    "reply.before": Point("headrace_server.messages", "result_message", "before", "server"),
+    "reply.after": Point("headrace_server.uploads.stream", "UploadStream._end", "after", "server"),
+}
