@@ -18,7 +18,7 @@ import structlog
 from pydantic import ValidationError
 
 from headrace_compute.errors import HeadraceError, StoreUnavailableError
-from headrace_compute.heap import bound_heap
+from headrace_compute.heap import bound_heap, release_code
 from headrace_compute.pool import Pool, start_ray, stop_ray
 from headrace_compute.storage.store import open_store
 from headrace_server.logs import configure_logs
@@ -67,6 +67,7 @@ def _run(settings: Settings) -> int:
         small_pool = Pool(settings.store(), 1, cpus=0)
         from headrace_server.serve import serve
 
+        release_code("libllvmlite")
         return asyncio.run(serve(settings, pool, small_pool, _stop_signals))
     finally:
         stop_ray()

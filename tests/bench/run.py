@@ -20,6 +20,7 @@ from harness.server import Server, start_server
 from rich.console import Console
 from rich.table import Table
 
+from bench import dirty
 from bench.memory import Watch
 from headrace import Client
 from headrace.sample import Sample, generate
@@ -57,6 +58,7 @@ def main() -> None:
         finally:
             server.stop()
     console.print(table(figures))
+    console.print(dirty.table(dirty.costs()))
 
 
 def measure(server: Server, folder: Path, rows: int) -> list[Figure]:

@@ -160,18 +160,20 @@ def clustered(hashes: np.ndarray) -> np.ndarray:
     return order
 
 
-def first_rows(table: pa.Table, hashes: np.ndarray) -> np.ndarray:
+def first_rows(table: pa.Table, hashes: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
     """The lowest index with the same values (null = null), for each row: int64.
 
     Args:
         table: The rows.
         hashes: uint64, equal for equal rows.
+        rows: int64, the rows of the table that are meant and that indices count; default all.
     """
     first = first_hashes(hashes)
     later = np.flatnonzero(first != np.arange(first.size))
-    different = later[~_equal(table, later, first[later])]
+    places = np.arange(first.size) if rows is None else rows
+    different = later[~_equal(table, places[later], places[first[later]])]
     if different.size:
-        _settle(table, first, np.flatnonzero(np.isin(first, first[different])))
+        _settle(table, places, first, np.flatnonzero(np.isin(first, first[different])))
     return first
 
 
@@ -184,9 +186,9 @@ def _equal(table: pa.Table, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return equal
 
 
-def _settle(table: pa.Table, first: np.ndarray, colliding: np.ndarray) -> None:
+def _settle(table: pa.Table, places: np.ndarray, first: np.ndarray, colliding: np.ndarray) -> None:
     """Corrects `first` for rows whose hashes collide; one does not meet them by chance."""
     seen: dict[tuple[Any, ...], int] = {}
-    columns = [column.to_pylist() for column in table.take(pa.array(colliding)).columns]
+    columns = [column.to_pylist() for column in table.take(pa.array(places[colliding])).columns]
     for index, values in zip(colliding.tolist(), zip(*columns, strict=True), strict=True):
         first[index] = seen.setdefault(values, index)

@@ -19,8 +19,12 @@ import numpy as np
 from numba import boolean, int64, void
 
 from headrace_compute.kernels.types import BYTES, INT32S, INT32S_OUT, INT64S_OUT
+from headrace_compute.kernels.words import load64
 
 _QUOTE, _COMMA, _LF, _CR = 34, 44, 10, 13
+U64 = np.uint64
+_ONES, _TOPS = U64(0x0101010101010101), U64(0x8080808080808080)
+_UP_TO_QUOTE, _UP_TO_COMMA = U64(_QUOTE + 1) * _ONES, U64(_COMMA + 1) * _ONES
 _AT_RECORD, _AT_FIELD, _PLAIN, _QUOTED, _CLOSED, AFTER_CR = range(6)
 
 
@@ -57,6 +61,26 @@ _POSITION, _STATE, _LINES = int(Cursor.POSITION), int(Cursor.STATE), int(Cursor.
 _RECORD_START, _RECORD_LINES = int(Cursor.RECORD_START), int(Cursor.RECORD_LINES)
 _END, _END_LINES = int(Cursor.END), int(Cursor.END_LINES)
 _RECORDS, _SEEN, _TOO_LARGE = int(Cursor.RECORDS), int(Cursor.SEEN), int(Cursor.TOO_LARGE)
+
+
+@nb.njit(nogil=True, inline="always")
+def _skip(data: Any, at: Any, stop: Any, above: Any) -> Any:
+    """The first place from `at` on that may hold a byte below some limit; `stop` if none does.
+
+    Eight bytes at a time, as in S. E. Anderson's "Bit Twiddling Hacks" ("hasless"): a word without
+    such a byte gives no bits at all, and of those it gives the lowest is right.
+
+    Args:
+        above: The limit, at most 128, in every byte of a word.
+    """
+    while at + 8 <= stop:
+        word = load64(data, at)
+        below = (word - above) & ~word & _TOPS
+        if below:
+            # Ones in all bytes up to the lowest such; their number comes out in the top byte.
+            return at + np.int64(((((below - U64(1)) & ~below) & _ONES) * _ONES) >> U64(56)) - 1
+        at += 8
+    return at
 
 
 @nb.njit(
@@ -100,17 +124,21 @@ def scan(
         byte = data[position] if position < stop else np.uint8(_LF)
         if state == _PLAIN:
             if recording:
+                position = _skip(data, position, stop, _UP_TO_COMMA)
+                byte = data[position] if position < stop else np.uint8(_LF)
                 while byte != _COMMA and byte != _LF and byte != _CR:
                     position += 1
                     if position >= stop:
                         break
                     byte = data[position]
             else:
-                # Commas matter only before a quote, so most bytes take one comparison.
+                # Commas matter only before a quote, so few bytes need looking at.
+                position = _skip(data, position, stop, _UP_TO_QUOTE)
+                byte = data[position] if position < stop else np.uint8(_LF)
                 while byte > _QUOTE or not (
                     byte in (_LF, _CR) or (byte == _QUOTE and data[position - 1] == _COMMA)
                 ):
-                    position += 1
+                    position = _skip(data, position + 1, stop, _UP_TO_QUOTE)
                     if position >= stop:
                         break
                     byte = data[position]

@@ -7,11 +7,12 @@ says behind the column and the value.
 
 from typing import Any
 
+import numpy as np
 import pandera.polars as pa
 import polars as pl
 from pandera.api.polars.types import PolarsData
 
-from headrace_compute.kernels.text import Bytes
+from headrace_compute.kernels.text import Look
 
 FAILURE_CASES = 1
 """Values pandera collects of a failing check; we read its row by row outcome instead."""
@@ -85,15 +86,15 @@ def not_after(latest_us: int, latest: str) -> pa.Check:
     )
 
 
-def surely_holds(check: pa.Check, texts: Bytes) -> bool:
-    """Whether a check holds for every text of a column, as far as a look at their bytes tells.
+def surely_holds(check: pa.Check, texts: Look) -> np.ndarray:
+    """The texts of which a look at their bytes tells that a check holds: bool.
 
-    A way round the check itself, never another rule: what this says of a column,
-    the check must say of each of its texts.
+    A way round the check itself, never another rule: what this says of a text, the check must say too.
     """
     if check.name == "TOO_LONG":
-        return bool(texts.longest <= (check.statistics or {})["max_bytes"])
-    return check.name == "BAD_TEXT" and texts.printable
+        short: np.ndarray = texts.nbytes <= (check.statistics or {})["max_bytes"]
+        return short
+    return texts.printable if check.name == "BAD_TEXT" else np.zeros(texts.printable.size, np.bool_)
 
 
 def _check(function: Any, **settings: Any) -> pa.Check:

@@ -114,7 +114,7 @@ def examine(spec: UploadSpec, block: Block, payload: np.ndarray | pa.Table | byt
     valid = [validity(column) for column in columns]
     rows = row_hashes(list(zip(hashes, valid, strict=True)))
     keep = _good_rows(table.num_rows, failures)
-    first = keep[first_rows(table if keep.size == table.num_rows else table.take(pa.array(keep)), rows[keep])]
+    first = keep[first_rows(table, rows[keep], keep)]
     rejected = table.num_rows - keep.size
     if (doubled := first != keep).any():
         failures.append(duplicates(keep[doubled], block.first_row + first[doubled]))
@@ -183,4 +183,4 @@ def _good_rows(count: int, failures: Sequence[Failure]) -> np.ndarray:
 
 def _constant(text: str, count: int) -> pa.DictionaryArray:
     """One text many times, as cheap to write as a number."""
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text], pa.string()))

@@ -20,7 +20,15 @@ from headrace_compute.kernels.tokens import tokenise
 from headrace_compute.model import Block, UploadSpec
 from headrace_compute.schemas.contract import ColumnContract, describe
 from headrace_compute.stages.arrow import WRONG_TYPE, ArrowRecords, times_of
-from headrace_compute.stages.records import CsvRecords, ObjectRecords, Records, TableRows, encode, shorten
+from headrace_compute.stages.records import (
+    CsvRecords,
+    ObjectRecords,
+    Records,
+    TableRows,
+    encode,
+    join,
+    shorten,
+)
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -120,7 +128,7 @@ def _parse_csv(
 def _wrong_field_count(fields: np.ndarray, rows: np.ndarray, width: int) -> Failure:
     counts = pa.array(fields[rows]).cast(pa.string())
     rest = f" field(s) and the header {width}; quote values that hold commas or line ends."
-    messages = pc.binary_join_element_wise("The record has ", counts, rest, "")
+    messages = join("The record has ", counts, rest)
     return Failure("", "WRONG_FIELD_COUNT", "", rows, messages=messages)
 
 

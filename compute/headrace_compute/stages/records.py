@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace_compute.kernels.strings import string_buffers
 from headrace_compute.kernels.text import show_text
@@ -113,6 +114,13 @@ def encode(text: str) -> bytes:
 def shorten(text: str) -> str:
     """A text cut at VALUE_BYTES, between characters."""
     return encode(text)[:VALUE_BYTES].decode("utf-8", "ignore")
+
+
+def join(before: str, texts: pa.StringArray, behind: str) -> pa.StringArray:
+    """Each text between two others."""
+    # Where Arrow has to guess a type, it tries to import dateutil first, each time anew.
+    parts = [pa.scalar(before, pa.string()), texts, pa.scalar(behind, pa.string())]
+    return pc.binary_join_element_wise(*parts, pa.scalar("", pa.string()))
 
 
 def _text(value: Any) -> bytes:

@@ -5,12 +5,11 @@ from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from headrace_compute.findings import SAMPLES, CheckFindings, Reject
 from headrace_compute.model import Block, UploadSpec
 from headrace_compute.stages.parse import TIMESTAMP, Failure
-from headrace_compute.stages.records import Records
+from headrace_compute.stages.records import Records, join
 
 _SHOWN_BYTES = 64
 """Of a value, in messages."""
@@ -25,7 +24,7 @@ def duplicates(rows: np.ndarray, duplicate_of: np.ndarray) -> Failure:
     """
     numbers = pa.array(duplicate_of).cast(pa.string())
     rest = " of this upload in every column; send each row once."
-    messages = pc.binary_join_element_wise("The row equals row ", numbers, rest, "")
+    messages = join("The row equals row ", numbers, rest)
     return Failure("", "DUPLICATE", "", rows, messages=messages, duplicate_of=duplicate_of)
 
 
@@ -87,7 +86,7 @@ def _messages(records: Records, failure: Failure) -> pa.StringArray:
     if failure.code == "MISSING":
         return _constant(f"{failure.column} {failure.error}", failure.rows.size)
     shown = records.values(failure.column, failure.rows, _SHOWN_BYTES)
-    return pc.binary_join_element_wise(f'{failure.column} "', shown, f'" {failure.error}', "")
+    return join(f'{failure.column} "', shown, f'" {failure.error}')
 
 
 def _constant(text: str, count: int) -> pa.StringArray:
