@@ -71,6 +71,8 @@ class Run:
         except Exception as error:
             traceback.print_exc()
             remark = f"{type(error).__name__}"
+        if missed := arena.drop_orders():
+            remark = remark or f"{', '.join(missed)} not reached"
         if not kept:
             arena.__exit__(None, None, None)
         now, count = arena.audit(), arena.hits() - hits + arena.kills - kills

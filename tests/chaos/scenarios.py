@@ -20,6 +20,7 @@ from chaos.inject import living
 from chaos.points import POINTS
 from chaos.proxy import Plan, Proxy
 from chaos.source import Source
+from chaos.uploader import Pace
 from headrace.v1 import upload_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -55,9 +56,9 @@ def all_kills() -> list[Kill]:
 def kill(arena: Arena, order: Kill) -> None:
     """An upload during which something is killed once, and the question for its result afterwards."""
     source, upload_id = arena.source(ROWS), str(uuid.uuid4())
+    arena.heal()
     before, hits = arena.visible(), arena.hits(order.point)
     arena.order(order.point, order.deed, nth=order.nth)
-    arena.heal()
     seen: list[int] = []
 
     def look(offset: int) -> None:
@@ -82,8 +83,11 @@ def lost_replies(arena: Arena) -> None:
         ("done-record.after", STORE_ERROR, (1,)),
     ):
         for nth in nths:
+            arena.heal()  # Before the order, which is for the upload.
+            hits = arena.hits(point)
             arena.order(point, "raise", nth=nth, error=error)
             arena.upload(arena.source(ROWS))
+            assert arena.hits(point) == hits + 1, f"{point} was not reached for the {nth}. time"
 
 
 def bad_line(arena: Arena, plan: Plan, uploads: int) -> int:
@@ -108,53 +112,52 @@ def two_streams(arena: Arena, other: Arena | None = None) -> None:
         if offset >= len(source.data) // 2 and second.acquire(blocking=False):
             (other or arena).upload(source, upload_id)
 
-    arena.upload(source, upload_id, be_overtaken)
-    assert second.locked()
+    codes: list[grpc.StatusCode] = []
+    _try_once(arena, source, upload_id, codes, be_overtaken)
+    assert codes == [grpc.StatusCode.ABORTED], f"the first stream ended with {codes}"
+    arena.upload(source, upload_id)  # The ledger compares the two results.
 
 
 def two_finishes(arena: Arena) -> None:
     """While one stream is between finish record and commit, another rolls the same upload forward."""
     source, upload_id = arena.source(ROWS), str(uuid.uuid4())
-    arena.order("finish-record.after", "pause")
-    first = threading.Thread(target=arena.upload, args=(source, upload_id))
-    first.start()
-    while not arena.hits("finish-record.after"):
-        time.sleep(0.05)
-    arena.upload(source, upload_id)
-    arena.release("finish-record.after")
-    first.join()
+    results: list[upload_pb2.UploadResult] = []
+    with arena.paused("finish-record.after", lambda: results.append(arena.upload(source, upload_id))):
+        results.append(arena.upload(source, upload_id))
+    assert len(results) == 2
+    assert results[0].version == results[1].version
 
 
 def spoil_part(arena: Arena, point: str, spoil: Callable[[Path], None]) -> None:
     """A part is spoilt before the commit, which must not take place with it."""
     arena.upload(arena.source(ROWS))
     source, upload_id = arena.source(ROWS), str(uuid.uuid4())
-    hits = arena.hits(point)
-    arena.order(point, "pause")
     codes: list[grpc.StatusCode] = []
-    upload = threading.Thread(target=_try_once, args=(arena, source, upload_id, codes))
-    upload.start()
-    while arena.hits(point) == hits:
-        time.sleep(0.05)
-    parts = Path(arena.uri("RAW", "interactions")).rglob(f"*{upload_id}*.parquet")
-    if point == "finish-record.after":
-        arena.kill()  # The outcome is fixed; whoever rolls it forward must look again.
-    spoil(max(parts, key=lambda path: path.stat().st_mtime_ns))
-    arena.release(point)
-    upload.join()
+    with arena.paused(point, lambda: _try_once(arena, source, upload_id, codes)):
+        parts = Path(arena.uri("RAW", "interactions")).rglob(f"*{upload_id}*.parquet")
+        if point == "finish-record.after":
+            arena.kill()  # The outcome is fixed; whoever rolls it forward must look again.
+        spoil(max(parts, key=lambda path: path.stat().st_mtime_ns))
     assert codes, "a commit was made with a spoilt part"
     arena.heal()
-    _try_once(arena, source, upload_id, codes)
+    for _ in range(2):
+        _try_once(arena, source, upload_id, codes)
     if arena.ledger.accounts[upload_id].result is None:
-        # Refused, and the client knows: nobody was promised these rows. None of them may be seen.
-        assert len(codes) == 2
+        # Refused for good, and the client knows: nobody was promised these rows. None of them may be seen.
+        assert codes[1:] == [grpc.StatusCode.DATA_LOSS] * 2, codes
         del arena.ledger.accounts[upload_id]
     arena.upload(arena.source(ROWS))
 
 
-def _try_once(arena: Arena, source: Source, upload_id: str, codes: list[grpc.StatusCode]) -> None:
+def _try_once(
+    arena: Arena,
+    source: Source,
+    upload_id: str,
+    codes: list[grpc.StatusCode],
+    pace: Pace = lambda _: None,
+) -> None:
     try:
-        arena.uploader.once(source, upload_id)
+        arena.uploader.once(source, upload_id, pace)
     except grpc.RpcError as error:
         codes.append(error.code())
 
