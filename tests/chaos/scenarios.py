@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -92,14 +92,19 @@ def lost_replies(arena: Arena) -> None:
 
 def bad_line(arena: Arena, plan: Plan, uploads: int) -> int:
     """Uploads over a line that breaks; returns how often it broke."""
+    arena.heal()  # Before the line is silent for as long as a server takes to start.
+    direct = arena.uploader
     with Proxy(lambda: arena.running.address, plan) as proxy:
-        arena.uploader.address = lambda: proxy.address
-        arena.uploader.silence_seconds = 3.0
-        arena.uploader.tries = 60
-        for _ in range(uploads):
-            source, upload_id = arena.source(ROWS), str(uuid.uuid4())
-            arena.upload(source, upload_id)
-            arena.upload(source, upload_id)
+        arena.uploader = replace(
+            direct, address=lambda: proxy.address, silence_seconds=3.0, tries=60, failures=[]
+        )
+        try:
+            for _ in range(uploads):
+                source, upload_id = arena.source(ROWS), str(uuid.uuid4())
+                arena.upload(source, upload_id)
+                arena.upload(source, upload_id)
+        finally:
+            arena.uploader = direct
         return sum(count for name, count in proxy.done.items() if name != "connections")
 
 
@@ -176,7 +181,7 @@ def wrong_clock(arena: Arena) -> None:
     """One upload by servers a day ahead, a day behind, and ahead again, each killed."""
     source, upload_id = arena.source(3 * ROWS, dirty=True), str(uuid.uuid4())
     thirds = [len(source.data) * n // 3 for n in (1, 2)]
-    arena.uploader.chunk_bytes, arena.uploader.window_bytes = 64 << 10, 256 << 10
+    arena.uploader = replace(arena.uploader, chunk_bytes=64 << 10, window_bytes=256 << 10)
     arena.skew_seconds = DAY_SECONDS
     arena.start()
 
@@ -216,17 +221,17 @@ def slow_client(arena: Arena, seconds: float) -> None:
     assert last.result.rows_accepted == 1, last
 
 
-def cancelled_calls(arena: Arena, calls: int) -> int:
-    """Uploads that are called off, anywhere; returns by how many bytes the server has grown."""
+def cancelled_calls(arena: Arena, calls: int) -> tuple[int, int]:
+    """Uploads that are called off, anywhere; returns the server's bytes before and after them."""
     arena.heal()
     data = arena.source(ROWS).data[:]
     _cancel(arena, max(500, calls // 10), data)  # What a server needs anyway is there afterwards.
     before = own_bytes(arena)
     _cancel(arena, calls, data)
     arena.upload(arena.source(ROWS))
-    grown = own_bytes(arena) - before
-    assert grown < BOUND_BYTES, f"{calls:,} cancelled calls left {grown >> 20} MiB"
-    return grown
+    after = own_bytes(arena)
+    assert after - before < BOUND_BYTES, f"{calls:,} cancelled calls left {(after - before) >> 20} MiB"
+    return before, after
 
 
 def _cancel(arena: Arena, calls: int, data: bytes) -> None:
@@ -287,8 +292,10 @@ def killed_workers(arena: Arena, kills: int) -> None:
             for pid in living(arena.orders, "worker")[:1]:
                 os.kill(pid, signal.SIGKILL)
 
-    arena.uploader.chunk_bytes = 64 << 10
-    arena.upload(source, pace=strike)
+    arena.heal()
+    fine = replace(arena.uploader, chunk_bytes=64 << 10, window_bytes=256 << 10)
+    fine.upload(source, str(uuid.uuid4()), strike)
+    assert not places
 
 
 def big_upload(arena: Arena, rows: int, kills: int = 3) -> None:

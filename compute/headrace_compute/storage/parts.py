@@ -68,8 +68,8 @@ def read_part(store: ObjectStore, key: str, columns: Sequence[str] | None = None
     """Reads a whole part, or some of its columns in the order given.
 
     Raises:
-        PartLostError: the part is not there.
-        StoreUnavailableError: it cannot be read, or is not Parquet.
+        PartLostError: the part is not there, or is not Parquet.
+        StoreUnavailableError: it cannot be read.
     """
     with _opened(store, key) as file:
         return _select(file.read(columns=_names(columns)), columns)
@@ -249,5 +249,7 @@ def _opened(store: ObjectStore, key: str, dictionary: Sequence[str] = ()) -> Ite
             yield pq.ParquetFile(source, read_dictionary=list(dictionary), pre_buffer=True)
     except KeyMissingError:
         raise _gone(key) from None
+    except pa.ArrowInvalid as error:
+        raise PartLostError(f"The part {key} is damaged, and no Parquet any more. {ANEW}") from error
     except (OSError, pa.ArrowException) as error:
         raise StoreUnavailableError(f"The part {key} cannot be read: {type(error).__name__}.") from error
