@@ -17,7 +17,8 @@
     ├── OffsetGapError            a chunk begins beyond what was received
     ├── DataLossError             what arrived is not what was sent
     │   ├── ChecksumMismatchError
-    │   └── SizeMismatchError
+    │   ├── SizeMismatchError
+    │   └── PartLostError             the store has lost what an upload had stored
     ├── IdInUseError              an id is in use with other parameters
     ├── FencedError               a newer stream of the same upload took over
     ├── PreconditionError         the state does not allow the call
@@ -172,6 +173,13 @@ class SizeMismatchError(DataLossError):
     """Finish named another total size than was received."""
 
     reason = "SIZE_MISMATCH"
+
+
+class PartLostError(DataLossError):
+    """The store has lost or damaged a part; an upload that had it cannot be committed."""
+
+    reason = "PART_LOST"
+    retryable = False
 
 
 class IdInUseError(HeadraceError):

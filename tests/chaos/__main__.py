@@ -6,6 +6,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,13 @@ from chaos.arena import Arena
 from chaos.ledger import Audit
 from chaos.proxy import random_plan
 
-NAMES = ("kills", "workers", "replies", "streams", "parts", "clock", "slow", "line", "store", "cancel", "big")
+SHARING = ("replies", "streams", "slow", "line", "workers", "parts", "cancel")
+"""Scenarios on one store, one after the other; the last leaves thousands of uploads behind."""
+
+ALONE = ("kills", "clock", "store", "big")
+"""Scenarios with a store of their own."""
+
+NAMES = (*SHARING, *ALONE)
 HEADINGS = ("scenario", "faults", "acked", "found", "lost", "doubled", "stray", "seconds", "")
 
 
@@ -54,6 +61,7 @@ class Run:
         self._folder = folder
         self._number = 0
         self.table = Table()
+        self.shared = Arena(self.folder())
 
     def folder(self) -> Path:
         """A new folder."""
@@ -61,20 +69,23 @@ class Run:
         return self._folder / f"{self._number}"
 
     def local(self, name: str, scenario: Callable[[Arena], object], arena: Arena | None = None) -> None:
-        """Runs a scenario on a local folder; what it returns, if it is a number, are faults not of orders."""
-        started, kept = time.monotonic(), arena is not None
-        arena = arena or Arena(self.folder())
+        """Runs a scenario on a local folder; what it returns, if it is a number, are faults not of orders.
+
+        Args:
+            arena: Where; else the one that most scenarios share.
+        """
+        started, arena = time.monotonic(), arena or self.shared
         hits, kills, remark, faults = arena.hits(), arena.kills, "", None
-        before = arena.audit() if kept else Audit(0, 0, 0, 0, 0)
+        before = arena.audit()
         try:
             faults = scenario(arena)
         except Exception as error:
             traceback.print_exc()
             remark = f"{type(error).__name__}"
-        if not kept:
-            arena.__exit__(None, None, None)
+        if missed := arena.drop_orders():
+            remark = remark or f"{', '.join(missed)} not reached"
         now, count = arena.audit(), arena.hits() - hits + arena.kills - kills
-        more = Audit(now.acked - before.acked, now.found - before.found, now.lost, now.doubled, now.stray)
+        more = Audit(*(a - b for a, b in zip(astuple(now), astuple(before), strict=True)))
         self.table.add(
             name, faults if type(faults) is int else count, more, time.monotonic() - started, remark
         )
@@ -92,8 +103,12 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="headrace-chaos-") as folder:
         run = Run(Path(folder))
+        with run.shared:
+            for name in given.only:
+                if name not in ("fuzz", *ALONE):
+                    globals()[f"_{name}"](run, given)
         for name in given.only:
-            if name != "fuzz":
+            if name in ALONE:
                 globals()[f"_{name}"](run, given)
         run.table.end()
     fuzzed = fuzz.run(given.seed, given.fuzz_seconds) if "fuzz" in given.only else 0
@@ -134,7 +149,8 @@ def _parts(run: Run, _: argparse.Namespace) -> None:
 
 
 def _clock(run: Run, _: argparse.Namespace) -> None:
-    run.local("clock a day ahead, behind, ahead", scenarios.wrong_clock)
+    with Arena(run.folder()) as arena:
+        run.local("clock a day ahead, behind, ahead", scenarios.wrong_clock, arena)
 
 
 def _slow(run: Run, given: argparse.Namespace) -> None:
@@ -167,8 +183,9 @@ def _store(run: Run, given: argparse.Namespace) -> None:
 
 def _cancel(run: Run, given: argparse.Namespace) -> None:
     def cancel(arena: Arena) -> int:
-        grown = scenarios.cancelled_calls(arena, given.calls)
-        print(f"{given.calls:,} cancelled calls: the server grew by {grown / (1 << 20):.1f} MiB")
+        before, after = scenarios.cancelled_calls(arena, given.calls)
+        sizes = f"{before >> 20} MiB before and {after >> 20} MiB after"
+        print(f"{given.calls:,} cancelled calls: the server had {sizes}")
         return given.calls
 
     run.local("cancelled calls", cancel)
@@ -179,7 +196,8 @@ def _big(run: Run, given: argparse.Namespace) -> None:
         arena.settings["HEADRACE_BLOCK_BYTES"] = str(8 << 20)
         scenarios.big_upload(arena, given.rows)
 
-    run.local(f"{given.rows:,} rows, server killed three times", big)
+    with Arena(run.folder()) as arena:
+        run.local(f"{given.rows:,} rows, server killed three times", big, arena)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """The arena: one server after the other on one store, faults ordered into it, and a tenant's ledger."""
 
+import subprocess
+import threading
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +21,9 @@ from chaos.ledger import Audit, Ledger
 from chaos.source import Source, make_source
 from chaos.uploader import Pace, Uploader
 from headrace.v1 import upload_pb2
+
+REACH_SECONDS = 120.0
+"""A point that is not reached by then is not reached at all: a scenario fails, it does not hang."""
 
 TESTS = Path(__file__).parents[1]
 
@@ -59,7 +66,11 @@ class Arena:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.server is not None and self.server.process.poll() is None:
-            self.server.stop()
+            try:
+                self.server.stop()
+            except subprocess.TimeoutExpired:
+                self.server.process.kill()
+                raise
 
     @property
     def running(self) -> Server:
@@ -95,6 +106,7 @@ class Arena:
 
     def order(self, point: str, deed: str, *, nth: int = 1, error: str = "builtins:OSError") -> None:
         """Has a fault happen at a point, once."""
+        (self.orders / f"{point}.release").unlink(missing_ok=True)
         Order(point, deed, nth, error).arm(self.orders)  # type: ignore[arg-type]
 
     def release(self, point: str) -> None:
@@ -104,6 +116,36 @@ class Arena:
     def hits(self, point: str = "*") -> int:
         """Faults that did happen."""
         return len(list(self.orders.glob(f"{point}.hit-*")))
+
+    @contextmanager
+    def paused(self, point: str, work: Callable[[], object]) -> Iterator[None]:
+        """Does work in a thread and has it pause at a point while the context lasts; then lets it end.
+
+        Raises:
+            AssertionError: The work ended without coming to the point, or did not come to it in time.
+        """
+        hits, deadline = self.hits(point), time.monotonic() + REACH_SECONDS
+        self.order(point, "pause")
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            while self.hits(point) == hits:
+                assert thread.is_alive(), f"what was to pause at {point} ended without coming there"
+                assert time.monotonic() < deadline, f"{point} was not reached in time"
+                time.sleep(0.05)
+            yield
+        finally:
+            self.drop_orders()
+            self.release(point)
+            thread.join(REACH_SECONDS)
+        assert not thread.is_alive(), f"what was paused at {point} does not end"
+
+    def drop_orders(self) -> list[str]:
+        """Takes back what was ordered and has not happened; returns the points."""
+        armed = list(self.orders.glob("*.armed"))
+        for path in armed:
+            path.unlink(missing_ok=True)
+        return [path.stem for path in armed]
 
     def source(self, rows: int, *, dirty: bool = True) -> Source:
         """New rows, like no others of this arena."""

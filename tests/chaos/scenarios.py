@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -20,6 +20,7 @@ from chaos.inject import living
 from chaos.points import POINTS
 from chaos.proxy import Plan, Proxy
 from chaos.source import Source
+from chaos.uploader import Pace
 from headrace.v1 import upload_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -55,9 +56,9 @@ def all_kills() -> list[Kill]:
 def kill(arena: Arena, order: Kill) -> None:
     """An upload during which something is killed once, and the question for its result afterwards."""
     source, upload_id = arena.source(ROWS), str(uuid.uuid4())
+    arena.heal()
     before, hits = arena.visible(), arena.hits(order.point)
     arena.order(order.point, order.deed, nth=order.nth)
-    arena.heal()
     seen: list[int] = []
 
     def look(offset: int) -> None:
@@ -82,20 +83,28 @@ def lost_replies(arena: Arena) -> None:
         ("done-record.after", STORE_ERROR, (1,)),
     ):
         for nth in nths:
+            arena.heal()  # Before the order, which is for the upload.
+            hits = arena.hits(point)
             arena.order(point, "raise", nth=nth, error=error)
             arena.upload(arena.source(ROWS))
+            assert arena.hits(point) == hits + 1, f"{point} was not reached for the {nth}. time"
 
 
 def bad_line(arena: Arena, plan: Plan, uploads: int) -> int:
     """Uploads over a line that breaks; returns how often it broke."""
+    arena.heal()  # Before the line is silent for as long as a server takes to start.
+    direct = arena.uploader
     with Proxy(lambda: arena.running.address, plan) as proxy:
-        arena.uploader.address = lambda: proxy.address
-        arena.uploader.silence_seconds = 3.0
-        arena.uploader.tries = 60
-        for _ in range(uploads):
-            source, upload_id = arena.source(ROWS), str(uuid.uuid4())
-            arena.upload(source, upload_id)
-            arena.upload(source, upload_id)
+        arena.uploader = replace(
+            direct, address=lambda: proxy.address, silence_seconds=3.0, tries=60, failures=[]
+        )
+        try:
+            for _ in range(uploads):
+                source, upload_id = arena.source(ROWS), str(uuid.uuid4())
+                arena.upload(source, upload_id)
+                arena.upload(source, upload_id)
+        finally:
+            arena.uploader = direct
         return sum(count for name, count in proxy.done.items() if name != "connections")
 
 
@@ -108,53 +117,56 @@ def two_streams(arena: Arena, other: Arena | None = None) -> None:
         if offset >= len(source.data) // 2 and second.acquire(blocking=False):
             (other or arena).upload(source, upload_id)
 
-    arena.upload(source, upload_id, be_overtaken)
-    assert second.locked()
+    codes: list[grpc.StatusCode] = []
+    _try_once(arena, source, upload_id, codes, be_overtaken)
+    assert codes == [grpc.StatusCode.ABORTED], f"the first stream ended with {codes}"
+    arena.upload(source, upload_id)  # The ledger compares the two results.
 
 
 def two_finishes(arena: Arena) -> None:
     """While one stream is between finish record and commit, another rolls the same upload forward."""
     source, upload_id = arena.source(ROWS), str(uuid.uuid4())
-    arena.order("finish-record.after", "pause")
-    first = threading.Thread(target=arena.upload, args=(source, upload_id))
-    first.start()
-    while not arena.hits("finish-record.after"):
-        time.sleep(0.05)
-    arena.upload(source, upload_id)
-    arena.release("finish-record.after")
-    first.join()
+    results: list[upload_pb2.UploadResult] = []
+    with arena.paused("finish-record.after", lambda: results.append(arena.upload(source, upload_id))):
+        results.append(arena.upload(source, upload_id))
+    assert len(results) == 2
+    assert results[0].version == results[1].version
 
 
 def spoil_part(arena: Arena, point: str, spoil: Callable[[Path], None]) -> None:
     """A part is spoilt before the commit, which must not take place with it."""
     arena.upload(arena.source(ROWS))
     source, upload_id = arena.source(ROWS), str(uuid.uuid4())
-    hits = arena.hits(point)
-    arena.order(point, "pause")
     codes: list[grpc.StatusCode] = []
-    upload = threading.Thread(target=_try_once, args=(arena, source, upload_id, codes))
-    upload.start()
-    while arena.hits(point) == hits:
-        time.sleep(0.05)
-    parts = Path(arena.uri("RAW", "interactions")).rglob(f"*{upload_id}*.parquet")
-    if point == "finish-record.after":
-        arena.kill()  # The outcome is fixed; whoever rolls it forward must look again.
-    spoil(max(parts, key=lambda path: path.stat().st_mtime_ns))
-    arena.release(point)
-    upload.join()
+    with arena.paused(point, lambda: _try_once(arena, source, upload_id, codes)):
+        parts = Path(arena.uri("RAW", "interactions")).rglob(f"*{upload_id}*.parquet")
+        if point == "finish-record.after":
+            arena.kill()  # The outcome is fixed; whoever rolls it forward must look again.
+        spoil(max(parts, key=lambda path: path.stat().st_mtime_ns))
     assert codes, "a commit was made with a spoilt part"
+    again = point == "duplicates.after"  # What finish wrote can be written again, and is.
+    if point != "finish-record.after":
+        assert codes == [grpc.StatusCode.UNAVAILABLE if again else grpc.StatusCode.DATA_LOSS]
     arena.heal()
-    _try_once(arena, source, upload_id, codes)
-    if arena.ledger.accounts[upload_id].result is None:
-        # Refused, and the client knows: nobody was promised these rows. None of them may be seen.
-        assert len(codes) == 2
+    for _ in range(2):
+        _try_once(arena, source, upload_id, codes)
+    assert (arena.ledger.accounts[upload_id].result is not None) == again
+    if not again:
+        # Refused for good, and the client knows: nobody was promised these rows. None of them may be seen.
+        assert codes[1:] == [grpc.StatusCode.DATA_LOSS] * 2, codes
         del arena.ledger.accounts[upload_id]
     arena.upload(arena.source(ROWS))
 
 
-def _try_once(arena: Arena, source: Source, upload_id: str, codes: list[grpc.StatusCode]) -> None:
+def _try_once(
+    arena: Arena,
+    source: Source,
+    upload_id: str,
+    codes: list[grpc.StatusCode],
+    pace: Pace = lambda _: None,
+) -> None:
     try:
-        arena.uploader.once(source, upload_id)
+        arena.uploader.once(source, upload_id, pace)
     except grpc.RpcError as error:
         codes.append(error.code())
 
@@ -173,7 +185,7 @@ def wrong_clock(arena: Arena) -> None:
     """One upload by servers a day ahead, a day behind, and ahead again, each killed."""
     source, upload_id = arena.source(3 * ROWS, dirty=True), str(uuid.uuid4())
     thirds = [len(source.data) * n // 3 for n in (1, 2)]
-    arena.uploader.chunk_bytes, arena.uploader.window_bytes = 64 << 10, 256 << 10
+    arena.uploader = replace(arena.uploader, chunk_bytes=64 << 10, window_bytes=256 << 10)
     arena.skew_seconds = DAY_SECONDS
     arena.start()
 
@@ -213,17 +225,17 @@ def slow_client(arena: Arena, seconds: float) -> None:
     assert last.result.rows_accepted == 1, last
 
 
-def cancelled_calls(arena: Arena, calls: int) -> int:
-    """Uploads that are called off, anywhere; returns by how many bytes the server has grown."""
+def cancelled_calls(arena: Arena, calls: int) -> tuple[int, int]:
+    """Uploads that are called off, anywhere; returns the server's bytes before and after them."""
     arena.heal()
     data = arena.source(ROWS).data[:]
     _cancel(arena, max(500, calls // 10), data)  # What a server needs anyway is there afterwards.
     before = own_bytes(arena)
     _cancel(arena, calls, data)
     arena.upload(arena.source(ROWS))
-    grown = own_bytes(arena) - before
-    assert grown < BOUND_BYTES, f"{calls:,} cancelled calls left {grown >> 20} MiB"
-    return grown
+    after = own_bytes(arena)
+    assert after - before < BOUND_BYTES, f"{calls:,} cancelled calls left {(after - before) >> 20} MiB"
+    return before, after
 
 
 def _cancel(arena: Arena, calls: int, data: bytes) -> None:
@@ -253,11 +265,12 @@ def _cancel_one(stub: PipelineServiceStub, dice: random.Random, data: bytes) -> 
         )
         for _ in range(sends):
             yield upload_pb2.UploadRequest(chunk=upload_pb2.UploadChunk(data=data[: dice.randrange(100_000)]))
+        yield upload_pb2.UploadRequest(flush=upload_pb2.UploadFlush())  # So that there is an ack to read.
         over.wait()
 
     call = stub.Upload(requests(), timeout=60)
     try:
-        for _ in range(reads if sends else min(reads, 1)):
+        for _ in range(reads):
             next(call)
     except (grpc.RpcError, StopIteration):
         pass
@@ -284,8 +297,10 @@ def killed_workers(arena: Arena, kills: int) -> None:
             for pid in living(arena.orders, "worker")[:1]:
                 os.kill(pid, signal.SIGKILL)
 
-    arena.uploader.chunk_bytes = 64 << 10
-    arena.upload(source, pace=strike)
+    arena.heal()
+    fine = replace(arena.uploader, chunk_bytes=64 << 10, window_bytes=256 << 10)
+    fine.upload(source, str(uuid.uuid4()), strike)
+    assert not places
 
 
 def big_upload(arena: Arena, rows: int, kills: int = 3) -> None:

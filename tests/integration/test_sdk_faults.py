@@ -367,6 +367,7 @@ def test_a_draining_server_is_left_at_once_and_the_next_one_goes_on(
     ("code", "reason", "kind"),
     [
         (grpc.StatusCode.INTERNAL, "POISON_BLOCK", errors.PoisonBlockError),
+        (grpc.StatusCode.DATA_LOSS, "PART_LOST", errors.PartLostError),
         (grpc.StatusCode.INVALID_ARGUMENT, "NO_HEADER", errors.BadDataError),
         (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_CLOSED", errors.UploadClosedError),
         (grpc.StatusCode.ALREADY_EXISTS, "ID_IN_USE", errors.IdInUseError),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from headrace_compute.errors import StoreUnavailableError
+from headrace_compute.errors import PartLostError
 from headrace_compute.model import BUCKETS, ROW_GROUP_ROWS, ColumnStats, DataFile, Part, Shard, shard_plan
 from headrace_compute.storage.parts import (
     part_row_groups,
@@ -193,19 +193,19 @@ def test_a_sound_part_passes_and_a_damaged_one_is_told(store: LocalStore) -> Non
     data[len(data) // 3] ^= 1
     for damaged in (bytes(data), bytes(data[:-1])):
         store.put("p", damaged)
-        with pytest.raises(StoreUnavailableError, match=r"damaged|cannot be read"):
+        with pytest.raises(PartLostError, match=r"damaged|cannot be read"):
             verify_part(store, part)
     store.delete("p")
-    with pytest.raises(StoreUnavailableError, match="gone"):
+    with pytest.raises(PartLostError, match="gone"):
         verify_part(store, part)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"user_id,item_id\n" * 100])
 def test_bytes_that_are_no_parquet_are_a_typed_error(store: LocalStore, content: bytes) -> None:
     store.create("p", content)
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(PartLostError):
         read_part(store, "p")
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(PartLostError):
         read_buckets(store, [DataFile("p", 1, len(content))], Shard(0, 1), ["number"])
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(PartLostError):
         read_part(store, "missing")

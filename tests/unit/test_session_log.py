@@ -174,6 +174,18 @@ async def test_a_sweep_lets_no_older_stream_in_again(config: StoreConfig) -> Non
         sessions.append(config, older, "block", _block(config, 1, "later"))
 
 
+async def test_an_owner_sees_whether_anybody_came_after_it(config: StoreConfig) -> None:
+    older = sessions.append(config, await _open(config), "block", _block(config, 0))
+    sessions.check_newest(config, older)
+    newer = await _open(config)
+    sessions.check_newest(config, newer)
+    with pytest.raises(FencedError):
+        sessions.check_newest(config, older)
+    sessions.append(config, newer, "finish", _finish(newer))
+    with pytest.raises(FencedError):
+        sessions.check_newest(config, newer)
+
+
 async def test_an_aborted_upload_keeps_two_records(config: StoreConfig) -> None:
     session = await _open(config)
     for number in range(3):

@@ -5,6 +5,7 @@
     │   └── BadDataError              the file cannot be read as rows at all
     ├── OffsetGapError            a chunk began beyond what the server has
     ├── DataLossError             what arrived is not what was sent
+    │   └── PartLostError             the server's store has lost a part of the upload
     ├── IdInUseError              an upload_id or request_id is in use with other parameters
     ├── FencedError               a newer stream of the same upload took over
     ├── PreconditionError         the tenant's data does not allow the call
@@ -114,6 +115,12 @@ class DataLossError(HeadraceError):
     """What arrived is not what was sent."""
 
     retryable = True
+
+
+class PartLostError(DataLossError):
+    """The server's store has lost or damaged a part; upload its rows anew under another id."""
+
+    retryable = False
 
 
 class IdInUseError(HeadraceError):
@@ -243,6 +250,7 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "OFFSET_GAP": OffsetGapError,
     "CHECKSUM_MISMATCH": DataLossError,
     "SIZE_MISMATCH": DataLossError,
+    "PART_LOST": PartLostError,
     "ID_IN_USE": IdInUseError,
     "FENCED": FencedError,
     "UPLOAD_CLOSED": UploadClosedError,

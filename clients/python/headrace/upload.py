@@ -144,7 +144,7 @@ class Upload:
                 return True
             case ExhaustedError():
                 return bool(error.reason)  # gRPC's own are about sizes of messages.
-            case InternalError(retryable=False):
+            case InternalError(retryable=False) | DataLossError(retryable=False):
                 return False
             case InternalError() | DataLossError() | OffsetGapError():
                 return self._may_pass()

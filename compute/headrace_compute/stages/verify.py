@@ -11,7 +11,7 @@ def verify_parts(config: StoreConfig, parts: Sequence[Part]) -> None:
     """Reads parts back and compares size, rows and checksum with what was written.
 
     Raises:
-        StoreUnavailableError: A part is missing or is not what was written.
+        PartLostError: A part is missing or is not what was written.
     """
     store = open_store(config)
     for part in parts:

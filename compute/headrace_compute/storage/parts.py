@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from headrace_compute.errors import StoreUnavailableError
+from headrace_compute.errors import PartLostError, StoreUnavailableError
 from headrace_compute.model import ROW_GROUP_ROWS, ColumnStats, DataFile, Part, Shard
 from headrace_compute.storage.store import KeyExistsError, KeyMissingError, ObjectStore
 
 BUCKET = "bucket"
+
+ANEW = "Upload its rows anew, under another id."
 
 
 def write_part(store: ObjectStore, key: str, table: pa.Table, *, stats: Sequence[str] = ()) -> Part:
@@ -64,7 +66,8 @@ def read_part(store: ObjectStore, key: str, columns: Sequence[str] | None = None
     """Reads a whole part, or some of its columns in the order given.
 
     Raises:
-        StoreUnavailableError: the part is not there or is not Parquet.
+        PartLostError: the part is not there, or is not Parquet.
+        StoreUnavailableError: it cannot be read.
     """
     with _opened(store, key) as file:
         return _select(file.read(columns=_names(columns)), columns)
@@ -132,25 +135,29 @@ def verify_part(store: ObjectStore, part: Part) -> None:
     """Checks that the store holds exactly the part that was written.
 
     Raises:
-        StoreUnavailableError: it is gone, or its size, rows or checksum differ.
+        PartLostError: it is gone, or its size, rows or checksum differ.
     """
     try:
         data = store.get(part.key)
     except KeyMissingError:
-        raise StoreUnavailableError(f"The part {part.key} is gone from the store.") from None
+        raise _gone(part.key) from None
     found = (len(data), xxhash.xxh128_hexdigest(data), _rows(part.key, data))
     if found != (part.size_bytes, part.checksum, part.rows):
-        raise StoreUnavailableError(
+        raise PartLostError(
             f"The part {part.key} is damaged: it has {found[0]} bytes, checksum {found[1]}, "
-            f"{found[2]} rows instead of {part.size_bytes}, {part.checksum} and {part.rows}."
+            f"{found[2]} rows instead of {part.size_bytes}, {part.checksum} and {part.rows}. {ANEW}"
         )
+
+
+def _gone(key: str) -> PartLostError:
+    return PartLostError(f"The part {key} is gone from the store. {ANEW}")
 
 
 def _rows(key: str, data: bytes) -> int:
     try:
         return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
     except (OSError, pa.ArrowException) as error:
-        raise StoreUnavailableError(f"The part {key} cannot be read: {type(error).__name__}.") from error
+        raise PartLostError(f"The part {key} cannot be read: {type(error).__name__}. {ANEW}") from error
 
 
 def _read_shard(
@@ -256,6 +263,8 @@ def _opened(store: ObjectStore, key: str, dictionary: Sequence[str] = ()) -> Ite
         with closing(store.open(key)) as source:
             yield pq.ParquetFile(source, read_dictionary=list(dictionary), pre_buffer=True)
     except KeyMissingError:
-        raise StoreUnavailableError(f"The part {key} is gone from the store.") from None
+        raise _gone(key) from None
+    except pa.ArrowInvalid as error:
+        raise PartLostError(f"The part {key} is damaged, and no Parquet any more. {ANEW}") from error
     except (OSError, pa.ArrowException) as error:
         raise StoreUnavailableError(f"The part {key} cannot be read: {type(error).__name__}.") from error

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from headrace_compute.block_result import part_from_json
-from headrace_compute.errors import FencedError
+from headrace_compute.errors import FencedError, PartLostError, StoreUnavailableError
 from headrace_compute.findings import Findings
 from headrace_compute.model import Part
 from headrace_compute.pool import Lane
@@ -43,15 +43,22 @@ async def close(services: Services, session: Session, total_size: int, crc32c: i
     Raises:
         FencedError: A newer stream took over.
         UploadClosedError: The upload was given up.
+        PartLostError: The store has lost a part of it, of those that cannot be written again.
     """
     options = UploadOptions.from_json(session.header)
     spec = spec_of(services.config, options, session.upload_id, session.started_us)
     lane = services.pool.lane(session.tenant, session.upload_id)
     blocks = [block.result for block in session.blocks]
-    settled = await settle_duplicates(lane, spec, blocks, session.findings)
-    parts = [block.data for block in settled.blocks if block.data is not None]
-    rejects = [block.rejects for block in settled.blocks if block.rejects]
-    await _verify(lane, [*parts, *(part for group in rejects for part in group)])
+    try:
+        settled = await settle_duplicates(lane, spec, blocks, session.findings)
+        parts = [block.data for block in settled.blocks if block.data is not None]
+        rejects = [block.rejects for block in settled.blocks if block.rejects]
+        await _verify(lane, [*parts, *(part for group in rejects for part in group)])
+    except PartLostError as error:
+        # Whoever took over may have finished, and swept what this attempt wrote.
+        await asyncio.to_thread(sessions.check_newest, services.config, session)
+        await _verify(lane, [part for block in blocks for part in block.parts])
+        raise StoreUnavailableError("What finish wrote is gone from the store; finish again.") from error
     findings = settled.findings
     _check_counts(session, findings, parts)
     refusal = options.refusal(findings.received, findings.bad_records)
@@ -80,6 +87,9 @@ async def roll_forward(services: Services, session: Session, *, verified: bool =
 
     Returns:
         The session with its `done` body: the versions committed.
+
+    Raises:
+        PartLostError: The store has lost a part; nothing is committed, now or later.
     """
     if session.finish is None:
         raise ValueError(f"upload {session.upload_id} has no finish record to roll forward from")

@@ -182,6 +182,20 @@ def append(config: StoreConfig, session: Session, kind: str, body: Mapping[str, 
     return _apply(session, session.next_seq, record)
 
 
+def check_newest(config: StoreConfig, session: Session) -> None:
+    """Sees whether anybody has appended to a session since its owner last did.
+
+    Raises:
+        FencedError: Another stream of this upload has taken over, or ended it.
+    """
+    try:
+        prefix = session_prefix(config, session.tenant, session.upload_id)
+        records.read(open_store(config), f"{prefix}{session.next_seq:08d}")
+    except KeyMissingError:
+        return
+    raise fenced(session.upload_id)
+
+
 def abort(config: StoreConfig, session: Session, reason: str) -> Session:
     """Gives an upload up for good, whoever owns it; again is no error.
 

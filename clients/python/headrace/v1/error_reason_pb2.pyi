@@ -163,6 +163,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: the client sent nothing for too long and the server let its
     stream go. Metadata: {"idle_seconds": "600"}. Retry at once; an upload resumes.
     """
+    ERROR_REASON_PART_LOST: _ErrorReason.ValueType  # 52
+    """DATA_LOSS: the store has lost or damaged a part, of an upload that is therefore not
+    committed, or of a table. Metadata: {}. Do not retry; upload its rows anew under another id.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason names what went wrong. A failed call carries it in
@@ -310,5 +314,9 @@ Metadata: {"upload_id": "..."}. Do not retry; GetUpload tells how it ended.
 ERROR_REASON_IDLE_TIMEOUT: ErrorReason.ValueType  # 51
 """UNAVAILABLE: the client sent nothing for too long and the server let its
 stream go. Metadata: {"idle_seconds": "600"}. Retry at once; an upload resumes.
+"""
+ERROR_REASON_PART_LOST: ErrorReason.ValueType  # 52
+"""DATA_LOSS: the store has lost or damaged a part, of an upload that is therefore not
+committed, or of a table. Metadata: {}. Do not retry; upload its rows anew under another id.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
