@@ -63,7 +63,7 @@ POINTS: dict[str, Point] = {
     "rejects-commit.after": Point(_COMMITS, "commit", "after", "server", _REJECTS),
     "data-commit.before": Point(_COMMITS, "commit", "before", "server", _DATA),
     "data-commit.after": Point(_COMMITS, "commit", "after", "server", _DATA),
-    "version-0.after": Point(_COMMITS, "_create", "after", "server"),
+    "version-0.after": Point(_COMMITS, "create_table", "after", "server"),
     "delta-write.before": Point("deltalake.table", "DeltaTable.create_write_transaction", "before", "server"),
     "delta-write.after": Point("deltalake.table", "DeltaTable.create_write_transaction", "after", "server"),
     # The store, as the coordinator uses it: session records.

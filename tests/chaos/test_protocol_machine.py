@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from headrace.v1 import upload_pb2
 from headrace_compute.errors import HeadraceError, StoreUnavailableError
 from headrace_compute.storage.local import LocalStore
+from headrace_server.maintenance import Maintenance
 from headrace_server.services import Services
 from headrace_server.settings import Settings
 from headrace_server.uploads.recovery import recover
@@ -163,7 +164,13 @@ class Protocol(RuleBasedStateMachine):
     def _new_server(self) -> None:
         config = self.settings.store()
         pool: Any = InlinePool(config)
-        self.services = Services(self.settings, config, pool, NoOutbox())  # type: ignore[arg-type]
+        self.services = Services(
+            self.settings,
+            config,
+            pool,
+            NoOutbox(),
+            Maintenance(pool, "test"),  # type: ignore[arg-type]
+        )
 
     @rule(upload=uploads)
     def open(self, upload: int) -> None:
