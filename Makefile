@@ -25,6 +25,10 @@ demo: $(READY) $(if $(BROKERS),brokers) ## Start a server, send it data, show wh
 test: $(READY) ## Run every test against a real server
 	@$(RUN)/python -m pytest
 
+.PHONY: test-slow
+test-slow: $(READY) ## Run the tests that take a minute and more each
+	@$(RUN)/python -m pytest -m slow
+
 .PHONY: serve
 serve: $(READY) ## Start the server in the foreground; Ctrl-C stops it
 	@$(RUN)/headrace-server

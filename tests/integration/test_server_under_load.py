@@ -109,6 +109,7 @@ async def test_fifty_fast_streams_keep_memory_bounded_and_unary_calls_answered(
     assert most < 700 * MIB
 
 
+@pytest.mark.slow
 async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
     own_server: Callable[..., Server], tmp_path: Path
 ) -> None:

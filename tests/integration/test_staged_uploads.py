@@ -197,7 +197,14 @@ def blocks_of(server: Server, tenant: str, upload_id: str) -> int:
     return sum(b'"kind":"block"' in path.read_bytes() for path in records)
 
 
-@pytest.mark.parametrize("name", ["gzip", "arrow stream", "parquet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "arrow stream",
+        pytest.param("gzip", marks=pytest.mark.slow),
+        pytest.param("parquet", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_while_staging_and_while_decoding_it_ends_with_the_same_table(
     own_server: Callable[..., Server], tmp_path: Path, name: str
 ) -> None:
