@@ -125,6 +125,7 @@ def test_a_file_whose_server_is_killed_again_and_again_gives_the_same_table(
     assert table_of(phoenix.address, tenant).equals(uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_pipe_whose_server_is_killed_gives_the_same_table(
     phoenix: Phoenix, sample: Generated, uninterrupted: pa.Table, send: Send, tenant: str
 ) -> None:
