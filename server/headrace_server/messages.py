@@ -1,6 +1,6 @@
 """From the pipeline's own values to the messages of the contract. Nothing is decided here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from headrace.v1 import health_pb2, upload_pb2, validation_pb2
@@ -12,6 +12,8 @@ from headrace_compute.storage import tables
 from headrace_server.health import Health
 from headrace_server.settings import Settings
 from headrace_server.uploads.session import Session
+
+REJECTS_A_MESSAGE = 1_000
 
 
 def reject_message(reject: Reject) -> validation_pb2.Reject:
@@ -33,6 +35,13 @@ def stored_reject_message(row: Mapping[str, Any]) -> validation_pb2.Reject:
     """A row of the rejects table."""
     names = validation_pb2.Reject.DESCRIPTOR.fields_by_name
     return validation_pb2.Reject(**{name: row[name] for name in names})
+
+
+def reject_pages(rows: Sequence[Mapping[str, Any]]) -> Iterator[upload_pb2.ListRejectsResponse]:
+    """Rows of the rejects table, a thousand a message."""
+    for start in range(0, len(rows), REJECTS_A_MESSAGE):
+        some = rows[start : start + REJECTS_A_MESSAGE]
+        yield upload_pb2.ListRejectsResponse(rejects=map(stored_reject_message, some))
 
 
 def report_message(report: Report) -> validation_pb2.Report:

@@ -82,16 +82,7 @@ def first_block(path: Path) -> tuple[UploadSpec, Block, np.ndarray]:
         latest_us=LATEST_US,
         columns=tuple((framer.header or b"").decode().split(",")),
     )
-    block = Block(
-        index=0,
-        format="csv",
-        offset=shape.offset,
-        end_offset=shape.offset + shape.nbytes,
-        first_row=shape.first_row,
-        rows=shape.rows,
-        first_line=shape.first_line,
-    )
-    return spec, block, payload
+    return spec, shape.block(0), payload
 
 
 def plain_parse(spec: UploadSpec, payload: np.ndarray) -> pa.Table:

@@ -11,7 +11,7 @@ import pytest
 from headrace_compute.block_result import BlockResult
 from headrace_compute.kernels.framing import Framer
 from headrace_compute.kernels.rows import first_hashes
-from headrace_compute.model import Block, DataType, StoreConfig, UploadSpec
+from headrace_compute.model import DataType, StoreConfig, UploadSpec
 from headrace_compute.stages import duplicates
 from headrace_compute.stages.duplicates import (
     drop_duplicates,
@@ -48,7 +48,7 @@ class Upload:
         framer = Framer()
         framer.feed("\n".join([HEADERS[data_type], *records]).encode())
         blocks = [
-            ingest_block(self.config, self.spec, _block(index, shape), data, "first")
+            ingest_block(self.config, self.spec, shape.block(index), data, "first")
             for index, (data, shape) in enumerate(framer.finish(target))
         ]
         parts = parts_of(blocks)
@@ -81,18 +81,6 @@ class Upload:
             return sum(getattr(block, name) for block in self.blocks)
 
         return total("received"), total("accepted"), total("rejected"), total("duplicates")
-
-
-def _block(index: int, shape: Any) -> Block:
-    return Block(
-        index=index,
-        format="csv",
-        offset=shape.offset,
-        end_offset=shape.offset + shape.nbytes,
-        first_row=shape.first_row,
-        rows=shape.rows,
-        first_line=shape.first_line,
-    )
 
 
 def _interactions(count: int) -> list[str]:

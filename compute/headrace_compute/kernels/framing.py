@@ -8,7 +8,7 @@ import numpy as np
 from headrace_compute.errors import BadEncodingError, RecordTooLargeError
 from headrace_compute.kernels.magic import binary_kind, describe_start
 from headrace_compute.kernels.scan import AFTER_CR, Cursor, new_cursor, scan
-from headrace_compute.model import MAX_RECORD_BYTES
+from headrace_compute.model import MAX_RECORD_BYTES, Block
 
 MAX_BLOCK_ROWS = 1 << 20
 """Records of a block: bounds what a block of very short ones costs to work on."""
@@ -42,6 +42,18 @@ class BlockShape:
     lines: int
     nbytes: int
     crc32c: int
+
+    def block(self, index: int) -> Block:
+        """The block that covers this, as the `index`-th of its stream."""
+        return Block(
+            index=index,
+            format="csv",
+            offset=self.offset,
+            end_offset=self.offset + self.nbytes,
+            first_row=self.first_row,
+            rows=self.rows,
+            first_line=self.first_line,
+        )
 
 
 Framed = tuple[np.ndarray, BlockShape]

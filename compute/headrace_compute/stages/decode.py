@@ -113,16 +113,7 @@ def _frames(framer: Framer, first: list[Framed], pieces: Iterator[bytes], target
 
 def _csv_block(index: int, framed: Framed, columns: tuple[str, ...]) -> Decoded:
     shape = framed[1]
-    block = Block(
-        index=index,
-        format="csv",
-        offset=shape.offset,
-        end_offset=shape.offset + shape.nbytes,
-        first_row=shape.first_row,
-        rows=shape.rows,
-        first_line=shape.first_line,
-    )
-    return Decoded(block, columns, shape.lines)
+    return Decoded(shape.block(index), columns, shape.lines)
 
 
 def _chain(early: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:

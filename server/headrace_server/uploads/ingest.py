@@ -22,8 +22,6 @@ from headrace_server.uploads.options import UploadOptions
 
 MAX_ROWS = 10_000
 
-REJECTS_A_MESSAGE = 1_000
-
 LOOKUP_US = 86_400_000_000
 """How long GetUpload and ListRejects are sure to know a small ingest."""
 
@@ -103,9 +101,8 @@ class SmallIngests:
             return
         rows = await self._pool.run(read_upload_rejects, answer.rejects_key, answer.upload_id)
         rows = rows[: request.limit or len(rows)]
-        for start in range(0, len(rows), REJECTS_A_MESSAGE):
-            some = rows[start : start + REJECTS_A_MESSAGE]
-            yield upload_pb2.ListRejectsResponse(rejects=map(messages.stored_reject_message, some))
+        for page in messages.reject_pages(rows):
+            yield page
 
     async def settle(self) -> None:
         """Completes what a former server left between the two commits of a group."""

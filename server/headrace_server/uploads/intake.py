@@ -124,14 +124,7 @@ class CsvIntake:
         Raises:
             InvalidFieldError: The chunk is too large, or has rows.
         """
-        if chunk.WhichOneof("content") == "rows":
-            raise invalid("chunk.rows", "the stream's format is CSV; send chunk.data or chunk.text")
-        data = chunk.data or chunk.text.encode()
-        if len(data) > MAX_CHUNK_BYTES:
-            raise invalid(
-                "chunk.data", f"the chunk has {len(data):,} bytes; send at most {MAX_CHUNK_BYTES:,}"
-            )
-        return data
+        return bytes_of(chunk, "the stream's format is CSV; send chunk.data or chunk.text")
 
     async def feed(self, data: bytes) -> None:
         """Takes the next bytes of the stream; waits while too many blocks are in flight."""
@@ -159,17 +152,8 @@ class CsvIntake:
             if shape.rows == 0:
                 continue  # Blank lines only.
             await self._check_header()
-            block = Block(
-                index=self._index,
-                format="csv",
-                offset=shape.offset,
-                end_offset=shape.offset + shape.nbytes,
-                first_row=shape.first_row,
-                rows=shape.rows,
-                first_line=shape.first_line,
-            )
             crc32c = shape.crc32c if self._summed else None
-            await self._queue.submit(self._spec, block, data, shape.lines, crc32c)
+            await self._queue.submit(self._spec, shape.block(self._index), data, shape.lines, crc32c)
             self._index += 1
 
     async def _check_header(self) -> None:
@@ -247,6 +231,23 @@ class RowsIntake:
         await self._queue.submit(self._spec, block, payload, 0)
         self._index += 1
         self._sent = end
+
+
+def bytes_of(chunk: AnyChunk, not_rows: str) -> bytes:
+    """The bytes of a chunk.
+
+    Args:
+        not_rows: What to say if it has rows.
+
+    Raises:
+        InvalidFieldError: It is too large, or has rows.
+    """
+    if chunk.WhichOneof("content") == "rows":
+        raise invalid("chunk.rows", not_rows)
+    data = chunk.data or chunk.text.encode()
+    if len(data) > MAX_CHUNK_BYTES:
+        raise invalid("chunk.data", f"the chunk has {len(data):,} bytes; send at most {MAX_CHUNK_BYTES:,}")
+    return data
 
 
 def rows_of(batch: row_pb2.RowBatch, data_type: DataType) -> Sequence[RowMessage]:

@@ -14,8 +14,6 @@ from headrace_server.uploads import session as sessions
 from headrace_server.uploads.options import UploadOptions
 from headrace_server.uploads.session import Session
 
-REJECTS_A_MESSAGE = 1_000
-
 
 async def get_upload(
     services: Services, request: upload_pb2.GetUploadRequest
@@ -73,9 +71,8 @@ async def list_rejects(
         parts = [part_from_json(part) for part in group]
         rows = (await services.pool.run(read_rejects, parts))[:left]
         left -= len(rows)
-        for start in range(0, len(rows), REJECTS_A_MESSAGE):
-            some = rows[start : start + REJECTS_A_MESSAGE]
-            yield upload_pb2.ListRejectsResponse(rejects=map(messages.stored_reject_message, some))
+        for page in messages.reject_pages(rows):
+            yield page
         if left <= 0:
             return
 

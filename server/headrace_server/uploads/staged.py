@@ -23,7 +23,7 @@ from headrace_compute.stages.parquet import plan_parquet
 from headrace_compute.storage.store import open_store
 from headrace_server.requests import invalid
 from headrace_server.uploads.blocks import BlockQueue
-from headrace_server.uploads.intake import MAX_CHUNK_BYTES, AnyChunk
+from headrace_server.uploads.intake import AnyChunk, bytes_of
 from headrace_server.uploads.options import UploadOptions
 from headrace_server.uploads.session import Session, staged_prefix
 
@@ -79,14 +79,7 @@ class StagedIntake:
         Raises:
             InvalidFieldError: The chunk is too large, or has rows.
         """
-        if chunk.WhichOneof("content") == "rows":
-            raise invalid("chunk.rows", "the stream's format is one of bytes; send chunk.data")
-        data = chunk.data or chunk.text.encode()
-        if len(data) > MAX_CHUNK_BYTES:
-            raise invalid(
-                "chunk.data", f"the chunk has {len(data):,} bytes; send at most {MAX_CHUNK_BYTES:,}"
-            )
-        return data
+        return bytes_of(chunk, "the stream's format is one of bytes; send chunk.data")
 
     async def feed(self, data: bytes) -> None:
         """Takes the next bytes of the stream; waits while an object is written.

@@ -107,8 +107,8 @@ class UploadStream:
         self._requests = requests
         self._responses = responses
         self._errors_shown = 0
-        lane = services.pool.lane(session.tenant, session.upload_id)
-        self._queue = BlockQueue(lane, self._persist, services.places)
+        self._lane = services.pool.lane(session.tenant, session.upload_id)
+        self._queue = BlockQueue(self._lane, self._persist, services.places)
         self._intake = self._make_intake(options)
         self._taking = asyncio.Lock()  # Who holds it may use the intake.
         self._appending = asyncio.Lock()  # Who holds it may append to the session.
@@ -204,14 +204,13 @@ class UploadStream:
 
     def _make_intake(self, options: UploadOptions) -> Intake:
         session = self._session
-        lane = self._services.pool.lane(session.tenant, session.upload_id)
         spec = spec_of(self._services.config, options, session.upload_id, session.started_us)
         if options.format == "rows":
             return RowsIntake(self._queue, spec, session.blocks)
         if options.staged:
             return StagedIntake(
                 self._services.config,
-                lane,
+                self._lane,
                 self._queue,
                 spec,
                 options,
@@ -220,7 +219,7 @@ class UploadStream:
                 self._stage,
             )
         return CsvIntake(
-            lane,
+            self._lane,
             self._queue,
             spec,
             block_bytes=self._services.block_bytes,
