@@ -6,11 +6,12 @@ import uuid
 import pyarrow as pa
 import pytest
 from contract.test_table_commits import KEY, SCHEMA, events
+from deltalake import DeltaTable
 
 from headrace_compute.errors import StoreUnavailableError
 from headrace_compute.model import StoreConfig
 from headrace_compute.stages import upkeep
-from headrace_compute.storage import compaction
+from headrace_compute.storage import compaction, tables
 from headrace_compute.storage.parts import read_part, write_part
 from headrace_compute.storage.receipts import Group, Receipt
 from headrace_compute.storage.store import open_store
@@ -122,6 +123,46 @@ def test_compaction_merges_small_files_and_changes_no_row(config: StoreConfig) -
     buckets = read_part(open_store(config), file.key)["bucket"].to_pylist()
     assert buckets == sorted(buckets)
     assert upkeep.compact(config, KEY, str(uuid.uuid4()), "1") is None
+
+
+def test_compaction_of_rejects_keeps_published_ones_apart(config: StoreConfig) -> None:
+    key, schema = "processed-data/acme/rejects", tables.SCHEMAS["rejects"]
+    store, tail = open_store(config), Tail(config, key, "rejects", schema, ("published",))
+    rows: dict[str, list[int]] = {"true": [], "false": []}
+    for number in range(40):
+        published = "false" if number % 4 == 0 else "true"
+        part = write_part(
+            store,
+            f"{key}/published={published}/{uuid.uuid4()}.parquet",
+            pa.Table.from_pylist(
+                [{"upload_id": "u", "row_number": number}], schema=schema.remove(len(schema) - 1)
+            ),
+        )
+        if number % 3:
+            tail.append(Addition([(part, {"published": published})], Group(str(uuid.uuid4()), 1)))
+        else:  # As an upload's finish does, by deltalake, which spells what it writes its own way.
+            tables.commit(
+                config,
+                key,
+                kind="rejects",
+                schema=schema,
+                parts=[part],
+                transaction=str(uuid.uuid4()),
+                metadata={},
+                partition={"published": published},
+            )
+        rows[published].append(number)
+    assert upkeep.compact(config, key, str(uuid.uuid4()), "1") == 41
+    snapshot = open_table(config, key)
+    found: dict[str, list[int]] = {"true": [], "false": []}
+    for file in snapshot.files:
+        found[str(file.partition["published"]).lower()] += read_part(store, file.key)[
+            "row_number"
+        ].to_pylist()
+    assert {value: sorted(numbers) for value, numbers in found.items()} == rows
+    assert len(snapshot.files) == 1 + len(rows["false"])  # Ten files of a partition are too few to merge.
+    everybody = DeltaTable(snapshot.uri, storage_options=store.storage_options()).to_pyarrow_table()
+    assert sorted(everybody["row_number"].to_pylist()) == list(range(40))
 
 
 def test_the_relay_is_told_that_compaction_changed_nothing(config: StoreConfig) -> None:

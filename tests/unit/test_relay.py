@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from headrace_compute.model import StoreConfig
+from headrace_compute.stages import upkeep
 from headrace_compute.storage import tables
 from headrace_compute.storage.parts import write_part
 from headrace_compute.storage.store import open_store
@@ -185,6 +187,16 @@ async def test_many_small_commits_go_out_together(
     found = [portion for _ in range(4) if (portion := portions.next())]
     assert [len(portion.events or ()) for portion in found] == [5, 5, 2]
     assert [portion.after for portion in found] == [Cursor(5), Cursor(10), Cursor(12)]
+
+
+async def test_rows_that_were_compacted_before_they_were_told_are_told_once(config: StoreConfig) -> None:
+    for number in range(20):
+        commit_rows(config, f"u{number:02d}", 1)
+    assert upkeep.compact(config, tables.interactions_key(config, "acme"), str(uuid.uuid4()), "1") == 21
+    commit_rows(config, "u20", 1)
+    sink = MemorySink()
+    await relayed(config, sink, Style(TOPICS, rows="rows"))
+    assert [event_id for _, event_id in sink.events] == [f"acme/u{number:02d}/0" for number in range(21)]
 
 
 async def test_tables_of_rows_can_be_silent(config: StoreConfig) -> None:
