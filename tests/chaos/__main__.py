@@ -13,7 +13,7 @@ from pathlib import Path
 from brokers.errors import BrokerUnavailableError
 from brokers.minio import start_minio
 
-from chaos import fuzz, scenarios
+from chaos import fuzz, scenarios, small
 from chaos.arena import Arena
 from chaos.ledger import Audit
 from chaos.proxy import random_plan
@@ -21,7 +21,7 @@ from chaos.proxy import random_plan
 SHARING = ("replies", "streams", "slow", "line", "workers", "parts", "cancel")
 """Scenarios on one store, one after the other; the last leaves thousands of uploads behind."""
 
-ALONE = ("kills", "clock", "store", "big")
+ALONE = ("kills", "ingests", "clock", "store", "big")
 """Scenarios with a store of their own."""
 
 NAMES = (*SHARING, *ALONE)
@@ -119,6 +119,12 @@ def _kills(run: Run, _: argparse.Namespace) -> None:
     with Arena(run.folder()) as arena:
         for order in scenarios.all_kills():
             run.local(str(order), partial(scenarios.kill, order=order), arena)
+
+
+def _ingests(run: Run, _: argparse.Namespace) -> None:
+    with Arena(run.folder()) as arena:
+        for order in small.all_kills():
+            run.local(f"{order}, small ingests", partial(small.kill, order=order), arena)
 
 
 def _workers(run: Run, _: argparse.Namespace) -> None:

@@ -1,8 +1,9 @@
 """Fuzzing of framing and parsing: `python -m chaos.fuzz --seconds 60 --seed 1`.
 
 Framing must find the records and fields that Python's csv module finds, whatever the chunks and
-block sizes. Parsing must account for every record, and raise nothing but errors of the tree. Inputs
-are made by a seeded generator, in a child process: whatever ends it is a finding too.
+block sizes. Parsing must account for every record, and raise nothing but errors of the tree; so must
+decoding, of damaged Arrow, Parquet, gzip and zstd. Inputs are made by a seeded generator, in a child
+process: whatever ends it is a finding too.
 """
 
 import argparse
@@ -11,19 +12,26 @@ import io
 import random
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from harness.streams import compress, ipc_file, ipc_stream, parquet, staged
 
 from headrace_compute.errors import HeadraceError
 from headrace_compute.kernels.framing import Framed, Framer
 from headrace_compute.kernels.tokens import tokenise
-from headrace_compute.model import Block, StoreConfig, UploadSpec
+from headrace_compute.model import Block, Position, StagedSource, StoreConfig, UploadSpec
+from headrace_compute.schemas.contract import describe
+from headrace_compute.stages.decode import arrow_block, decode
 from headrace_compute.stages.header import check_header
 from headrace_compute.stages.ingest import examine
+from headrace_compute.stages.parquet import plan_parquet, read_piece
 
 LIMIT = 1 << 30
 """Field size for Python's csv: none that counts."""
@@ -37,6 +45,8 @@ HEADERS = {
     "interactions": b"user_id,item_id,interaction_type,timestamp,rating",
     "items": b"item_id,title,category,price,brand,description",
 }
+ROWS_CSV = b"user_id,item_id,interaction_type,timestamp\nu1,i1,view,2024-01-01\n"
+EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 ROWS = {
     "interactions": b"u1,i1,view,2024-01-01T00:00:00Z,4.5\n",
     "items": b'i1,"A title, with comma",books,9.99,Brand,"Two\nlines"\n',
@@ -138,7 +148,89 @@ def check_parsing(dice: random.Random) -> None:
         assert told == set(range(rows_)), f"{stream!r}: a record is neither accepted nor rejected"
 
 
-CHECKS: dict[str, Callable[[random.Random], None]] = {"framing": check_framing, "parsing": check_parsing}
+def broken(dice: random.Random, data: bytes) -> bytes:
+    """Binary data with some bits turned, pieces taken out, doubled or overwritten, or the end cut off."""
+    damaged = bytearray(data)
+    for _ in range(dice.choice((1, 1, 2, 8))):
+        at, size = dice.randrange(len(damaged)), dice.choice((1, 4, 8, 64))
+        match dice.randrange(6):
+            case 0 | 1:
+                damaged[at] ^= 1 << dice.randrange(8)
+            case 2:
+                damaged[at : at + size] = dice.choice(EXTREMES).to_bytes(8, "little")[: min(8, size)]
+            case 3:
+                del damaged[at : at + size]
+            case 4:
+                damaged[at:at] = damaged[at : at + size]
+            case _:
+                del damaged[max(at, 1) :]
+        damaged = damaged or bytearray(data)
+    return bytes(damaged)
+
+
+def check_decoding(dice: random.Random) -> None:
+    """One staged stream of a binary format: refused, or every row of it accepted or rejected."""
+    with tempfile.TemporaryDirectory(prefix="headrace-fuzz-") as folder:
+        config, source = staged_stream(dice, Path(folder))
+        try:
+            blocks = list(decoded_blocks(config, source))
+        except HeadraceError:
+            return
+    for block, columns, payload in blocks:
+        spec = UploadSpec("up", source.data_type, "d/", "r/", "s/", 0, 2_000_000_000_000_000, columns)
+        examined = examine(spec, block, payload)
+        told = set(examined.keep.tolist())
+        for failure in examined.failures:
+            told |= set(np.asarray(failure.rows).tolist())
+        assert told == set(range(block.rows)), f"{source}: a row is neither accepted nor rejected"
+
+
+def staged_stream(dice: random.Random, folder: Path) -> tuple[StoreConfig, StagedSource]:
+    """Some rows in a binary format, damaged mostly, in a store of their own."""
+    rows = dice.randrange(1, 300)
+    table = pa.table(
+        {
+            "user_id": [f"u{row % 7}" for row in range(rows)],
+            "item_id": pa.array([f"i{row % 5}" for row in range(rows)]).dictionary_encode()
+            if dice.random() < 0.3
+            else [f"i{row % 5}" for row in range(rows)],
+            "interaction_type": ["view"] * rows,
+            "timestamp": pa.array(range(rows), pa.timestamp(dice.choice(("s", "ms", "us", "ns")), "UTC")),
+            "rating": pa.array([None if row % 3 else row % 5 for row in range(rows)], pa.float64()),
+        }
+    )
+    codec = dice.choice((None, "lz4", "zstd"))
+    format, compression, data = dice.choice(
+        (
+            lambda: ("arrow_ipc", "none", ipc_stream(table, compression=codec)),
+            lambda: ("arrow_ipc", "none", ipc_file(table, compression=codec)),
+            lambda: ("parquet", "none", parquet(table, compression=codec or "none")),
+            lambda: ("csv", "gzip", compress(ROWS_CSV * rows, "gzip")),
+            lambda: ("csv", "zstd", compress(ROWS_CSV * rows, "zstd")),
+        )
+    )()
+    damaged = data if dice.random() < 0.05 else broken(dice, data)
+    return staged(folder, damaged, format, compression, piece_bytes=1 << 20, block_bytes=4_000)
+
+
+def decoded_blocks(
+    config: StoreConfig, source: StagedSource
+) -> Iterator[tuple[Block, tuple[str, ...], np.ndarray | pa.Table]]:
+    """What decoder and workers make of a staged stream."""
+    if source.format != "parquet":
+        for each, payload in decode(config, Position(), source, describe(source.data_type).columns):
+            yield each.block, each.columns, payload
+        return
+    plan = plan_parquet(config, source, Position())
+    for index, piece in enumerate(plan.pieces):
+        yield arrow_block(index, piece.first_row, piece.rows), plan.columns, read_piece(config, piece)
+
+
+CHECKS: dict[str, Callable[[random.Random], None]] = {
+    "framing": check_framing,
+    "parsing": check_parsing,
+    "decoding": check_decoding,
+}
 
 
 def fuzz(seed: int, seconds: float, count: int = 0) -> int:
@@ -146,7 +238,7 @@ def fuzz(seed: int, seconds: float, count: int = 0) -> int:
     tried, wrong, end = Counter[str](), 0, time.monotonic() + seconds
     while (tried.total() < count if count else time.monotonic() < end) and wrong < 10:
         # Parsing takes eighty times as long: validation is set up anew for each input.
-        for name in ("parsing", *["framing"] * 80):
+        for name in ("parsing", *["decoding"] * 4, *["framing"] * 80):
             check, number = CHECKS[name], tried[name]
             tried[name] += 1
             try:

@@ -44,7 +44,7 @@ _SESSION = "headrace_server.uploads.session"
 _COMMITS = "headrace_compute.storage.commits"
 _DATA, _REJECTS = ("kind", "interactions"), ("kind", "rejects")
 
-POINTS: dict[str, Point] = {
+UPLOAD_POINTS: dict[str, Point] = {
     # A worker on a block. Its parts are written in this order: data, sidecar, rejects.
     "part.before": Point("headrace_compute.storage.parts", "write_part", "before", "worker"),
     "part.after": Point("headrace_compute.storage.parts", "write_part", "after", "worker"),
@@ -73,3 +73,19 @@ POINTS: dict[str, Point] = {
     "reply.before": Point("headrace_server.messages", "result_message", "before", "server"),
     "reply.after": Point("headrace_server.uploads.stream", "UploadStream._end", "after", "server"),
 }
+
+_TAIL = "headrace_compute.storage.tail"
+_COMPACTION = "headrace_compute.storage.compaction"
+
+INGEST_POINTS: dict[str, Point] = {
+    # A group of small ingests: its parts, and the commits to data and rejects.
+    "group.after": Point("headrace_compute.stages.small", "ingest_group", "after", "worker"),
+    "append.before": Point(_TAIL, "Tail.append", "before", "server"),
+    "append.after": Point(_TAIL, "Tail.append", "after", "server"),
+    # Upkeep of what many of them leave.
+    "merge.after": Point("headrace_compute.stages.upkeep", "_merge", "after", "worker"),
+    "merge-commit.before": Point(_COMPACTION, "commit_merges", "before", "worker"),
+    "merge-commit.after": Point(_COMPACTION, "commit_merges", "after", "worker"),
+}
+
+POINTS = UPLOAD_POINTS | INGEST_POINTS

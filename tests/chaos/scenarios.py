@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 
 from chaos.arena import Arena
 from chaos.inject import living
-from chaos.points import POINTS
+from chaos.points import UPLOAD_POINTS
 from chaos.proxy import Plan, Proxy
 from chaos.source import Source
 from chaos.uploader import Pace
@@ -45,9 +45,9 @@ class Kill:
 
 
 def all_kills() -> list[Kill]:
-    """Both kinds at every point; version 0 of a table is made once only, so that comes first."""
+    """Both kinds at every point of an upload; version 0 of a table is made once only, so that comes first."""
     first = [Kill("version-0.after", "kill server")]
-    rest = [name for name in POINTS if not name.startswith("version-0")]
+    rest = [name for name in UPLOAD_POINTS if not name.startswith("version-0")]
     # The second call too where a block has been acknowledged, or a part written, by then.
     again = [Kill(name, "kill server", 2) for name in ("part.after", "block-record.before", "create.after")]
     return first + [Kill(name, f"kill {victim}") for name in rest for victim in ("server", "workers")] + again

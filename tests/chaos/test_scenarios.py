@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos import fuzz, scenarios
+from chaos import fuzz, scenarios, small
 from chaos.arena import Arena
 from chaos.proxy import Fault
 from chaos.scenarios import Kill
@@ -66,6 +66,15 @@ def test_cancelled_calls_leave_no_memory_behind(arena: Arena) -> None:
 )
 def test_a_kill_costs_no_row(arena: Arena, order: Kill) -> None:
     scenarios.kill(arena, order)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [Kill("append.after", "kill server"), Kill("merge-commit.before", "kill workers")],
+    ids=str,
+)
+def test_a_kill_amid_small_ingests_costs_no_row(arena: Arena, order: Kill) -> None:
+    small.kill(arena, order)
 
 
 def test_a_part_spoilt_after_the_finish_record_is_not_committed(arena: Arena) -> None:

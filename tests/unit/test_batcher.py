@@ -1,0 +1,264 @@
+"""Small ingests on their way: gathered, bounded, answered one by one; tables are real, workers are not."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from headrace.v1 import row_pb2
+from headrace_compute.errors import IdInUseError, OverloadedError, PoisonBlockError, StoreUnavailableError
+from headrace_compute.model import StoreConfig
+from headrace_compute.pool import Pool
+from headrace_compute.storage.parts import read_part
+from headrace_compute.storage.store import open_store
+from headrace_compute.storage.tables import open_table
+from headrace_compute.storage.tail import RequestsTakenError, Tail
+from headrace_server.events.outbox import Outbox
+from headrace_server.maintenance import Maintenance
+from headrace_server.services import Services
+from headrace_server.settings import Settings
+from headrace_server.uploads import batcher
+from headrace_server.uploads.answers import Answer
+from headrace_server.uploads.batcher import Batcher, Request
+
+SECONDS = 30.0
+
+
+class _Workers:
+    """Runs stages in threads, and can be held up or made to break."""
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._config = config
+        self.open = asyncio.Event()
+        self.open.set()
+        self.before: Callable[[Sequence[str]], None] = lambda users: None
+        self.groups: list[list[str]] = []
+
+    async def run(self, stage: Any, *args: Any) -> Any:
+        if stage.__name__ == "ingest_group":
+            users = args[2].column("user_id").to_pylist()
+            self.groups.append(users)
+            await self.open.wait()
+            self.before(users)
+        return await asyncio.to_thread(stage, self._config, *args)
+
+
+class _NoOutbox:
+    def notify(self, tenant: str, table: str) -> None: ...
+
+
+class _Place:
+    """A batcher of one table, and what lies there."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = Settings(_env_file=None, data_dir=folder)  # type: ignore[call-arg]
+        self.config = settings.store()
+        self.workers = _Workers(self.config)
+        self.pool = cast(Pool, self.workers)
+        self.services = Services(
+            settings, self.config, self.pool, cast(Outbox, _NoOutbox()), Maintenance(self.pool, "test")
+        )
+        self.batcher = self.another()
+
+    def another(self) -> Batcher:
+        return Batcher(self.services, self.pool, "acme", "interactions")
+
+    def start(self, *users: str, request_id: str = "", digest: str = "") -> "asyncio.Task[Answer]":
+        """One ingest under way."""
+        request = Request(request_id or str(uuid.uuid4()), [_row(user) for user in users], digest, 10)
+        return asyncio.ensure_future(self.batcher.ingest(request))
+
+    def users(self) -> list[str]:
+        files = open_table(self.config, "raw-data/acme/interactions").files
+        store = open_store(self.config)
+        return sorted(user for file in files for user in read_part(store, file.key)["user_id"].to_pylist())
+
+
+def _row(user: str) -> row_pb2.Interaction:
+    return row_pb2.Interaction(
+        user_id=user, item_id="i", interaction_type="view" if user != "bad" else "no", timestamp="2024-01-01"
+    )
+
+
+async def answered(*tasks: "asyncio.Task[Answer]") -> list[Answer]:
+    async with asyncio.timeout(SECONDS):
+        return list(await asyncio.gather(*tasks))
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> _Place:
+    return _Place(tmp_path)
+
+
+async def _hold_up(place: _Place) -> "list[asyncio.Task[Answer]]":
+    """Has every worker busy with an ingest."""
+    place.workers.open.clear()
+    first = []
+    for number in range(batcher.GROUPS_UNDER_WAY):
+        first.append(place.start(f"first{number}"))
+        async with asyncio.timeout(SECONDS):
+            while len(place.workers.groups) <= number:
+                await asyncio.sleep(0.001)
+    return first
+
+
+async def test_what_arrives_during_a_commit_shares_the_next(place: _Place) -> None:
+    first = await _hold_up(place)
+    more = [place.start(f"u{number}") for number in range(100)]
+    await asyncio.sleep(0.01)
+    place.workers.open.set()
+    answers = await answered(*first, *more)
+    assert [len(group) for group in place.workers.groups] == [1, 1, 100]
+    assert len({answer.version for answer in answers[2:]}) == 1
+    assert len(place.users()) == 102
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "sizes"), [("GROUP_REQUESTS", 4, [4, 4, 2]), ("GROUP_ROWS", 7, [6, 6, 6, 2])]
+)
+async def test_groups_have_limits(
+    place: _Place, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(batcher, limit, value)
+    first = await _hold_up(place)
+    rows = 2 if limit == "GROUP_ROWS" else 1
+    more = [place.start(*[f"u{number}-{row}" for row in range(rows)]) for number in range(10)]
+    await asyncio.sleep(0.01)
+    place.workers.open.set()
+    await answered(*first, *more)
+    assert [len(group) for group in place.workers.groups[2:]] == sizes
+
+
+async def test_one_that_is_larger_than_a_group_goes_alone(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batcher, "GROUP_ROWS", 3)
+    (answer,) = await answered(place.start(*[f"u{number}" for number in range(10)]))
+    assert answer.report.rows_accepted == 10
+
+
+async def test_more_than_may_wait_is_refused_and_the_rest_is_stored(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batcher, "MAX_WAITING", 5)
+    first = await _hold_up(place)
+    # One more is in the gatherer's hand, where it waits for room.
+    more = [place.start(f"u{number}") for number in range(20)]
+    async with asyncio.timeout(SECONDS):
+        while sum(task.done() for task in more) < 15:
+            await asyncio.sleep(0.001)
+    refused = [task for task in more if task.done()]
+    assert all(isinstance(task.exception(), OverloadedError) for task in refused)
+    place.workers.open.set()
+    await answered(*first, *(task for task in more if task not in refused))
+    assert len(place.users()) == len(first) + 5
+
+
+async def test_poison_fails_alone(place: _Place) -> None:
+    def be_poisoned(users: Sequence[str]) -> None:
+        if "poison" in users:
+            raise PoisonBlockError("a worker's own words")
+
+    place.workers.before = be_poisoned
+    first = await _hold_up(place)
+    more = [place.start("poison" if number == 13 else f"u{number}") for number in range(32)]
+    await asyncio.sleep(0.01)
+    place.workers.open.set()
+    with pytest.raises(PoisonBlockError):
+        await more.pop(13)
+    await answered(*first, *more)
+    assert len(place.users()) == 2 + 31
+
+
+async def test_a_group_that_fails_fails_as_one_and_the_next_is_stored(place: _Place) -> None:
+    failures = [StoreUnavailableError("the store is away")]
+
+    def fail_once(users: Sequence[str]) -> None:
+        if "u1" in users and failures:
+            raise failures.pop()
+
+    place.workers.before = fail_once
+    first = await _hold_up(place)
+    more = [place.start(f"u{number}") for number in range(3)]
+    await asyncio.sleep(0.01)
+    place.workers.open.set()
+    await answered(*first)
+    errors = await asyncio.gather(*more, return_exceptions=True)
+    assert [str(error) for error in errors] == ["the store is away"] * 3
+    assert len({id(error) for error in errors}) == 3
+    await answered(place.start("u1"))
+    assert place.users() == ["first0", "first1", "u1"]
+
+
+async def test_a_caller_that_hangs_up_leaves_its_rows(place: _Place) -> None:
+    first = await _hold_up(place)
+    gone, stays = place.start("gone"), place.start("stays")
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    place.workers.open.set()
+    await answered(*first, stays)
+    assert place.users() == ["first0", "first1", "gone", "stays"]
+
+
+async def test_a_request_that_is_still_under_way_is_waited_for(place: _Place) -> None:
+    request_id = str(uuid.uuid4())
+    place.workers.open.clear()
+    twice = [place.start("ann", request_id=request_id, digest="d") for _ in range(2)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(IdInUseError):
+        await place.start("bob", request_id=request_id, digest="other")
+    place.workers.open.set()
+    one, two = await answered(*twice)
+    assert one == two
+    assert place.users() == ["ann"]
+
+
+async def test_good_and_bad_ones_of_a_group_are_told_apart(place: _Place) -> None:
+    first = await _hold_up(place)
+    more = [place.start("ann"), place.start("bad"), place.start("bob", "bad")]
+    await asyncio.sleep(0.01)
+    place.workers.open.set()
+    await answered(*first)
+    good, bad, mixed = await answered(*more)
+    assert [answer.report.rows_accepted for answer in (good, bad, mixed)] == [1, 0, 1]
+    assert (good.rejects_key, bad.version) == ("", None)
+    assert "published=false" in bad.rejects_key
+    assert "published=true" in mixed.rejects_key
+    assert place.users() == ["ann", "bob", "first0", "first1"]
+
+
+async def test_whoever_was_overtaken_by_another_server_gets_its_answer(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_id = str(uuid.uuid4())
+    there = place.another()
+    theirs = await there.ingest(Request(request_id, [_row("ann")], "d", 10))
+    real, raised = Tail.append, []
+
+    def append(self: Tail, addition: Any) -> int:
+        try:
+            return real(self, addition)
+        except RequestsTakenError as error:
+            raised.append(error.ids)
+            raise
+
+    # This one has not read the log since; what it knows is that the id is new.
+    monkeypatch.setattr(place.batcher.ledger, "repeated", _knows_nothing)
+    monkeypatch.setattr(Tail, "append", append)
+    first = await _hold_up(place)
+    more = [place.start("ann", request_id=request_id, digest="d"), place.start("bob")]
+    await asyncio.sleep(0.01)
+    place.workers.open.set()
+    await answered(*first)
+    ours, other = await answered(*more)
+    assert raised == [frozenset({request_id})]
+    assert (ours.version, ours.report) == (theirs.version, theirs.report)
+    assert other.report.rows_accepted == 1
+    assert place.users() == ["ann", "bob", "first0", "first1"]
+
+
+async def _knows_nothing(upload_id: str, digest: str) -> None:
+    return None
