@@ -177,12 +177,13 @@ def _store(run: Run, given: argparse.Namespace) -> None:
     try:
         started = time.monotonic()
         plan = random_plan(given.seed, share=0.2, most_bytes=20_000)
-        arena, faults = scenarios.bad_store_line(run.folder(), minio, plan, uploads=5)
+        arena, faults = scenarios.bad_store_line(run.folder(), minio, plan, uploads=15)
         run.table.add("line to the store broken", faults, arena.audit(), time.monotonic() - started)
         started = time.monotonic()
         with Arena(run.folder(), minio=minio) as one, one.twin() as two:
             scenarios.two_streams(one, two)
-        run.table.add("two coordinators, two servers", 1, one.audit(), time.monotonic() - started)
+            scenarios.other_replica(one, two)
+        run.table.add("two servers on one store, one killed", 2, one.audit(), time.monotonic() - started)
     finally:
         minio.kill()
 

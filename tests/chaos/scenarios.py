@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -120,6 +121,26 @@ def two_streams(arena: Arena, other: Arena | None = None) -> None:
     codes: list[grpc.StatusCode] = []
     _try_once(arena, source, upload_id, codes, be_overtaken)
     assert codes == [grpc.StatusCode.ABORTED], f"the first stream ended with {codes}"
+    arena.upload(source, upload_id)  # The ledger compares the two results.
+
+
+def other_replica(arena: Arena, other: Arena) -> None:
+    """The server dies in the middle of an upload, which another one on the same store takes to its end."""
+    source, upload_id = arena.source(8 * ROWS), str(uuid.uuid4())
+    fine = replace(arena.uploader, chunk_bytes=64 << 10, window_bytes=256 << 10)
+    deaths = iter([arena.kill])
+
+    def die(offset: int) -> None:
+        if offset >= len(source.data) // 2 and (death := next(deaths, None)):
+            death()
+
+    arena.heal()
+    with suppress(grpc.RpcError):
+        fine.once(source, upload_id, die)
+    account = arena.ledger.accounts[upload_id]
+    assert account.acked > 0
+    assert account.result is None
+    other.upload(source, upload_id)
     arena.upload(source, upload_id)  # The ledger compares the two results.
 
 
