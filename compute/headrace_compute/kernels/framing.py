@@ -93,6 +93,7 @@ class Framer:
         self._buffer = np.empty(0, np.uint8)
         self._start = 0
         self._size = 0
+        self._target = 0
         self._cursor = new_cursor()
 
     @property
@@ -120,6 +121,7 @@ class Framer:
             RecordTooLargeError: A record above MAX_RECORD_BYTES.
             BadEncodingError: The stream begins as UTF-16, UTF-32, an archive or other binary data.
         """
+        self._target = target_bytes
         blocks = []
         while self._read_header(final=False) and (block := self._cut_one(target_bytes)) is not None:
             blocks.append(block)
@@ -228,9 +230,16 @@ class Framer:
         return self._buffer[self._start : self._size]
 
     def _move(self, more: int) -> None:
-        """Makes room in a new buffer: blocks handed out are views of the old one."""
+        """Makes room in a new buffer: blocks handed out are views of the old one.
+
+        Room for a whole block at once: it takes no memory before it is written to, while
+        growing step by step had every byte copied three times into pages the kernel had to clear.
+        """
         pending = self._pending()
-        self._buffer = np.empty(max(2 * (pending.size + more), 1 << 20), np.uint8)
+        room = pending.size + more
+        self._buffer = np.empty(
+            max(self._target + 2 * more, room if room < self._target else 2 * room), np.uint8
+        )
         self._buffer[: pending.size] = pending
         self._start, self._size = 0, pending.size
 

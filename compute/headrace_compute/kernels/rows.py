@@ -47,7 +47,7 @@ def _first_of(hashes: Any, first: Any) -> None:
     while (1 << bits) < 2 * hashes.size:
         bits += 1
     mask = (1 << bits) - 1
-    slots = np.full(1 << bits, -1, np.int64)
+    slots = np.full(1 << bits, -1, np.int32)
     for i in range(hashes.size):
         # Mixed again: hashes of one range share their top bits, and would crowd into a few slots.
         slot = np.int64(((hashes[i] ^ (hashes[i] >> U64(29))) * _P1) >> U64(64 - bits))
@@ -140,7 +140,7 @@ def validity(column: pa.Array) -> np.ndarray:
 
 
 def first_hashes(hashes: np.ndarray) -> np.ndarray:
-    """The lowest index with the same hash, for each index: int64."""
+    """The lowest index with the same hash, for each index: int64; below 2^31 of them."""
     first = np.empty(hashes.size, np.int64)
     _first_of(hashes, first)
     return first

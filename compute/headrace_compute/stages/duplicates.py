@@ -25,8 +25,8 @@ from headrace_compute.storage.layout import SCHEMAS
 from headrace_compute.storage.parts import read_part, write_part
 from headrace_compute.storage.store import ObjectStore, open_store
 
-RANGE_ROWS = 4_000_000
-"""Rows whose hashes one call of `find_duplicates` holds, about."""
+RANGE_ROWS = 6_000_000
+"""Rows whose hashes one call of `find_duplicates` holds, about: some 200 MiB."""
 
 PLACES = pa.schema(
     {
@@ -202,8 +202,8 @@ def _read_hashes(
         table = read_part(store, part.sidecar.key, ["row_hash"] + ["key_hash"] * (spec.data_type == "items"))
         rows, keys = table.column(0).to_numpy(), table.column(-1).to_numpy()
         first, last = np.uint64(hash_range[0]), np.uint64(hash_range[1])
-        inside = np.flatnonzero((keys >= first) & (keys <= last))
-        pieces.append((np.full(inside.size, number), inside, rows[inside], keys[inside]))
+        inside = np.flatnonzero((keys >= first) & (keys <= last)).astype(np.int32)
+        pieces.append((np.full(inside.size, number, np.int32), inside, rows[inside], keys[inside]))
     return _Hashed(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
 
 
