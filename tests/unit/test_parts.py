@@ -71,8 +71,24 @@ def test_dictionary_columns_are_stored_as_their_values(store: LocalStore) -> Non
     assert read_part(store, "encoded").equals(plain)
 
 
-def test_a_constant_column_is_stored_the_same_from_a_dictionary(store: LocalStore) -> None:
-    count = ROW_GROUP_ROWS + 5
+def test_texts_that_rarely_repeat_have_no_dictionary(store: LocalStore) -> None:
+    rows = ROW_GROUP_ROWS * 2
+    table = pa.table(
+        {
+            "user": [f"user-{number * 2 // 3}" for number in range(rows)],
+            "item": [f"item-{number * 7919 % 5000}" for number in range(rows)],
+            "title": [None, *(f"a title of {number}" for number in range(1, rows))],
+        }
+    )
+    write_part(store, "p", table)
+    group = pq.ParquetFile(pa.BufferReader(store.get("p"))).metadata.row_group(0)
+    coded = [column for column in range(3) if group.column(column).has_dictionary_page]
+    assert coded == [1]
+    assert read_part(store, "p").equals(table)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, ROW_GROUP_ROWS + 5])
+def test_a_constant_column_is_stored_the_same_from_a_dictionary(store: LocalStore, count: int) -> None:
     plain = pa.table({"name": ["x"] * count})
     constant = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array(["x"]))
     encoded = pa.table({"name": constant})

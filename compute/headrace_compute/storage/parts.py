@@ -251,7 +251,8 @@ def _rarely_repeats(column: pa.ChunkedArray) -> bool:
     if not pa.types.is_string(column.type):
         return False
     group = column.slice(0, ROW_GROUP_ROWS)
-    return bool(pc.count_distinct(group).as_py() > len(group) * RARE)
+    # One text alone has a dictionary however few its rows: a dictionary column of it is stored as it is.
+    return bool(pc.count_distinct(group).as_py() > max(1, len(group) * RARE))
 
 
 def _column_stats(column: pa.ChunkedArray) -> ColumnStats:
