@@ -115,7 +115,7 @@ values = st.fixed_dictionaries(
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(values, min_size=1, max_size=30), st.integers(1, 12), st.integers(1, 200))
+@given(st.lists(values, min_size=1, max_size=30), st.integers(1, 12), st.integers(20, 500))
 def test_the_same_rows_are_taken_whatever_carries_them(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], batch: int, piece: int
 ) -> None:
