@@ -78,10 +78,12 @@ def checks(result: upload_pb2.UploadResult) -> dict[tuple[str, str], int]:
     return {(check.column, check.code): check.failing_rows for check in result.report.checks}
 
 
-def left_behind(server: Server, upload_id: str) -> list[str]:
-    """Staged objects and parts of an upload, without its records."""
-    found = [path for path in server.data_dir.rglob("*") if path.is_file() and upload_id in str(path)]
-    return [str(path) for path in found if "/staged/" in str(path) or path.suffix == ".parquet"]
+def check_nothing_stays_staged(server: Server, upload_id: str) -> None:
+    """What was staged is deleted after the result is told, soon."""
+    deadline = time.monotonic() + 30
+    while found := [path for path in server.data_dir.rglob("*") if f"{upload_id}/staged/" in str(path)]:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
 
 
 def pieces(data: bytes, size: int) -> list[upload_pb2.UploadRequest]:
@@ -110,7 +112,7 @@ def test_the_table_and_the_report_are_those_of_plain_csv(
     assert stored(client, tenant) == table
     assert rejects(client, tenant, result.upload_id) == rejected
     assert list(result.report.columns) == list(expected.report.columns)
-    assert not any("/staged/" in path for path in left_behind(server, result.upload_id))
+    check_nothing_stays_staged(server, result.upload_id)
     upload = client.get_upload(tenant, result.upload_id)
     assert upload.persisted_offset == len(data)
     assert (upload.header.format or 1, upload.header.compression) == (
@@ -168,7 +170,7 @@ def test_all_or_nothing_and_limits_hold_for_staged_uploads_too(
     result = Dialogue(stub, [header(tenant, **fields), chunk(parquet(TABLE)), finish()]).result
     assert result.outcome == upload_pb2.OUTCOME_REFUSED
     assert [table.name for table in client.list_tables(tenant)] == ["rejects"]
-    assert not any("/staged/" in path for path in left_behind(server, result.upload_id))
+    check_nothing_stays_staged(server, result.upload_id)
 
 
 @pytest.mark.parametrize("name", ["arrow stream", "parquet"])
@@ -269,7 +271,7 @@ def test_killed_while_staging_and_while_decoding_it_ends_with_the_same_table(
         )
         assert counts(third.result) == counts(whole.result)
         assert stored(client, tenant) == stored(client, "other")
-        assert not any("/staged/" in path for path in left_behind(server, upload_id))
+        check_nothing_stays_staged(server, upload_id)
 
 
 def decoders(server: Server) -> list[psutil.Process]:
