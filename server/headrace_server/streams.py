@@ -1,7 +1,7 @@
 """The shape of our bidirectional calls: an inbox, an outbox, errors in band.
 
 A fatal error goes into the stream first, and the client's messages are then
-drained until it half-closes: a client that is still writing when a call ends
+drained until it half-closes or falls silent: a client that is still writing when a call ends
 loses the status of the call, but never a message that came before it.
 """
 
@@ -17,6 +17,10 @@ from headrace_compute.errors import IdleTimeoutError, UnexpectedMessageError
 from headrace_server.status import to_status
 
 DRAIN_SECONDS = 30.0
+"""How long a client that goes on writing is read from after the end."""
+
+QUIET_SECONDS = 1.0
+"""A client that is silent for so long is not writing: nothing of the end can be lost on it."""
 
 OUTBOX_MESSAGES = 64
 """Responses that may wait for a client that does not read before we stop reading from it."""
@@ -83,14 +87,19 @@ class Inbox(Generic[Request]):
         return message
 
     async def drain(self) -> None:
-        """Reads on until the client half-closes, so that it sees what was sent; gives up after a while."""
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while not self._ended:
-                    self._ended = await (self._reading or self._read()) is None
-                    self._reading = None
-        except TimeoutError:
-            _log.warning("the client kept its side of the stream open after the end")
+        """Reads on until the client half-closes or falls silent, so that it sees what was sent."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_SECONDS
+        while not self._ended:
+            reading = self._reading = self._reading or asyncio.create_task(self._read())
+            await asyncio.wait((reading,), timeout=QUIET_SECONDS)
+            if not reading.done():
+                return
+            self._reading = None
+            self._ended = reading.result() is None
+            if loop.time() > deadline:
+                _log.warning("the client goes on writing after the end")
+                return
 
     async def _read(self) -> Request | None:
         return await anext(self._requests, None)

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from deltalake import DeltaTable
-from harness.dialogue import failure_of
+from harness.dialogue import Dialogue, chunk, failure_of, finish, header
 from harness.server import Server
 
 from headrace import Client
-from headrace.v1 import ingest_pb2, row_pb2
+from headrace.v1 import ingest_pb2, row_pb2, upload_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
 
@@ -67,6 +67,21 @@ def test_request_ids_of_the_two_data_types_never_meet(stub: PipelineServiceStub,
     )
     assert second.result.rows_accepted == 1
     assert len({request_id, first.result.upload_id, second.result.upload_id}) == 3
+
+
+@pytest.mark.parametrize("request_id", ["", str(uuid.uuid4())])
+def test_the_id_of_a_small_ingest_is_no_upload_s(
+    stub: PipelineServiceStub, tenant: str, request_id: str
+) -> None:
+    upload_id = stub.IngestInteractions(ingest(tenant, "ann", request_id)).result.upload_id
+    opening = header(tenant, upload_id=upload_id)
+    assert Dialogue(stub, [opening, chunk(b"x"), finish()]).failure == (
+        grpc.StatusCode.ALREADY_EXISTS,
+        "ID_IN_USE",
+        {"upload_id": upload_id},
+    )
+    asked = upload_pb2.GetUploadRequest(tenant_id=tenant, upload_id=upload_id)
+    assert stub.GetUpload(asked).HasField("result")
 
 
 def test_a_table_of_hundreds_of_commits_has_few_files_and_a_checkpoint(

@@ -1,5 +1,6 @@
 """The SDK against a real server over a real channel, sync and aio."""
 
+import asyncio
 import csv
 import io
 import uuid
@@ -298,3 +299,41 @@ def test_an_option_that_there_is_not_is_refused_and_nothing_is_sent(
     with pytest.raises(ValueError, match="policy is 'strict'; it must be one of all_or_nothing, quarantine"):
         client.upload_rows(tenant, "interactions", [], policy="strict")  # type: ignore[arg-type]
     assert list(client.list_tables(tenant)) == []
+
+
+HEADER_LINE = b"user_id,item_id,interaction_type,timestamp\n"
+DONE = HEADER_LINE + b"u1,i1,view,2024-01-01\n"
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (HEADER_LINE + b"u1,i2,view,2024-01-01\n", "not the same content"),
+        (DONE + b"u2,i1,view,2024-01-01\n", "there is more"),
+        (HEADER_LINE, "only 43 bytes, but 65 were stored"),
+    ],
+    ids=["changed", "longer", "shorter"],
+)
+@pytest.mark.parametrize("way", ["path", "open file", "aio"])
+def test_a_finished_upload_answers_again_only_to_what_it_was_made_of(
+    server: Any, tenant: str, tmp_path: Path, other: bytes, says: str, way: str
+) -> None:
+    upload_id = str(uuid.uuid4())
+
+    def send(content: bytes) -> upload_pb2.UploadResult:
+        path = tmp_path / "x.csv"
+        path.write_bytes(content)
+        if way == "aio":
+            return asyncio.run(send_aio(path))
+        with headrace.Client(server.address) as client:
+            file = path if way == "path" else io.BytesIO(content)
+            return client.upload(tenant, "interactions", file, upload_id=upload_id)
+
+    async def send_aio(path: Path) -> upload_pb2.UploadResult:
+        async with headrace.AsyncClient(server.address) as client:
+            return await client.upload(tenant, "interactions", path, upload_id=upload_id)
+
+    first = send(DONE)
+    with pytest.raises(ValueError, match=says):
+        send(other)
+    assert send(DONE) == first

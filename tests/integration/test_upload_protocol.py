@@ -144,6 +144,28 @@ def test_a_finished_upload_answers_again_with_the_same_result(stub: PipelineServ
     assert Dialogue(stub, requests[:1]).result == first
 
 
+@pytest.mark.parametrize("end", ["result", "error"])
+def test_a_call_ends_though_its_client_does_not_half_close(
+    stub: PipelineServiceStub, tenant: str, end: str
+) -> None:
+    over = threading.Event()
+
+    def requests() -> Iterator[upload_pb2.UploadRequest]:
+        yield header(tenant)
+        yield chunk(b"user_id,item_id,interaction_type,timestamp\nu,i,view,2024-01-01\n")
+        yield finish(total_size=None if end == "result" else 1)
+        over.wait()
+
+    call = stub.Upload(requests(), timeout=20)  # Below what a client that goes on writing is given.
+    try:
+        *_, last = call
+        assert last.WhichOneof("response") == "result" == end
+    except grpc.RpcError as error:
+        assert (end, error.code()) == ("error", grpc.StatusCode.DATA_LOSS)  # noqa: PT017
+    finally:
+        over.set()
+
+
 def test_a_known_upload_id_with_another_header_is_refused(stub: PipelineServiceStub, tenant: str) -> None:
     upload_id = str(uuid.uuid4())
     Dialogue(stub, [header(tenant, upload_id=upload_id), chunk(HEADER)])

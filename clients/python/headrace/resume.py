@@ -8,7 +8,7 @@ import grpc
 
 from headrace.duplex import aexchange, exchange
 from headrace.errors import HeadraceError, from_rpc
-from headrace.source import Source
+from headrace.source import Source, acheck_all_is_stored, check_all_is_stored
 from headrace.transfer import OnProgress, ValidateTransfer
 from headrace.upload import Upload
 from headrace.v1 import upload_pb2, validation_pb2
@@ -45,10 +45,12 @@ class Runner:
         while True:
             transfer = upload.stream()
             exchange(self._stub.Upload, transfer, source, on_progress, self._address)
-            if transfer.answer is not None:
-                return transfer.answer
             if transfer.source_error is not None:
                 raise transfer.source_error
+            if transfer.answer is not None:
+                if not transfer.is_ours:
+                    check_all_is_stored(source, transfer.start())
+                return transfer.answer
             if result := self._recover(upload, upload.ended(transfer), on_progress):
                 return result
 
@@ -94,10 +96,12 @@ class AsyncRunner:
             while True:
                 transfer = upload.stream()
                 await aexchange(self._stub.Upload, transfer, source, on_progress, self._address)
-                if transfer.answer is not None:
-                    return transfer.answer
                 if transfer.source_error is not None:
                     raise transfer.source_error
+                if transfer.answer is not None:
+                    if not transfer.is_ours:
+                        await acheck_all_is_stored(source, transfer.start())
+                    return transfer.answer
                 if result := await self._recover(upload, upload.ended(transfer), on_progress):
                     return result
         finally:

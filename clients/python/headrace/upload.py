@@ -180,6 +180,7 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
 
     def __init__(self, upload: Upload) -> None:
         super().__init__()
+        self._is_finish_sent = False
         self.upload = upload
         self.window = Window(upload.window_bytes)
         self.started: upload_pb2.UploadStarted | None = None
@@ -190,6 +191,11 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
     def ended(self) -> bool:
         """Whether there is nothing more to send on this stream."""
         return super().ended or (self._is_draining and not self.upload.is_finish_sent)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the answer is to what this stream has sent; else the upload had been finished before."""
+        return self._is_finish_sent and (self._last is None or self._last.end_offset <= self.safe_offset)
 
     def opened(self) -> bool:
         """Whether the server has answered the header, or will not."""
@@ -229,7 +235,7 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
 
     def finish(self) -> upload_pb2.UploadRequest:
         """The finish, with the size of the whole stream and, if the server keeps one, its checksum."""
-        self.upload.is_finish_sent = True
+        self.upload.is_finish_sent = self._is_finish_sent = True
         start = self.start()
         total_size, crc32c = start.offset, start.crc32c
         if self._last is not None:

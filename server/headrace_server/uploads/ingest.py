@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 
 from headrace.v1 import upload_pb2
@@ -14,7 +13,7 @@ from headrace_compute.stages.small import read_upload_rejects
 from headrace_compute.storage import tables
 from headrace_server import messages, requests
 from headrace_server.services import Services
-from headrace_server.uploads import answers
+from headrace_server.uploads import answers, ids
 from headrace_server.uploads.answers import Answer
 from headrace_server.uploads.batcher import Batcher, Request
 from headrace_server.uploads.intake import RowMessage
@@ -55,10 +54,10 @@ class SmallIngests:
         requests.check_row_count("rows", rows, MAX_ROWS)
         tenant = requests.check_tenant(tenant_id)
         if request_id:
-            upload_id = upload_id_of(data_type, requests.check_uuid("request_id", request_id))
+            upload_id = ids.small_id(data_type, requests.check_uuid("request_id", request_id))
             digest, size_bytes = _digest(rows)
         else:
-            upload_id, digest = str(uuid.uuid4()), ""
+            upload_id, digest = ids.new_small_id(), ""
             size_bytes = sum(row.ByteSize() for row in rows)
         request = Request(upload_id, rows, digest, size_bytes)
         try:
@@ -135,15 +134,6 @@ class SmallIngests:
             if batcher.idle and (batcher.used < oldest or surplus > 0):
                 del self._batchers[key]
                 surplus -= 1
-
-
-def upload_id_of(data_type: DataType, request_id: str) -> str:
-    """The upload_id of a request: a UUID of its own, so that ids of requests and uploads never meet.
-
-    Rows and events are told apart by upload_id; two uploads, or an upload and a request, that happened to
-    have one id would have each other's.
-    """
-    return str(uuid.uuid5(uuid.UUID(request_id), f"headrace/{data_type}"))
 
 
 def _id_in_use(data_type: DataType, request_id: str) -> IdInUseError:

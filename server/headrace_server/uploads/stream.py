@@ -17,6 +17,7 @@ from headrace_compute.errors import (
     DrainingError,
     FencedError,
     HeadraceError,
+    IdInUseError,
     IdleTimeoutError,
     OffsetGapError,
     PoisonBlockError,
@@ -34,6 +35,7 @@ from headrace_server.streams import Inbox, Outbox, converse, unexpected
 from headrace_server.uploads import finish, sweep
 from headrace_server.uploads import session as sessions
 from headrace_server.uploads.blocks import BlockQueue
+from headrace_server.uploads.ids import is_small
 from headrace_server.uploads.intake import MAX_CHUNK_BYTES, CsvIntake, Intake, RowsIntake
 from headrace_server.uploads.options import UploadOptions, spec_of
 from headrace_server.uploads.session import PersistedBlock, Session
@@ -254,7 +256,7 @@ class UploadStream:
         if message.HasField("total_size") and message.total_size != received:
             raise SizeMismatchError(
                 f"finish says that the stream has {message.total_size:,} {self._intake.unit}, but "
-                f"{received:,} came; resume the upload and send what is missing",
+                f"{received:,} came; {_remedy(message.total_size, received)}",
                 {"total_size": str(message.total_size), "received": str(received)},
             )
         crc32c = self._intake.crc32c
@@ -323,8 +325,22 @@ class UploadStream:
         self._responses.send(upload_pb2.UploadResponse(ack=ack), newest_of="ack")
 
 
+def _remedy(said: int, received: int) -> str:
+    if received < said:
+        return "resume the upload and send what is missing"
+    return "if they belong to it, finish with their number; else abort the upload and send it anew"
+
+
 def _upload_id(header: upload_pb2.UploadHeader) -> str:
-    return requests.check_uuid("upload_id", header.upload_id) if header.upload_id else str(uuid.uuid4())
+    if not header.upload_id:
+        return str(uuid.uuid4())
+    upload_id = requests.check_uuid("upload_id", header.upload_id)
+    if is_small(upload_id):
+        raise IdInUseError(
+            f"upload_id {upload_id} has the form of a small ingest's id; choose a UUID of version 4",
+            {"upload_id": upload_id},
+        )
+    return upload_id
 
 
 def _check_crc32c(chunk: upload_pb2.UploadChunk, received: int) -> None:

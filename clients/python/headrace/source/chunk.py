@@ -127,3 +127,28 @@ def too_short(unit: str, size: int, start: Start) -> ValueError:
         f"there are only {size:,} {unit}, but {start.offset:,} were stored: not the same content;"
         " give what was uploaded before, or another upload_id"
     )
+
+
+def check_all_is_stored(source: Source, start: Start) -> None:
+    """Compares a source with an upload that had been finished before.
+
+    Raises:
+        ValueError: It is not what was uploaded.
+    """
+    for chunk in source.chunks(start):
+        if chunk.end_offset > start.offset:
+            raise _too_long(start)
+
+
+async def acheck_all_is_stored(source: Source, start: Start) -> None:
+    """The same for aio."""
+    async for chunk in source.achunks(start):
+        if chunk.end_offset > start.offset:
+            raise _too_long(start)
+
+
+def _too_long(start: Start) -> ValueError:
+    return ValueError(
+        f"the upload was finished with {start.offset:,} bytes or rows, and there is more: not the same"
+        " content; give what was uploaded before, or another upload_id"
+    )
