@@ -309,12 +309,12 @@ DONE = HEADER_LINE + b"u1,i1,view,2024-01-01\n"
     ("other", "says"),
     [
         (HEADER_LINE + b"u1,i2,view,2024-01-01\n", "not the same content"),
-        (DONE + b"u2,i1,view,2024-01-01\n", "there is more"),
-        (HEADER_LINE, "only 43 bytes, but 65 were stored"),
+        (DONE + b"u2,i1,view,2024-01-01\n", "there are 87 bytes, but the upload was finished with 65"),
+        (HEADER_LINE, "there are (only )?43 bytes, but .*65"),
     ],
     ids=["changed", "longer", "shorter"],
 )
-@pytest.mark.parametrize("way", ["path", "open file", "aio"])
+@pytest.mark.parametrize("way", ["sync", "aio"])
 def test_a_finished_upload_answers_again_only_to_what_it_was_made_of(
     server: Any, tenant: str, tmp_path: Path, other: bytes, says: str, way: str
 ) -> None:
@@ -326,8 +326,7 @@ def test_a_finished_upload_answers_again_only_to_what_it_was_made_of(
         if way == "aio":
             return asyncio.run(send_aio(path))
         with headrace.Client(server.address) as client:
-            file = path if way == "path" else io.BytesIO(content)
-            return client.upload(tenant, "interactions", file, upload_id=upload_id)
+            return client.upload(tenant, "interactions", path, upload_id=upload_id)
 
     async def send_aio(path: Path) -> upload_pb2.UploadResult:
         async with headrace.AsyncClient(server.address) as client:

@@ -8,7 +8,7 @@ import grpc
 
 from headrace.duplex import aexchange, exchange
 from headrace.errors import HeadraceError, from_rpc
-from headrace.source import Source, acheck_all_is_stored, check_all_is_stored
+from headrace.source import Source
 from headrace.transfer import OnProgress, ValidateTransfer
 from headrace.upload import Upload
 from headrace.v1 import upload_pb2, validation_pb2
@@ -49,7 +49,7 @@ class Runner:
                 raise transfer.source_error
             if transfer.answer is not None:
                 if not transfer.is_ours:
-                    check_all_is_stored(source, transfer.start())
+                    source.check_whole(transfer.start())
                 return transfer.answer
             if result := self._recover(upload, upload.ended(transfer), on_progress):
                 return result
@@ -100,7 +100,7 @@ class AsyncRunner:
                     raise transfer.source_error
                 if transfer.answer is not None:
                     if not transfer.is_ours:
-                        await acheck_all_is_stored(source, transfer.start())
+                        await asyncio.to_thread(source.check_whole, transfer.start())
                     return transfer.answer
                 if result := await self._recover(upload, upload.ended(transfer), on_progress):
                     return result

@@ -194,8 +194,11 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
 
     @property
     def is_ours(self) -> bool:
-        """Whether the answer is to what this stream has sent; else the upload had been finished before."""
-        return self._is_finish_sent and (self._last is None or self._last.end_offset <= self.safe_offset)
+        """Whether the answer is to what this stream has sent; else the upload had been finished before.
+
+        Servers acknowledge what a stream brings before they tell its result.
+        """
+        return self._is_finish_sent and (self._last is None or self.safe_offset > self.start().offset)
 
     def opened(self) -> bool:
         """Whether the server has answered the header, or will not."""

@@ -4,15 +4,7 @@ A file named by its path is read again from wherever the server stands. Everythi
 else can be read once: its chunks are kept until the server has acknowledged them.
 """
 
-from headrace.source.chunk import (
-    BATCH_BYTES,
-    CHUNK_BYTES,
-    Chunk,
-    Source,
-    Start,
-    acheck_all_is_stored,
-    check_all_is_stored,
-)
+from headrace.source.chunk import BATCH_BYTES, CHUNK_BYTES, Chunk, Source, Start
 from headrace.source.file import Compression, File, FileSource, StreamSource, file_source, opened
 from headrace.source.rows import Rows, RowSource, json_lines
 from headrace.source.table import ArrowData, TableSource
@@ -31,8 +23,6 @@ __all__ = [
     "Start",
     "StreamSource",
     "TableSource",
-    "acheck_all_is_stored",
-    "check_all_is_stored",
     "file_source",
     "json_lines",
     "opened",

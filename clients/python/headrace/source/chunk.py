@@ -117,6 +117,16 @@ class Source(ABC):
     def acked(self, offset: int) -> None:  # noqa: B027  # only sources that keep chunks care
         """Notes that everything before `offset` is safe and will not be asked for again."""
 
+    def check_whole(self, start: Start) -> None:  # noqa: B027
+        """Compares the source with an upload that had been finished before; reads nothing that comes once.
+
+        Args:
+            start: What the server has.
+
+        Raises:
+            ValueError: It is not what was uploaded.
+        """
+
     async def aclose(self) -> None:  # noqa: B027
         """Ends a reading that `achunks` has begun."""
 
@@ -129,26 +139,9 @@ def too_short(unit: str, size: int, start: Start) -> ValueError:
     )
 
 
-def check_all_is_stored(source: Source, start: Start) -> None:
-    """Compares a source with an upload that had been finished before.
-
-    Raises:
-        ValueError: It is not what was uploaded.
-    """
-    for chunk in source.chunks(start):
-        if chunk.end_offset > start.offset:
-            raise _too_long(start)
-
-
-async def acheck_all_is_stored(source: Source, start: Start) -> None:
-    """The same for aio."""
-    async for chunk in source.achunks(start):
-        if chunk.end_offset > start.offset:
-            raise _too_long(start)
-
-
-def _too_long(start: Start) -> ValueError:
+def not_the_same(unit: str, size: int, start: Start) -> ValueError:
+    """The error of a source that has another size than the upload that was finished under its id."""
     return ValueError(
-        f"the upload was finished with {start.offset:,} bytes or rows, and there is more: not the same"
-        " content; give what was uploaded before, or another upload_id"
+        f"there are {size:,} {unit}, but the upload was finished with {start.offset:,}: not the same content;"
+        " give what was uploaded before, or another upload_id"
     )

@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal, TypeAlias, cast
 import google_crc32c
 import pyarrow as pa
 
-from headrace.source.chunk import BATCH_BYTES, CHUNK_BYTES, Chunk, Source, Start, too_short
+from headrace.source.chunk import BATCH_BYTES, CHUNK_BYTES, Chunk, Source, Start, not_the_same, too_short
 from headrace.source.once import OnceSource
 
 File: TypeAlias = str | os.PathLike[str] | BinaryIO
@@ -81,6 +81,15 @@ class FileSource(Source):
         chunks = self.chunks(start)
         while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
             yield chunk
+
+    def check_whole(self, start: Start) -> None:
+        """By its size, and by the server's checksum."""
+        with open(self.path, "rb", buffering=0) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            if size_bytes != start.offset:
+                raise not_the_same("bytes", size_bytes, start)
+            if start.crc32c is not None:
+                start.check(self._crc32c_before(file, start.offset))
 
     def _crc32c_before(self, file: io.FileIO, offset: int) -> int:
         # The whole of it each time: it is the file of today that must be the one of yesterday.

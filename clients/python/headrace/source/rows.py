@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Si
 from typing import TypeAlias
 
 from headrace.row import DataType, Row, to_interaction, to_item
-from headrace.source.chunk import BATCH_BYTES, Chunk, Start
+from headrace.source.chunk import BATCH_BYTES, Chunk, Start, not_the_same
 from headrace.source.file import Compression, File, opened
 from headrace.source.once import OnceSource
 from headrace.v1 import row_pb2
@@ -114,6 +114,11 @@ class RowSource(OnceSource):
                 yield chunk
         if chunk := batcher.rest():
             yield chunk
+
+    def check_whole(self, start: Start) -> None:
+        """By their number, if that is known."""
+        if self.total and self.total != start.offset:
+            raise not_the_same("rows", self.total, start)
 
     async def read_next(self, start: Start) -> Chunk | None:
         """Reads one more batch for aio: on the loop, where a caller expects its iterable to run."""
