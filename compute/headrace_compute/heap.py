@@ -15,7 +15,8 @@ def bound_heap() -> None:
     glibc raises its thresholds when it sees large buffers come and go, and from then
     on keeps what they leave behind. Blocks and messages are just such buffers:
     measured over 10 M rows the server kept some 100 MiB more than with fixed thresholds.
-    A few messages' room is kept: to have pages cleared for each anew was a fifth of its time.
+    A few messages' room is kept: without it the kernel cleared 50,000 to 190,000 pages anew
+    while 10 M rows came in, with it 30,000.
     """
     _set({_M_MMAP_THRESHOLD: 1 << 20, _M_TRIM_THRESHOLD: 4 << 20, _M_ARENA_MAX: 2})
 

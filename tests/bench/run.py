@@ -70,7 +70,7 @@ def measure(server: Server, folder: Path, rows: int) -> list[Figure]:
         client.upload("bench", "items", folder / "items.csv")
         tenants = iter(["bench", *(f"bench{n}" for n in range(RUNS))])
         upload_s = best(lambda: client.upload(next(tenants), "interactions", csv))
-        # Apart from the timing: to sum up the pages of a dozen processes takes a tenth of a core.
+        # Apart from the timing: summing up the pages of a dozen processes takes a tenth of its time.
         with Watch(server.process.pid) as watch:
             client.upload(next(tenants), "interactions", csv)
         copy_s = best(lambda: copy_to_parquet(csv, parquet))

@@ -16,22 +16,19 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from harness.streams import compress, ipc_file, ipc_stream, parquet, staged
+from harness.streams import compress, decoded, ipc_file, ipc_stream, parquet, staged
 
 from headrace_compute.errors import HeadraceError
 from headrace_compute.kernels.framing import Framed, Framer
 from headrace_compute.kernels.tokens import tokenise
-from headrace_compute.model import Block, Position, StagedSource, StoreConfig, UploadSpec
-from headrace_compute.schemas.contract import describe
-from headrace_compute.stages.decode import arrow_block, decode
+from headrace_compute.model import Block, StagedSource, StoreConfig, UploadSpec
 from headrace_compute.stages.header import check_header
-from headrace_compute.stages.ingest import examine
-from headrace_compute.stages.parquet import plan_parquet, read_piece
+from headrace_compute.stages.ingest import Examined, examine
 
 LIMIT = 1 << 30
 """Field size for Python's csv: none that counts."""
@@ -45,7 +42,6 @@ HEADERS = {
     "interactions": b"user_id,item_id,interaction_type,timestamp,rating",
     "items": b"item_id,title,category,price,brand,description",
 }
-ROWS_CSV = b"user_id,item_id,interaction_type,timestamp\nu1,i1,view,2024-01-01\n"
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 ROWS = {
     "interactions": b"u1,i1,view,2024-01-01T00:00:00Z,4.5\n",
@@ -138,14 +134,18 @@ def check_parsing(dice: random.Random) -> None:
             continue
         end, rows_ = shape.offset + shape.nbytes, shape.rows
         block = Block(index, "csv", shape.offset, end, shape.first_row, rows_, shape.first_line)
-        examined = examine(spec, block, data)
-        findings = examined.findings
-        assert findings.received == rows_, f"{stream!r}: {findings.received} records instead of {rows_}"
-        assert examined.keep.size == findings.accepted
-        told = set(examined.keep.tolist())
-        for failure in examined.failures:
-            told |= set(np.asarray(failure.rows).tolist())
-        assert told == set(range(rows_)), f"{stream!r}: a record is neither accepted nor rejected"
+        check_accounted(examine(spec, block, data), rows_, repr(stream))
+
+
+def check_accounted(examined: Examined, rows: int, what: str) -> None:
+    """Every row of a block is accepted or rejected, and the findings say so."""
+    findings = examined.findings
+    assert findings.received == rows, f"{what}: {findings.received} records instead of {rows}"
+    assert examined.keep.size == findings.accepted
+    told = set(examined.keep.tolist())
+    for failure in examined.failures:
+        told |= set(np.asarray(failure.rows).tolist())
+    assert told == set(range(rows)), f"{what}: a record is neither accepted nor rejected"
 
 
 def broken(dice: random.Random, data: bytes) -> bytes:
@@ -173,16 +173,12 @@ def check_decoding(dice: random.Random) -> None:
     with tempfile.TemporaryDirectory(prefix="headrace-fuzz-") as folder:
         config, source = staged_stream(dice, Path(folder))
         try:
-            blocks = list(decoded_blocks(config, source))
+            blocks = decoded(config, source)
         except HeadraceError:
             return
     for block, columns, payload in blocks:
         spec = UploadSpec("up", source.data_type, "d/", "r/", "s/", 0, 2_000_000_000_000_000, columns)
-        examined = examine(spec, block, payload)
-        told = set(examined.keep.tolist())
-        for failure in examined.failures:
-            told |= set(np.asarray(failure.rows).tolist())
-        assert told == set(range(block.rows)), f"{source}: a row is neither accepted nor rejected"
+        check_accounted(examine(spec, block, payload), block.rows, str(source))
 
 
 def staged_stream(dice: random.Random, folder: Path) -> tuple[StoreConfig, StagedSource]:
@@ -199,31 +195,19 @@ def staged_stream(dice: random.Random, folder: Path) -> tuple[StoreConfig, Stage
             "rating": pa.array([None if row % 3 else row % 5 for row in range(rows)], pa.float64()),
         }
     )
+    text = HEADERS["interactions"] + b"\n" + ROWS["interactions"] * rows
     codec = dice.choice((None, "lz4", "zstd"))
     format, compression, data = dice.choice(
         (
             lambda: ("arrow_ipc", "none", ipc_stream(table, compression=codec)),
             lambda: ("arrow_ipc", "none", ipc_file(table, compression=codec)),
             lambda: ("parquet", "none", parquet(table, compression=codec or "none")),
-            lambda: ("csv", "gzip", compress(ROWS_CSV * rows, "gzip")),
-            lambda: ("csv", "zstd", compress(ROWS_CSV * rows, "zstd")),
+            lambda: ("csv", "gzip", compress(text, "gzip")),
+            lambda: ("csv", "zstd", compress(text, "zstd")),
         )
     )()
     damaged = data if dice.random() < 0.05 else broken(dice, data)
     return staged(folder, damaged, format, compression, piece_bytes=1 << 20, block_bytes=4_000)
-
-
-def decoded_blocks(
-    config: StoreConfig, source: StagedSource
-) -> Iterator[tuple[Block, tuple[str, ...], np.ndarray | pa.Table]]:
-    """What decoder and workers make of a staged stream."""
-    if source.format != "parquet":
-        for each, payload in decode(config, Position(), source, describe(source.data_type).columns):
-            yield each.block, each.columns, payload
-        return
-    plan = plan_parquet(config, source, Position())
-    for index, piece in enumerate(plan.pieces):
-        yield arrow_block(index, piece.first_row, piece.rows), plan.columns, read_piece(config, piece)
 
 
 CHECKS: dict[str, Callable[[random.Random], None]] = {

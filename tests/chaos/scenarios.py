@@ -127,7 +127,7 @@ def two_streams(arena: Arena, other: Arena | None = None) -> None:
 def other_replica(arena: Arena, other: Arena) -> None:
     """The server dies in the middle of an upload, which another one on the same store takes to its end."""
     source, upload_id = arena.source(8 * ROWS), str(uuid.uuid4())
-    fine = replace(arena.uploader, chunk_bytes=64 << 10, window_bytes=256 << 10)
+    fine = arena.uploader.in_small_steps()
     deaths = iter([arena.kill])
 
     def die(offset: int) -> None:
@@ -206,7 +206,7 @@ def wrong_clock(arena: Arena) -> None:
     """One upload by servers a day ahead, a day behind, and ahead again, each killed."""
     source, upload_id = arena.source(3 * ROWS, dirty=True), str(uuid.uuid4())
     thirds = [len(source.data) * n // 3 for n in (1, 2)]
-    arena.uploader = replace(arena.uploader, chunk_bytes=64 << 10, window_bytes=256 << 10)
+    arena.uploader = arena.uploader.in_small_steps()
     arena.skew_seconds = DAY_SECONDS
     arena.start()
 
@@ -319,7 +319,7 @@ def killed_workers(arena: Arena, kills: int) -> None:
                 os.kill(pid, signal.SIGKILL)
 
     arena.heal()
-    fine = replace(arena.uploader, chunk_bytes=64 << 10, window_bytes=256 << 10)
+    fine = arena.uploader.in_small_steps()
     fine.upload(source, str(uuid.uuid4()), strike)
     assert not places
 

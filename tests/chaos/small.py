@@ -93,7 +93,9 @@ class _Work:
             try:
                 with grpc.insecure_channel(self.arena.running.address) as channel:
                     stub = PipelineServiceStub(channel)
-                    answer = stub.IngestInteractions(_request(request_id, source), timeout=60)
+                    answer = stub.IngestInteractions(
+                        _request(self.arena.tenant, request_id, source), timeout=60
+                    )
             except grpc.RpcError as error:
                 if error.code() not in PASSING or not left:
                     raise
@@ -144,7 +146,7 @@ def _reading(arena: Arena, work: _Work) -> Iterator[None]:
     assert (reads["lost"], reads["doubled"]) == (0, 0), f"a reader beside the writers: {reads}"
 
 
-def _request(request_id: str, source: Source) -> ingest_pb2.IngestInteractionsRequest:
+def _request(tenant: str, request_id: str, source: Source) -> ingest_pb2.IngestInteractionsRequest:
     rows = [
         row_pb2.Interaction(
             user_id=row["user_id"],
@@ -154,4 +156,4 @@ def _request(request_id: str, source: Source) -> ingest_pb2.IngestInteractionsRe
         )
         for row in csv.DictReader(io.StringIO(source.data[:].decode()))
     ]
-    return ingest_pb2.IngestInteractionsRequest(tenant_id="acme", rows=rows, request_id=request_id)
+    return ingest_pb2.IngestInteractionsRequest(tenant_id=tenant, rows=rows, request_id=request_id)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
 
@@ -52,6 +52,10 @@ class Uploader:
     chunk_bytes: int = CHUNK_BYTES
     window_bytes: int = WINDOW_BYTES
     failures: list[grpc.StatusCode] = field(default_factory=list)
+
+    def in_small_steps(self) -> "Uploader":
+        """The same, never far ahead of what is acknowledged: harm can be done in the middle of an upload."""
+        return replace(self, chunk_bytes=64 << 10, window_bytes=256 << 10)
 
     def upload(self, source: Source, upload_id: str, pace: Pace = lambda _: None) -> upload_pb2.UploadResult:
         """Sends a source to its end, once or as often as it takes."""

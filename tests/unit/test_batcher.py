@@ -145,7 +145,6 @@ async def test_more_than_may_wait_is_refused_and_the_rest_is_stored(
 ) -> None:
     monkeypatch.setattr(batcher, "MAX_WAITING", 5)
     first = await _hold_up(place)
-    # One more is in the gatherer's hand, where it waits for room.
     more = [place.start(f"u{number}") for number in range(20)]
     async with asyncio.timeout(SECONDS):
         while sum(task.done() for task in more) < 15:

@@ -180,7 +180,6 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
 
     def __init__(self, upload: Upload) -> None:
         super().__init__()
-        self._is_finish_sent = False
         self.upload = upload
         self.window = Window(upload.window_bytes)
         self.started: upload_pb2.UploadStarted | None = None
@@ -198,7 +197,7 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
 
         Servers acknowledge what a stream brings before they tell its result.
         """
-        return self._is_finish_sent and (self._last is None or self.safe_offset > self.start().offset)
+        return self.upload.is_finish_sent and (self._last is None or self.safe_offset > self.start().offset)
 
     def opened(self) -> bool:
         """Whether the server has answered the header, or will not."""
@@ -238,7 +237,7 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
 
     def finish(self) -> upload_pb2.UploadRequest:
         """The finish, with the size of the whole stream and, if the server keeps one, its checksum."""
-        self.upload.is_finish_sent = self._is_finish_sent = True
+        self.upload.is_finish_sent = True
         start = self.start()
         total_size, crc32c = start.offset, start.crc32c
         if self._last is not None:

@@ -236,10 +236,7 @@ class Framer:
         growing step by step had every byte copied three times into pages the kernel had to clear.
         """
         pending = self._pending()
-        room = pending.size + more
-        self._buffer = np.empty(
-            max(self._target + 2 * more, room if room < self._target else 2 * room), np.uint8
-        )
+        self._buffer = np.empty(self._target + 2 * (pending.size + more), np.uint8)
         self._buffer[: pending.size] = pending
         self._start, self._size = 0, pending.size
 
