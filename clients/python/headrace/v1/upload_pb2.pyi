@@ -233,7 +233,8 @@ class UploadHeader(_message.Message):
     """A UUID of the client's choosing, so that the upload can be resumed and
     repeated safely. Empty = the server makes one. Known with an equal header:
     the upload resumes, or answers with its first result if it had finished.
-    Known with a different header: ALREADY_EXISTS.
+    Known with a different header, or of the form that ids of small ingests
+    have (a UUID of version 8): ALREADY_EXISTS.
     """
     policy: Global___Policy.ValueType
     """What bad rows do. Default QUARANTINE."""
