@@ -17,6 +17,7 @@ import pytest
 from harness.dialogue import HEADER, Dialogue, chunk, finish, flush, header, lines
 from harness.server import Server
 from harness.streams import INTERACTIONS, csv_bytes, ipc_file, ipc_stream, parquet, table_of, zstd
+from harness.watch import files_below
 
 from headrace import Client
 from headrace.v1 import upload_pb2
@@ -174,7 +175,7 @@ def neighbour(server: Server) -> Iterator[Callable[[], int]]:
 
 def _left(server: Server, tenant: str, upload_id: str) -> list[Path]:
     """What an upload has in the store besides its records."""
-    found = [path for path in server.data_dir.rglob("*") if path.is_file()]
+    found = files_below(server.data_dir)
     mine = [path for path in found if upload_id in str(path) or f"/{tenant}/" in str(path)]
     return [path for path in mine if not path.name.isdigit()]
 

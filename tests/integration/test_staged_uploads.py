@@ -16,6 +16,7 @@ import pytest
 from harness.dialogue import Dialogue, chunk, cut, finish, flush, header
 from harness.server import Server
 from harness.streams import csv_bytes, ipc_file, ipc_stream, parquet, table_of, zstd
+from harness.watch import eventually, files_below
 
 from headrace import Client
 from headrace.v1 import upload_pb2
@@ -80,10 +81,7 @@ def checks(result: upload_pb2.UploadResult) -> dict[tuple[str, str], int]:
 
 def check_nothing_stays_staged(server: Server, upload_id: str) -> None:
     """What was staged is deleted after the result is told, soon."""
-    deadline = time.monotonic() + 30
-    while found := [path for path in server.data_dir.rglob("*") if f"{upload_id}/staged/" in str(path)]:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
+    eventually(lambda: not any(f"{upload_id}/staged/" in str(path) for path in files_below(server.data_dir)))
 
 
 def pieces(data: bytes, size: int) -> list[upload_pb2.UploadRequest]:
@@ -228,7 +226,7 @@ def test_killed_while_staging_and_while_decoding_it_ends_with_the_same_table(
         yield opening
         yield chunk(data[:half])
         yield flush()
-        while not list(server.data_dir.rglob("staged/*")):
+        while not any(path.parent.name == "staged" for path in files_below(server.data_dir)):
             time.sleep(0.01)
         time.sleep(0.2)
         server.stop(signal.SIGKILL)

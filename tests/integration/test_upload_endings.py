@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from harness.dialogue import HEADER, Dialogue, chunk, failure_of, finish, flush, header, lines
 from harness.server import Server, start_server
+from harness.watch import eventually, files_below
 
 from headrace import Client
 from headrace.v1 import ingest_pb2, row_pb2, upload_pb2
@@ -68,15 +69,8 @@ def _persisted(stub: PipelineServiceStub, tenant: str, upload_id: str) -> int:
 
 def _files(server: Server, upload_id: str) -> list[str]:
     """What the store holds of an upload, but its records."""
-    paths = [path for path in server.data_dir.rglob("*") if path.is_file() and upload_id in str(path)]
+    paths = [path for path in files_below(server.data_dir) if upload_id in str(path)]
     return sorted(path.name for path in paths if not path.name.isdigit() and path.name != upload_id)
-
-
-def _eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold in time"
-        time.sleep(0.1)
 
 
 class Talk:
@@ -105,7 +99,7 @@ class Talk:
         self._reader.join(60)
 
     def wait_for(self, kind: str, seconds: float = 30) -> Any:
-        _eventually(lambda: bool(self.all(kind)), seconds)
+        eventually(lambda: bool(self.all(kind)), seconds)
         return self.all(kind)[-1]
 
     def all(self, kind: str) -> list[Any]:
@@ -201,7 +195,7 @@ def test_an_aborted_upload_is_gone_and_its_open_stream_ends(
 ) -> None:
     upload_id, data = str(uuid.uuid4()), HEADER + lines(5000) + ",,,,\n" * 10
     talk = Talk(stub, header(tenant, upload_id=upload_id), chunk(data), flush())
-    _eventually(lambda: bool(talk.all("ack")) and talk.all("ack")[-1].persisted_offset == len(data))
+    eventually(lambda: bool(talk.all("ack")) and talk.all("ack")[-1].persisted_offset == len(data))
     assert len(_files(server, upload_id)) > 6
     _abort(stub, tenant, upload_id)
     # The stream waits for its client, and hears of it all the same.
@@ -274,7 +268,7 @@ def test_a_done_upload_leaves_no_sidecars_and_block_records(
     ).result
     assert result.rows_duplicate == 10
     session = server.data_dir / "raw-data/_headrace/uploads" / tenant / upload_id
-    _eventually(lambda: len(list(session.rglob("*"))) == 3)
+    eventually(lambda: sum(len(folders) + len(names) for _, folders, names in os.walk(session)) == 3)
     table = server.data_dir / "raw-data" / tenant / "interactions" / upload_id
     stored = sum(1 for _ in table.iterdir())
     blocks = -(-len(HEADER + lines(5010)) // 65536)
@@ -291,11 +285,11 @@ def test_an_upload_left_alone_expires_and_is_swept(
     Dialogue(hasty_stub, [opening, chunk(HEADER + lines(3000)), flush()])
     assert _files(hasty, upload_id) != []
     aborted = upload_pb2.UPLOAD_STATE_ABORTED
-    _eventually(lambda: _get(hasty_stub, tenant, upload_id).state == aborted)
-    _eventually(lambda: _files(hasty, upload_id) == [])
+    eventually(lambda: _get(hasty_stub, tenant, upload_id).state == aborted)
+    eventually(lambda: _files(hasty, upload_id) == [])
     assert Dialogue(hasty_stub, [opening]).failure[1] == "UPLOAD_CLOSED"
     entry = hasty.data_dir / "raw-data/_headrace/open" / tenant / upload_id
-    _eventually(lambda: not entry.exists())
+    eventually(lambda: not entry.exists())
     assert _get(hasty_stub, tenant, upload_id).state == aborted
 
 
@@ -468,7 +462,7 @@ def test_a_block_that_ends_every_worker_is_refused_by_name_and_neighbours_are_no
         upload_id = str(uuid.uuid4())
         opening = header("acme", upload_id=upload_id)
         talk = Talk(stub, opening, chunk(HEADER + lines(10)), flush())
-        _eventually(lambda: bool(talk.all("ack")) and talk.all("ack")[-1].persisted_offset > 0)
+        eventually(lambda: bool(talk.all("ack")) and talk.all("ack")[-1].persisted_offset > 0)
         first = len(HEADER + lines(10))
         # Less than a block: it is sent off by the flush.
         talk.say(*(chunk(data[i : i + (1 << 20)]) for i in range(0, len(data), 1 << 20)), flush())
