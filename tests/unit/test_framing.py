@@ -270,6 +270,18 @@ def test_memory_is_that_of_a_block_not_of_the_stream() -> None:
         assert framer._buffer.size <= 1 << 20
 
 
+def test_a_block_keeps_no_more_alive_than_itself_and_some_chunks() -> None:
+    target, chunk = 1 << 20, 1 << 16
+    framer, kept = Framer(), []
+    framer.feed(b"a,b\n")
+    for _ in range(40 * target // chunk):
+        framer.feed(b"1,2\n" * (chunk // 4))
+        # A block is a view of the buffer it was cut from.
+        kept += [block.base.nbytes for block, _ in framer.cut(target)]
+    assert len(kept) >= 39
+    assert max(kept) <= target + 4 * chunk
+
+
 def test_a_block_that_does_not_hold_its_records_is_refused() -> None:
     with pytest.raises(ValueError, match="3 records"):
         tokenise(np.frombuffer(b"a\nb\n", np.uint8), 3, [0], 1)

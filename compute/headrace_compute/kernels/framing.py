@@ -236,7 +236,9 @@ class Framer:
         growing step by step had every byte copied three times into pages the kernel had to clear.
         """
         pending = self._pending()
-        self._buffer = np.empty(self._target + 2 * (pending.size + more), np.uint8)
+        room = pending.size + more
+        # Two chunks to spare: what is left of a block at its end is copied, and must stay little.
+        self._buffer = np.empty(2 * room if room > self._target else self._target + 2 * more, np.uint8)
         self._buffer[: pending.size] = pending
         self._start, self._size = 0, pending.size
 
