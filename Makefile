@@ -12,6 +12,8 @@ $(READY): pyproject.toml uv.lock clients/python/pyproject.toml compute/pyproject
 	@echo "installing the locked dependencies"
 	@# Bytecode is compiled here, once: the dozen processes of a server start in half the time.
 	@$(UV) sync --locked --quiet --inexact --compile-bytecode
+	@# And the kernels: else whatever imports them first does it, several processes at once.
+	@$(RUN)/python -c 'from headrace_compute.kernels import warm; import headrace_server.events.record_batch; warm()'
 	@touch $@
 
 .PHONY: help
@@ -22,13 +24,23 @@ help: ## List the commands
 demo: $(READY) $(if $(BROKERS),brokers) ## Start a server, send it data, show what comes out; BROKERS=1: on MinIO and Kafka
 	@set -a; $(if $(BROKERS),. .brokers/env;) set +a; $(RUN)/python clients/python/examples/demo.py
 
-.PHONY: test
-test: $(READY) ## Run every test against a real server
-	@$(RUN)/python -m pytest
+# Two at a time, each file in one process: their servers share a Ray, and a third would find no core.
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: test-slow
-test-slow: $(READY) ## Run the tests that take a minute and more each
-	@$(RUN)/python -m pytest -m slow
+.PHONY: test
+test: $(READY) ## Run the tests, against real servers; one of each kind
+	@$(RUN)/python $(PYTEST)
+
+.PHONY: test-all
+test-all: $(READY) ## Run all variants too, and property tests longer; ARGS="--end-by=TIME" skips what begins later
+	@$(RUN)/python $(PYTEST) -m 'slow or not slow' --hypothesis-profile=long --timeout=600 $(ARGS)
+
+.PHONY: coverage
+coverage: $(READY) ## Run the tests and tell what of the code they reach, servers and workers included
+	@rm -f .coverage .coverage.*
+	@$(RUN)/python -m coverage run $(PYTEST)
+	@$(RUN)/python -m coverage combine --quiet
+	@$(RUN)/python -m coverage report
 
 .PHONY: serve
 serve: $(READY) ## Start the server in the foreground; Ctrl-C stops it
@@ -49,6 +61,7 @@ check: $(READY) proto ## Lint, types, import rules, contract
 	@$(RUN)/mypy
 	@$(RUN)/lint-imports --no-cache
 	@$(RUN)/buf lint
+	@$(RUN)/buf breaking protos --against protos/released.binpb
 	@git diff --exit-code --stat -- clients/python/headrace/v1 || { echo "the stubs are stale: commit what 'make proto' wrote"; exit 1; }
 
 .PHONY: proto
@@ -66,6 +79,14 @@ bench: $(READY) ## Measure against peers on this machine
 .PHONY: chaos
 chaos: $(READY) ## Do all harm there is and count what it cost; ARGS="--only kills --rows 1000000"
 	@PYTHONPATH=tests $(RUN)/python -m chaos $(ARGS)
+
+.PHONY: chaos-cluster
+chaos-cluster: $(READY) ## The same to servers, nodes, MinIO and Kafka of a cluster; ARGS="--minutes 20 --seed 1"
+	@PYTHONPATH=tests $(RUN)/python -m chaos.cluster $(ARGS)
+
+.PHONY: attack
+attack: $(READY) ## Attack servers and measure what a neighbour notices; ARGS="--only tables packed --quick"
+	@PYTHONPATH=tests $(RUN)/python -m attack $(ARGS)
 
 .PHONY: bench-relay
 bench-relay: $(READY) ## Measure the relay beside confluent-kafka, on a real broker

@@ -6,17 +6,19 @@ its last block ended; a stream that kills several at one place is poison.
 """
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
-import ray
-from ray import exceptions as ray_errors
-
 from headrace_compute.actors import Decoder
+from headrace_compute.cluster import ray, ray_errors
 from headrace_compute.errors import ComputeUnavailableError, HeadraceError, PoisonBlockError, TooLargeError
+from headrace_compute.fair_queue import ReservingQueue
+from headrace_compute.labels import ActorNames, task_name
 from headrace_compute.model import Position, StoreConfig
+from headrace_compute.quarantine import Quarantine
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,23 +27,73 @@ ATTEMPTS = 3
 """How many decoders a stream may kill at one place before it counts as poison."""
 
 BLOCK_SECONDS = 300.0
-"""How long one block may take to decode; a stream may be made to take for ever."""
+"""How long one block may take to decode: a malicious stream might never end."""
 
-IDLE = 1
-"""Decoders kept for the next stream: starting one takes seconds."""
+SPARE_SECONDS = 60.0
+"""How long decoders are kept that have nothing to do: starting one takes seconds of a core."""
 
 _log = logging.getLogger(__name__)
 
 
-class Held(Generic[T]):
-    """A stage's result that stays in Ray's object store; pass it to another stage as it is."""
+class Spares(Generic[T]):
+    """Things kept for later: one for good, the others for a time. Belongs to one event loop.
 
-    def __init__(self, ref: Any) -> None:
+    Args:
+        end: Called with each that is not kept any longer.
+    """
+
+    def __init__(self, end: Callable[[T], object], seconds: float) -> None:
+        self._end = end
+        self._seconds = seconds
+        # Since when each has been kept: the oldest first.
+        self._kept: list[tuple[float, T]] = []
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def put(self, thing: T) -> None:
+        """Keeps one more."""
+        loop = asyncio.get_running_loop()
+        self._kept.append((loop.time(), thing))
+        loop.call_later(self._seconds, self._end_old)
+
+    def take(self) -> T | None:
+        """The newest, so that what is not needed grows old."""
+        return self._kept.pop()[1] if self._kept else None
+
+    def _end_old(self) -> None:
+        oldest = asyncio.get_running_loop().time() - self._seconds
+        while len(self._kept) > 1 and self._kept[0][0] <= oldest:
+            self._end(self._kept.pop(0)[1])
+
+
+class Held(Generic[T]):
+    """A stage's result that stays in Ray's object store; pass it to another stage as it is.
+
+    Args:
+        again: Makes it anew, with the same value; without, what is lost is lost.
+
+    Attributes:
+        ref: Ray's reference to it.
+    """
+
+    def __init__(self, ref: Any, again: Callable[[], Awaitable["Held[T]"]] | None = None) -> None:
         self.ref = ref
+        self._again = again
+        self._lock = asyncio.Lock()
+
+    async def renew(self, lost: Any) -> bool:
+        """Makes the value anew unless somebody has since `lost` was its reference; whether it can be."""
+        if self._again is None:
+            return False
+        async with self._lock:
+            if self.ref is lost:
+                self.ref = (await self._again()).ref
+        return True
 
 
 class Ending(Protocol):
-    """Something that ends where the next one begins."""
+    """A value that knows its end, which is where the next one begins."""
 
     @property
     def end(self) -> Position:
@@ -52,25 +104,39 @@ E = TypeVar("E", bound=Ending)
 
 
 class Decoders:
-    """Decodes at most `limit` streams at a time; others wait.
+    """Decodes at most `limit` streams of one tenant at a time, and twice as many of all; others take turns.
 
     Args:
         config: Where the decoders find the store.
+        quarantine: Hears whose streams end decoders.
+        owner: Name of the server, by which they are named.
     """
 
-    def __init__(self, config: StoreConfig, limit: int) -> None:
+    def __init__(self, config: StoreConfig, limit: int, quarantine: Quarantine, owner: str) -> None:
         self._config = config
-        self._room = asyncio.Semaphore(limit)
-        self._idle: list[Any] = []
-        self._busy: list[Any] = []
+        self._names = ActorNames(owner, "decoder")
+        self._numbers = itertools.count()
+        self._quarantine = quarantine
+        self._limit = limit
+        self._places = ReservingQueue(range(2 * limit))
+        self._idle: Spares[asyncio.Task[Any]] = Spares(_end, SPARE_SECONDS)
+        self._busy: list[asyncio.Task[Any]] = []
+
+    def raise_limit(self, limit: int) -> None:
+        """Sets a higher limit; a lower one changes nothing."""
+        for place in range(2 * self._limit, 2 * limit):
+            self._places.add(place)
+        self._limit = max(self._limit, limit)
 
     def prepare(self) -> None:
         """Starts a decoder if none is idle, for a stream that will need one soon."""
         if not self._idle and not self._busy:
-            self._idle.append(self._start())
+            self._idle.put(self._start())
 
     async def blocks(
         self,
+        group: str,
+        member: str,
         stage: Callable[Concatenate[StoreConfig, Position, P], Iterator[tuple[E, Any]]],
         start: Position,
         *args: P.args,
@@ -78,62 +144,86 @@ class Decoders:
     ) -> AsyncGenerator[tuple[E, Held[Any]], None]:
         """Yields what `stage(config, start, *args)` yields, the payloads held.
 
+        Args:
+            group, member: Whose stream it is, for fair queueing; see FairQueue.
+
         Raises:
             HeadraceError: What the stage raised.
+            SuspendedError: Input of the group has ended too many processes.
             PoisonBlockError: The stream ended `ATTEMPTS` decoders at one place, or took too long there.
             ComputeUnavailableError: Ray cannot be reached.
         """
-        async with self._room:
+        async with self._place(group, member):
             deaths = 0
             while deaths < ATTEMPTS:
+                self._quarantine.check(group)
                 try:
                     async with self._decoder() as decoder:
-                        await decoder.begin.remote(stage, start, *args, **kwargs)
+                        begin = decoder.begin.options(name=task_name(stage, group, args))
+                        await begin.remote(stage, start, *args, **kwargs)
                         while (item := await _advance(decoder)) is not None:
                             yield item
                             start, deaths = item[0].end, 0
                         return
                 except (ray_errors.RayActorError, ray_errors.WorkerCrashedError, TimeoutError):
                     deaths += 1
-                    _log.warning("decoder died", extra={"block": start.index, "attempt": deaths})
+                    self._quarantine.died(group)
+                    _log.warning(
+                        "decoder died", extra={"tenant": group, "block": start.index, "attempt": deaths}
+                    )
                 except (ray_errors.RaySystemError, ray_errors.ObjectLostError, ConnectionError) as error:
                     raise ComputeUnavailableError(
-                        "the decoders cannot be reached; try again in a moment"
+                        "The decoders cannot be reached; try again in a moment."
                     ) from error
+        self._quarantine.suspend(group)
         raise PoisonBlockError(
-            f"block {start.index}, at {start.offset:,} of the decoded stream, ended its decoder {ATTEMPTS} "
-            "times, so the upload is refused; look for extreme values there, or send it as CSV",
+            f"Block {start.index}, at {start.offset:,} of the decoded stream, ended its decoder {ATTEMPTS} "
+            "times, so the upload is refused; look for extreme values there, or send it as CSV.",
             {"block": str(start.index), "byte_offset": str(start.offset), "row": str(start.row)},
         )
 
-    def close(self) -> None:
-        """Ends all decoders at once."""
-        for decoder in (*self._idle, *self._busy):
-            ray.kill(decoder)
-        self._idle, self._busy = [], []
+    @asynccontextmanager
+    async def _place(self, group: str, member: str) -> AsyncIterator[None]:
+        place = await self._places.acquire(group, member)
+        try:
+            yield
+        finally:
+            self._places.release(place)
 
-    def _start(self) -> Any:
-        return cast(Any, Decoder).remote(self._config)
+    def _start(self) -> asyncio.Task[Any]:
+        decoder = cast(Any, Decoder).options(name=self._names.next(next(self._numbers)))
+        # For one that has a name Ray waits until its head has noted it.
+        return asyncio.create_task(asyncio.to_thread(decoder.remote, self._config))
 
     @asynccontextmanager
     async def _decoder(self) -> AsyncIterator[Any]:
-        """A decoder of one's own. It is used again only if it came to an end: it may be stuck otherwise."""
-        decoder = self._idle.pop() if self._idle else self._start()
-        self._busy.append(decoder)
+        """A decoder for exclusive use, reused only if its stream completed: otherwise it may be stuck."""
+        started = self._idle.take() or self._start()
+        self._busy.append(started)
         sound = False
         try:
-            yield decoder
+            yield await asyncio.shield(started)
             sound = True
         except HeadraceError:
             sound = True
             raise
         finally:
-            if decoder in self._busy:
-                self._busy.remove(decoder)
-                if sound and len(self._idle) < IDLE:
-                    self._idle.append(decoder)
+            if started in self._busy:
+                self._busy.remove(started)
+                if sound:
+                    self._idle.put(started)
                 else:
-                    ray.kill(decoder)
+                    _end(started)
+
+
+def _end(started: asyncio.Task[Any]) -> None:
+    """Ends a decoder as soon as it has been started; one that could not be needs no end."""
+
+    def kill(_: asyncio.Task[Any]) -> None:
+        if not started.cancelled() and started.exception() is None:
+            ray.kill(started.result())
+
+    started.add_done_callback(kill)
 
 
 async def _advance(decoder: Any) -> tuple[Any, Held[Any]] | None:

@@ -1,4 +1,4 @@
-"""Distinct values by HyperLogLog with 4096 registers, to a standard error of 1.6 %.
+"""Estimates the number of distinct values by HyperLogLog with 4096 registers, to a standard error of 1.6 %.
 
 A sketch is its registers, one byte each. Sketches merge by maximum, so neither
 order nor cutting changes them. The estimate is Ertl's improved one, unbiased

@@ -3,17 +3,19 @@
     HeadraceError
     ├── InvalidDataError          the caller's input; the same call fails again
     │   ├── InvalidFieldError         a field has a value it must not have
+    │   ├── MalformedMessageError     a message that cannot be decoded
+    │   ├── MessageTooLargeError      a message with more bytes than its method takes
     │   ├── UnexpectedMessageError    a message came out of order
     │   └── UnreadableStreamError     the stream is no table of the contract
     │       ├── NoHeaderError             a CSV stream without a header line
     │       ├── MissingColumnError        required columns are absent
-    │       ├── DuplicateColumnError      a header names a column twice
+    │       ├── DuplicateColumnError      a column of the contract is there twice
     │       ├── UnknownColumnError        columns outside the contract, when rejected
     │       ├── BadEncodingError          not UTF-8 text, or not of the format named
     │       ├── RecordTooLargeError       a record above the limit
-    │       ├── CorruptStreamError        a compressed, Arrow or Parquet stream that cannot be decoded
+    │       ├── CorruptStreamError        a stream that cannot be decoded, or ends before its end
     │       ├── TooLargeError             decodes to more than the limits allow
-    │       └── UnsupportedTypeError      columns of Arrow extension types
+    │       └── UnsupportedTypeError      contract columns of Arrow extension types
     ├── OffsetGapError            a chunk begins beyond what was received
     ├── DataLossError             what arrived is not what was sent
     │   ├── ChecksumMismatchError
@@ -28,6 +30,7 @@
     │   ├── NoInteractionsError
     │   ├── NoPositivesError
     │   ├── WrongTableKindError
+    │   ├── RowTooLargeError          a row that no response can hold
     │   └── StoreDeniedError
     ├── NotFoundError
     │   ├── UploadNotFoundError
@@ -35,10 +38,13 @@
     │   └── VersionNotFoundError
     ├── ExhaustedError            a limit or the disk; the same call may succeed later
     │   ├── StoreFullError
-    │   └── OverloadedError
+    │   ├── OverloadedError
+    │   ├── GaveWayError              an idle stream whose place another tenant got
+    │   └── SuspendedError            input of the tenant has ended workers; it waits
     ├── UnavailableError          something behind us is down; retry with backoff
     │   ├── DrainingError
     │   ├── IdleTimeoutError
+    │   ├── UnreadTimeoutError
     │   ├── ComputeUnavailableError
     │   ├── StoreUnavailableError
     │   └── CommitContendedError
@@ -52,7 +58,7 @@ never hold credentials, stack traces or paths of the server.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class HeadraceError(Exception):
@@ -85,6 +91,18 @@ class InvalidFieldError(InvalidDataError):
     """A field has a value it must not have; `attributes["field"]` names it."""
 
 
+class MalformedMessageError(InvalidDataError):
+    """A message cannot be decoded."""
+
+    reason = "MALFORMED_MESSAGE"
+
+
+class MessageTooLargeError(InvalidDataError):
+    """A message has more bytes than its method takes."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+
 class UnexpectedMessageError(InvalidDataError):
     """A message of a stream came out of order."""
 
@@ -110,7 +128,7 @@ class MissingColumnError(UnreadableStreamError):
 
 
 class DuplicateColumnError(UnreadableStreamError):
-    """The header line names a column twice."""
+    """A column of the contract is there twice."""
 
     reason = "DUPLICATE_COLUMN"
 
@@ -134,7 +152,7 @@ class RecordTooLargeError(UnreadableStreamError):
 
 
 class CorruptStreamError(UnreadableStreamError):
-    """A compressed, Arrow or Parquet stream cannot be decoded, or ends before its end."""
+    """A compressed, Arrow or Parquet stream cannot be decoded, or a stream ends before its end."""
 
     reason = "CORRUPT_STREAM"
 
@@ -146,7 +164,7 @@ class TooLargeError(UnreadableStreamError):
 
 
 class UnsupportedTypeError(UnreadableStreamError):
-    """A stream has columns of Arrow extension types, which decoding would have to trust."""
+    """Columns of the contract have Arrow extension types, which decoding would have to trust."""
 
     reason = "UNSUPPORTED_TYPE"
 
@@ -210,6 +228,14 @@ class UploadFinishedError(PreconditionError):
 
     reason = "UPLOAD_FINISHED"
 
+    @classmethod
+    def of(cls, upload_id: str) -> Self:
+        """The error of an abort that comes too late."""
+        return cls(
+            f"Upload {upload_id} has finished, so it cannot be aborted; GetUpload tells how it ended.",
+            {"upload_id": upload_id},
+        )
+
 
 class UploadOpenError(PreconditionError):
     """The upload has not ended yet."""
@@ -234,6 +260,12 @@ class WrongTableKindError(PreconditionError):
     """The table to write holds something else."""
 
     reason = "WRONG_TABLE_KIND"
+
+
+class RowTooLargeError(PreconditionError):
+    """A row of a table is larger than a response may be."""
+
+    reason = "ROW_TOO_LARGE"
 
 
 class StoreDeniedError(PreconditionError):
@@ -281,6 +313,18 @@ class OverloadedError(ExhaustedError):
     """Too much is under way."""
 
 
+class GaveWayError(ExhaustedError):
+    """A stream was idle while another tenant had no place for one; an upload resumes."""
+
+    reason = "GAVE_WAY"
+
+
+class SuspendedError(ExhaustedError):
+    """Input of the tenant has ended workers, so no more of it is tried for `attributes["retry_seconds"]`."""
+
+    reason = "SUSPENDED"
+
+
 class UnavailableError(HeadraceError):
     """Something behind the server is down; retry with backoff."""
 
@@ -298,6 +342,12 @@ class IdleTimeoutError(UnavailableError):
     """The client sent nothing for too long, and the server let its stream go."""
 
     reason = "IDLE_TIMEOUT"
+
+
+class UnreadTimeoutError(UnavailableError):
+    """The client did not take a response for too long, and the server gave the call up."""
+
+    reason = "UNREAD_TIMEOUT"
 
 
 class ComputeUnavailableError(UnavailableError):
@@ -326,3 +376,18 @@ class PoisonBlockError(HeadraceError):
     """A block of an upload killed its worker again and again."""
 
     reason = "POISON_BLOCK"
+
+
+def class_of(reason: str) -> type[HeadraceError]:
+    """The class of a reason: the root of those that have it, as they all have its code too.
+
+    Returns:
+        HeadraceError for a reason that this version does not know.
+    """
+    level: list[type[HeadraceError]] = [HeadraceError]
+    while level:
+        for cls in level:
+            if cls.reason == reason:
+                return cls
+        level = [child for cls in level for child in cls.__subclasses__()]
+    return HeadraceError

@@ -1,16 +1,18 @@
 """What validation finds, as values that merge.
 
-Each block yields `Findings`; merged in any grouping they say the same, so an
-upload's are the sum of its blocks'. Counts are exact, samples are those with
+Each block yields `Findings`. Merging is associative, so the findings of an upload are
+the sum of those of its blocks. Counts are exact, samples are those with
 the lowest row numbers. `report.py` turns them into what clients read.
 """
 
 import base64
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
+from headrace_compute.columns import ColumnType
 from headrace_compute.distinct import REGISTERS, merge_sketches
 
 SAMPLES = 20
@@ -19,7 +21,9 @@ SAMPLES = 20
 NAMED_UNKNOWN_COLUMNS = 100
 """Unknown columns named one by one; the others are counted together under the column ''."""
 
-ColumnType = Literal["string", "double", "timestamp"]
+NAME_BYTES = 256
+"""Bytes shown of an unknown column's name, so that a report is small whatever a header says."""
+
 Bound = str | float | int
 Key = tuple[str, str]
 
@@ -109,7 +113,7 @@ class Findings:
         received: Records; `received = accepted + rejected`.
         rejected: Records kept out, duplicates included.
         duplicates: Of these, exact duplicates of an earlier accepted row.
-        unreadable: Records of WRONG_FIELD_COUNT; they are null in every column.
+        unreadable: Records of WRONG_FIELD_COUNT, BAD_QUOTE or BAD_JSON; they are null in every column.
         checks: (column, code) -> what broke it; column '' is the record as a whole.
         columns: Contract columns in contract order.
         warnings: (code, column) -> what was seen.
@@ -221,13 +225,20 @@ class Findings:
         )
 
 
-def unknown_columns(names: Mapping[str, int]) -> dict[Key, WarningFindings]:
+def unknown_columns(names: Mapping[str, int], unnamed: Sequence[int] = ()) -> dict[Key, WarningFindings]:
     """The warnings of columns outside the contract.
 
     Args:
-        names: Name -> records that have it, 0 for a column of a header.
+        names: Name -> records that have it, 0 for a column of a header. Cut at NAME_BYTES.
+        unnamed: Places of columns without a name, counted from 1.
     """
-    return _bounded({("UNKNOWN_COLUMN", name): WarningFindings(count) for name, count in names.items()})
+    counts: Counter[str] = Counter()
+    for name, count in names.items():
+        counts[name.encode()[:NAME_BYTES].decode(errors="ignore")] += count
+    warnings = {("UNKNOWN_COLUMN", name): WarningFindings(count) for name, count in counts.items()}
+    if unnamed:
+        warnings["UNNAMED_COLUMN", ""] = WarningFindings(0, tuple(map(str, unnamed[:SAMPLES])))
+    return _bounded(warnings)
 
 
 def _extreme(choose: Any, a: Bound | None, b: Bound | None) -> Bound | None:

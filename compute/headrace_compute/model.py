@@ -1,4 +1,4 @@
-"""The words of the pipeline as frozen values that cross process boundaries.
+"""The value types of the pipeline: frozen, and picklable across process boundaries.
 
 Units are last in names: `_us` microseconds since the epoch, `_bytes` bytes.
 Keys name objects in the store as `{bucket}/{path}`; they never start with `/`.
@@ -17,15 +17,15 @@ ROW_GROUP_ROWS = 16_384
 """Rows of a Parquet row group: small enough that a shard reads little it does not need."""
 
 MAX_RECORD_BYTES = 1 << 20
-"""A CSV record above this fails the upload."""
+"""A CSV record or a JSON line above this fails the upload."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """Tenant and dataset names, to be matched in full."""
 
 DataType = Literal["interactions", "items"]
 Kind = Literal["interactions", "items", "rejects", "user_features", "item_features", "training_data"]
-BlockFormat = Literal["csv", "rows", "json", "arrow"]
-StreamFormat = Literal["csv", "rows", "arrow_ipc", "parquet"]
+BlockFormat = Literal["csv", "json_lines", "rows", "arrow"]
+StreamFormat = Literal["csv", "json_lines", "rows", "arrow_ipc", "parquet"]
 Compression = Literal["none", "gzip", "zstd"]
 
 
@@ -52,10 +52,10 @@ class S3Config:
         """Checks the endpoint, without repeating one that may hold a password."""
         url = urlsplit(self.endpoint)
         if "@" in url.netloc:
-            raise ValueError("the S3 endpoint must not hold credentials; give the keys by themselves")
+            raise ValueError("The S3 endpoint must not hold credentials; give the keys by themselves.")
         if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/") or url.query:
             raise ValueError(
-                f"{self.endpoint!r} is no S3 endpoint: write http://host:port or https://host:port"
+                f"{self.endpoint!r} is no S3 endpoint; write http://host:port or https://host:port."
             )
 
 
@@ -93,7 +93,9 @@ class UploadSpec:
         started_us: The upload's start; every row's `ingested_at`.
         latest_us: Timestamps later than this are FUTURE_TIMESTAMP.
         columns: Names of the stream's columns: the CSV header as sent, or an Arrow schema's; empty
-            for rows and json.
+            for rows and JSON lines.
+        reject_unknown: Whether a key outside the contract fails a stream of JSON lines; of other streams
+            the columns are known, and checked, before any block.
     """
 
     upload_id: str
@@ -104,6 +106,7 @@ class UploadSpec:
     started_us: int
     latest_us: int
     columns: tuple[str, ...] = ()
+    reject_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,8 @@ class Block:
 
     Attributes:
         index: 0-based place in the upload.
-        offset, end_offset: Stream offsets it covers: bytes of the decompressed stream for csv,
-            rows for the others.
+        offset, end_offset: Stream offsets it covers: bytes of the decompressed stream for csv and
+            json_lines, rows for the others.
         first_row: row_number of its first record.
         rows: Records in it (blank lines are not records).
         first_line: 1-based line of its first byte; 0 where there are no lines.
@@ -259,8 +262,8 @@ class Shard:
     last: int
 
 
-def shard_plan(rows: int, rows_per_shard: int = 1_000_000, least: int = 2) -> tuple[Shard, ...]:
+def shard_plan(rows: int, rows_per_shard: int = 1_000_000, minimum: int = 2) -> tuple[Shard, ...]:
     """Cuts the buckets into equal ranges. Depends on the data alone, never on the machine."""
-    count = max(least, min(BUCKETS, -(-rows // rows_per_shard)))
+    count = max(minimum, min(BUCKETS, -(-rows // rows_per_shard)))
     edges = [BUCKETS * i // count for i in range(count + 1)]
     return tuple(Shard(first, last) for first, last in pairwise(edges))

@@ -1,16 +1,34 @@
 """The worker pool: placement, retries and backpressure over Ray actors.
 
-With `actors.py` and `decoders.py` this is the only module that knows Ray. The server
-awaits `Pool.run(stage, ...)` and gets a value or a typed error.
+The server awaits `Pool.run(stage, ...)` and gets a value or a typed error; that there is Ray it does not see.
 """
 
 import asyncio
-import functools
 import logging
-import os
-import tempfile
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from headrace_compute.actors import BULK_NICENESS, Worker
+from headrace_compute.backoff import Backoff
+from headrace_compute.cluster import ClusterError, nodes, ray, ray_errors, resources
+from headrace_compute.decoders import Decoders, Held
+from headrace_compute.errors import (
+    ComputeUnavailableError,
+    HeadraceError,
+    PoisonBlockError,
+    StoreUnavailableError,
+    SuspendedError,
+)
+from headrace_compute.fair_queue import FairQueue
+from headrace_compute.labels import ActorNames, task_name
+from headrace_compute.model import StoreConfig
+from headrace_compute.placement import shortage
+from headrace_compute.quarantine import Quarantine
+from headrace_compute.roster import Member, Roster, Strength
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,100 +36,92 @@ T = TypeVar("T")
 ATTEMPTS = 3
 """How often a stage may kill its worker before its input counts as poison."""
 
-REVIVAL_SECONDS = 60.0
-"""How long a dead worker may take to come back."""
+LOSSES = 5
+"""How often a stage may lose its worker with the worker's node, or a held argument, before it is given up."""
 
-ANSWER_SECONDS = 5.0
+SUBMISSION_THREADS = 4
+"""For handing work to Ray: calls that block on the store must not keep it waiting."""
 
-OBJECT_STORE_BYTES = 512 << 20
-"""Room for blocks in flight and held results of a local Ray."""
+STORE_PATIENCE_SECONDS = 60.0
+"""How long the stages of a run wait for a store that does not answer."""
 
-_UNREACHABLE = "the workers cannot be reached; try again in a moment"
+STORE_PAUSE_SECONDS = (0.5, 5.0)
+"""Longest pauses meanwhile: the first, and any."""
+
+SHORT_LOOKS = 3
+"""After so many looks workers that are not there are told."""
+
+OPEN_LOOK_SECONDS = 0.5
+"""How often a start looks why there is no worker yet."""
+
+FOLLOW_SECONDS = 5.0
+"""How often the size of the cluster is looked at."""
+
+_UNREACHABLE = "The workers cannot be reached; try again in a moment."
 
 _log = logging.getLogger(__name__)
 
 
-def _set_grpc_defaults() -> None:
-    # Ray sets these for its own gRPC when it is imported; the server's gRPC shares them.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    os.environ.setdefault("GRPC_POLL_STRATEGY", "epoll1")
-    # `uv run` would make Ray rebuild the environment for every worker.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-
-
-_set_grpc_defaults()
-
-import ray  # noqa: E402  (the environment above must be set first)
-from ray import exceptions as ray_errors  # noqa: E402
-
-from headrace_compute.actors import Worker  # noqa: E402
-from headrace_compute.decoders import Decoders, Held  # noqa: E402
-from headrace_compute.errors import ComputeUnavailableError, HeadraceError, PoisonBlockError  # noqa: E402
-from headrace_compute.model import StoreConfig  # noqa: E402
-from headrace_compute.turns import Turns  # noqa: E402
-
-
 class _WorkerDiedError(Exception):
-    """A worker died in the middle of a stage, or ran out of memory."""
+    """A worker died in the middle of a stage, or cannot be reached."""
 
 
-def start_ray(address: str, cpus: int) -> str:
-    """Joins the Ray cluster at `address`, or starts a local one; returns its address.
-
-    Must run on the main thread, before gRPC starts and before signal handlers
-    are installed: Ray replaces the SIGTERM handler, and its processes die with
-    the thread that started them.
-    """
-    if address:
-        context = ray.init(
-            address=address, namespace="headrace", log_to_driver=False, configure_logging=False
-        )
-    else:
-        context = ray.init(
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            namespace="headrace",
-            log_to_driver=False,
-            configure_logging=False,
-            # Unix socket paths are limited to 107 bytes: the folder's name must stay short.
-            _temp_dir=os.path.join(tempfile.gettempdir(), f"headrace-{os.getuid()}"),
-        )
-    return str(cast(Any, context)["gcs_address"])
+class _OutOfMemoryError(Exception):
+    """A worker ran out of memory in a stage; it lives on."""
 
 
-def stop_ray() -> None:
-    """Ends a local Ray, or leaves the cluster."""
-    ray.shutdown()
+class _ArgumentLostError(Exception):
+    """A held argument of a stage was lost, with the node that had it."""
 
 
-class Lane:
-    """A way into the pool for one stream of one tenant; the pool serves its lanes in turns.
+class _Stage:
+    """One stage on its worker, as far as it can be cancelled."""
+
+    def __init__(self) -> None:
+        self._task: Any = None
+        self._is_unwanted = False
+
+    def begun(self, task: Any) -> None:
+        """Ray has it; which may be after nobody wants it any more."""
+        self._task = task
+        if self._is_unwanted:
+            ray.cancel(task)
+
+    def cancel(self) -> None:
+        """Tells the worker, which goes on until the stage asks; see `cancellation`."""
+        self._is_unwanted = True
+        if self._task is not None:
+            ray.cancel(self._task)
+
+
+class Executor:
+    """Runs stages on the pool for one stream of one tenant; the pool is fair between executors.
 
     Args:
-        group, member: Whose lane it is; see Turns.
+        group, member: Whose executor it is, for fair queueing; see FairQueue.
+        decoders: Those of the pool, which all executors share.
     """
 
-    def __init__(self, pool: "Pool", group: str, member: str) -> None:
+    cancels = False
+    """Whether a stage that nobody waits for any more is cancelled."""
+
+    def __init__(self, pool: "Pool", group: str, member: str, decoders: Decoders) -> None:
         self._pool = pool
         self.group = group
         self.member = member
-
-    @property
-    def decoders(self) -> Decoders:
-        """Those of the pool, which all lanes share."""
-        return self._pool._decoders
+        self.decoders = decoders
 
     async def run(
         self, stage: Callable[Concatenate[StoreConfig, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Runs `stage(config, *args)` on the next idle worker and returns its result.
 
-        Waits for a worker: whoever calls without bound is slowed, not refused.
+        Waits for a worker: unbounded callers are slowed down, not refused.
         `Held` arguments are resolved in the worker.
 
         Raises:
             HeadraceError: What the stage raised.
+            SuspendedError: Input of the group has ended too many processes.
             PoisonBlockError: The worker died at it, or ran out of memory, `ATTEMPTS` times.
             ComputeUnavailableError: Ray cannot be reached.
         """
@@ -125,109 +135,300 @@ class Lane:
 
     async def put(self, value: T) -> Held[T]:
         """Places a value that many stages will read into Ray's object store once."""
-        return Held(await asyncio.to_thread(ray.put, value))
+        return Held(await self._pool.submit(ray.put, value))
 
-    async def fetch(self, held: Held[T]) -> T:
-        """The value of a held result."""
-        return cast(T, await held.ref)
+    def began(self, call: asyncio.Future[Any]) -> None:
+        """Hears of a stage that a worker has begun."""
 
 
-class Pool(Lane):
-    """A fixed set of workers; each runs one stage at a time. The pool itself is the lane of nobody's stream.
+class RunExecutor(Executor):
+    """Runs the stages of one run.
+
+    No more of them wait than there are workers, who gives up cancels, and a stage that finds the store away
+    is tried again for STORE_PATIENCE_SECONDS: a run may have worked for an hour by then.
+    """
+
+    cancels = True
+
+    def __init__(self, pool: "Pool", group: str, member: str, decoders: Decoders) -> None:
+        super().__init__(pool, group, member, decoders)
+        self._room = asyncio.Semaphore(pool.size)
+        self._running: set[asyncio.Future[Any]] = set()
+
+    async def run(
+        self, stage: Callable[Concatenate[StoreConfig, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As of any executor, with the run's other stages in mind."""
+        async with self._room:
+            return await _patiently(partial(super().run, stage, *args, **kwargs))
+
+    async def hold(
+        self, stage: Callable[Concatenate[StoreConfig, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Held[T]:
+        """As of any executor, with the run's other stages in mind."""
+        async with self._room:
+            return await _patiently(partial(super().hold, stage, *args, **kwargs))
+
+    def began(self, call: asyncio.Future[Any]) -> None:
+        """Notes a stage that a worker has."""
+        self._running.add(call)
+        call.add_done_callback(self._running.discard)
+
+    async def ended(self) -> None:
+        """Waits until no worker has a stage of this run any more."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+
+class Pool(Executor):
+    """Workers that come and go with the cluster; each runs one stage at a time.
+
+    As an executor it stands for no stream.
 
     Args:
         config: Where the workers find the store.
-        workers: How many; 0 = as many as the cluster has CPUs.
-        cpus: What one of them takes of the cluster's CPUs; 0 = it runs beside those that do.
+        workers: How many; 0 = as many as the cluster has room for, now and later.
+        cpus: What one of them takes of the cluster's CPUs, also in parts; 0 = they run beside those that do,
+            and there is room for one on each node.
+        max_workers: The most that there are when they follow the cluster; 0 = no more than it has room for.
+        is_shared: Whether others use the cluster: then the first worker takes no CPU, so that there is one
+            where all CPUs are taken.
+        waited: Hears how many seconds a stage has waited for its worker.
+        owner: Name of the server, as no other one on the cluster has it; actors are named by it.
+        kind: What the workers are for; the same.
+        niceness: How far they stand back at least, by nice(2).
+
+    Attributes:
+        quarantine: Who has ended workers or decoders of it, by the group of the executor.
     """
 
-    def __init__(self, config: StoreConfig, workers: int = 0, cpus: int = 1) -> None:
-        super().__init__(self, "", "")
-        self.size = workers or max(1, int(_resources().get("CPU", 1)))
-        self._actors: list[Any] = [
-            cast(Any, Worker).options(num_cpus=cpus).remote(config) for _ in range(self.size)
-        ]
-        self._idle = Turns(self._actors)
-        self._decoders = Decoders(config, max(1, self.size))
+    def __init__(
+        self,
+        config: StoreConfig,
+        workers: int = 0,
+        cpus: float = 1,
+        *,
+        max_workers: int = 0,
+        is_shared: bool = False,
+        waited: Callable[[float], None] = lambda _: None,
+        owner: str = "headrace",
+        kind: str = "worker",
+        niceness: int = BULK_NICENESS,
+    ) -> None:
+        self._config = config
+        self._names = ActorNames(owner, kind)
+        self._fixed = workers
+        self._cpus = cpus
+        self._max_workers = max_workers
+        self._is_shared = is_shared
+        self._niceness = niceness
+        self._waited = waited
+        self.size = workers or self._fitting()
+        self.quarantine = Quarantine()
+        super().__init__(self, "", "", Decoders(config, self.size, self.quarantine, owner))
+        self._idle: FairQueue[Member] = FairQueue(())
+        self._roster = Roster(self._start, self._idle)
+        self._submitting = ThreadPoolExecutor(SUBMISSION_THREADS, "ray")
 
-    def lane(self, group: str, member: str) -> Lane:
-        """A lane of its own for a stream: those who share one wait for each other."""
-        return Lane(self, group, member)
+    def executor(self, group: str, member: str) -> Executor:
+        """An executor for one stream: callers that share one wait for each other."""
+        return Executor(self, group, member, self.decoders)
 
-    async def warm(self) -> list[int]:
-        """Waits until every worker has compiled its kernels; returns their process ids."""
-        return list(await asyncio.gather(*(actor.warm.remote() for actor in self._actors)))
+    def run_executor(self, group: str, member: str) -> RunExecutor:
+        """An executor for one run: stages that the run no longer waits for are cancelled."""
+        return RunExecutor(self, group, member, self.decoders)
 
-    async def alive(self) -> bool:
-        """Whether Ray answers, within a few seconds."""
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return bool(await asyncio.to_thread(_resources))
-        except (TimeoutError, ray_errors.RayError, ConnectionError, RuntimeError):
-            return False
+    def strength(self) -> Strength:
+        """How many workers there are."""
+        return self._roster.strength()
 
-    def close(self) -> None:
-        """Ends the workers at once."""
-        self._decoders.close()
-        for actor in self._actors:
-            ray.kill(actor)
+    async def open(self, seconds: float = math.inf) -> None:
+        """Starts the workers, and waits until one is ready; others join as they are.
 
-    async def attempt(self, lane: Lane, stage: Callable[..., Any], args: tuple[Any, ...], keep: bool) -> Any:
-        """What `Lane.run` and `Lane.hold` promise."""
-        resolved = [arg.ref if isinstance(arg, Held) else arg for arg in args]
-        for attempt in range(1, ATTEMPTS + 1):
-            actor = await self._idle.take(lane.group, lane.member)
-            call = asyncio.ensure_future(self._call(actor, stage, resolved, keep))
-            call.add_done_callback(functools.partial(self._ended, actor))
-            try:
-                # Who gives up does not wait, but the worker is busy until its stage has ended.
-                return await asyncio.shield(call)
-            except _WorkerDiedError as death:
-                _log.warning(
-                    "worker died",
-                    extra={"stage": stage.__name__, "attempt": attempt, "cause": str(death) or "unknown"},
-                )
-        raise PoisonBlockError(
-            f"this input ended its worker {ATTEMPTS} times and is refused; look for extreme values in it"
+        Args:
+            seconds: How long that may take.
+
+        Raises:
+            ClusterError: It has taken longer, or all have other versions than this process.
+        """
+        self._roster.resize(self.size)
+        end = time.monotonic() + seconds
+        while not await self._roster.anybody(OPEN_LOOK_SECONDS):
+            if self._roster.are_refused():
+                raise ClusterError(self._roster.fault())
+            if time.monotonic() > end:
+                raise ClusterError(f"Waited {seconds:g} s for workers. {await self.shortage()}")
+
+    async def shortage(self) -> str:
+        """Why workers are not there, and what to do about it; empty if all are."""
+        now = self.strength()
+        if now.live >= now.wanted:
+            return ""
+        return await asyncio.to_thread(
+            shortage, now.wanted - now.live, now.wanted, self._cpus, self._roster.fault()
         )
 
-    async def _call(self, actor: Any, stage: Callable[..., Any], args: list[Any], keep: bool) -> Any:
+    async def follow(self) -> None:
+        """Keeps the workers in step with the cluster for ever; cancel it to stop."""
+        watching = asyncio.create_task(self._roster.watch())
+        short_looks = 0
+        try:
+            while True:
+                await asyncio.sleep(FOLLOW_SECONDS)
+                short_looks = short_looks + 1 if self.strength().live < self.size else 0
+                if short_looks == SHORT_LOOKS:
+                    _log.warning("workers are missing", extra={"cause": await self.shortage()})
+                if not self._fixed:
+                    self.size = await asyncio.to_thread(self._fitting)
+                    self.decoders.raise_limit(self.size)
+                    self._roster.resize(self.size)
+        finally:
+            watching.cancel()
+
+    async def submit(self, hand_over: Callable[..., Any], *args: Any) -> Any:
+        """Hands something to Ray, in a thread: serialising a block takes milliseconds."""
+        return await asyncio.get_running_loop().run_in_executor(self._submitting, hand_over, *args)
+
+    async def attempt(
+        self, executor: Executor, stage: Callable[..., Any], args: tuple[Any, ...], keep: bool
+    ) -> Any:
+        """Implements `Executor.run` and `Executor.hold`."""
+        deaths = losses = 0
+        while deaths < ATTEMPTS and losses < LOSSES:
+            resolved = [arg.ref if isinstance(arg, Held) else arg for arg in args]
+            member = await self._admitted(executor)
+            try:
+                found = await self._entrust(executor, member, stage, resolved, keep)
+                return Held(found, partial(self.attempt, executor, stage, args, True)) if keep else found
+            except _ArgumentLostError:
+                losses += 1
+                _log.warning("held results lost", extra={"stage": stage.__name__, "losses": losses})
+                await _renew(args, resolved)
+            except (_WorkerDiedError, _OutOfMemoryError) as death:
+                if isinstance(death, _WorkerDiedError) and await self._roster.is_node_lost(member):
+                    losses += 1
+                    continue
+                deaths += 1
+                self.quarantine.died(executor.group)
+                cause = "out of memory" if isinstance(death, _OutOfMemoryError) else "unknown"
+                told = {"stage": stage.__name__, "tenant": executor.group, "attempt": deaths, "cause": cause}
+                _log.warning("worker died", extra=told)
+        if deaths < ATTEMPTS:
+            raise ComputeUnavailableError(_UNREACHABLE)
+        self.quarantine.suspend(executor.group)
+        raise PoisonBlockError(
+            f"This input ended its worker {ATTEMPTS} times and is refused; look for extreme values in it."
+        )
+
+    def _fitting(self) -> int:
+        """How many workers the cluster has room for: by its CPUs, or one a node; blocks."""
+        fitting = int(resources().get("CPU", 1) / self._cpus) if self._cpus else len(nodes())
+        return max(1, min(fitting, self._max_workers or fitting))
+
+    async def _start(self, number: int) -> Any:
+        cpus = 0 if self._is_shared and number == 0 else self._cpus
+        # Over as many nodes as there are: the loss of one leaves the others their work.
+        worker = cast(Any, Worker).options(
+            name=self._names.next(number), num_cpus=cpus, scheduling_strategy="SPREAD"
+        )
+        # For one that has a name Ray waits until its head has noted it.
+        return await asyncio.to_thread(worker.remote, self._config, self._niceness)
+
+    async def _entrust(
+        self, executor: Executor, member: Member, stage: Callable[..., Any], args: list[Any], keep: bool
+    ) -> Any:
+        """Has a member run a stage. Who gives up does not wait; the member is busy until the end."""
+        running = _Stage()
+        actor, name = member.actor, task_name(stage, executor.group, args)
+        method = (actor.hold if keep else actor.run).options(name=name)
+        call = asyncio.ensure_future(self._call(member, partial(method.remote, stage, *args), keep, running))
+        call.add_done_callback(partial(self._ended, member))
+        executor.began(call)
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            if executor.cancels:
+                running.cancel()
+            raise
+
+    async def _admitted(self, executor: Executor) -> Member:
+        """The next idle worker, unless input of the tenant was found to be poison while it waited."""
+        started = time.monotonic()
+        member = await self._idle.acquire(executor.group, executor.member)
+        self._waited(time.monotonic() - started)
+        self._roster.took(member)
+        try:
+            self.quarantine.check(executor.group)
+        except SuspendedError:
+            self._roster.returned(member)
+            raise
+        return member
+
+    async def _call(self, member: Member, hand_over: Callable[[], Any], keep: bool, running: _Stage) -> Any:
         try:
             if keep:
-                done, value = await asyncio.to_thread(actor.hold.remote, stage, *args)
-                await done
-                return Held(value)
-            # Serialising a block takes milliseconds: not on the event loop.
-            return await (await asyncio.to_thread(actor.run.remote, stage, *args))
+                done, value = await self.submit(hand_over)
+                running.begun(done)
+                await _unless_gone(member, done)
+                return value
+            result = await self.submit(hand_over)
+            running.begun(result)
+            return await _unless_gone(member, result)
         except ray_errors.RayTaskError as error:
             if isinstance(error.cause, HeadraceError):
                 raise error.cause from None
             if isinstance(error.cause, MemoryError):
-                raise _WorkerDiedError("out of memory") from None
+                raise _OutOfMemoryError from None
+            if isinstance(error.cause, ray_errors.ObjectLostError):
+                raise _ArgumentLostError from None
             raise
+        except ray_errors.ObjectLostError:
+            raise _ArgumentLostError from None
         except (ray_errors.RayActorError, ray_errors.WorkerCrashedError, ray_errors.OutOfMemoryError):
-            await self._revive(actor)
             raise _WorkerDiedError from None
         except (ray_errors.RayError, ConnectionError) as error:
             raise ComputeUnavailableError(_UNREACHABLE) from error
 
-    def _ended(self, actor: Any, call: asyncio.Future[Any]) -> None:
-        self._idle.give_back(actor)
-        if not call.cancelled():
-            call.exception()  # Whoever waited has it; if nobody does any more, it is not news.
-
-    async def _revive(self, actor: Any) -> None:
-        """Waits until Ray has restarted the actor: calls before that fail at once."""
-        deadline = asyncio.get_running_loop().time() + REVIVAL_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            try:
-                await actor.warm.remote()
-                return
-            except ray_errors.RayActorError:
-                await asyncio.sleep(0.2)
-        raise ComputeUnavailableError(_UNREACHABLE)
+    def _ended(self, member: Member, call: asyncio.Future[Any]) -> None:
+        # Whoever waited has the error; if nobody does any more, it is not news.
+        if not call.cancelled() and isinstance(call.exception(), _WorkerDiedError):
+            self._roster.lost(member)
+        else:
+            self._roster.returned(member)
 
 
-def _resources() -> dict[str, float]:
-    """What the cluster has, by name of the resource."""
-    return dict(cast(Any, ray).cluster_resources())
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """What a stage gives, once the store answers it."""
+    backoff = Backoff(*STORE_PAUSE_SECONDS, seconds=STORE_PATIENCE_SECONDS)
+    while True:
+        try:
+            return await call()
+        except StoreUnavailableError as error:
+            pause = backoff.failed()
+            if pause is None:
+                raise
+            _log.warning("a stage waits for the store", extra={"cause": error.message})
+            await asyncio.sleep(pause)
+
+
+async def _unless_gone(member: Member, result: Any) -> Any:
+    """Awaits what a member makes, unless the member is lost before Ray notices."""
+    waiting = asyncio.wrap_future(result.future())
+    await asyncio.wait((waiting, member.gone), return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        waiting.cancel()
+        raise _WorkerDiedError
+    return waiting.result()
+
+
+async def _renew(args: Sequence[Any], lost: Sequence[Any]) -> None:
+    """Has held arguments made anew.
+
+    Raises:
+        ComputeUnavailableError: None of them can be.
+    """
+    held = [(arg, ref) for arg, ref in zip(args, lost, strict=True) if isinstance(arg, Held)]
+    if not any(await asyncio.gather(*(arg.renew(ref) for arg, ref in held))):
+        raise ComputeUnavailableError(
+            "A node was lost with what had been prepared for this call; call again to go on."
+        )

@@ -1,4 +1,4 @@
-"""The report that clients read, worked out from findings."""
+"""The report that clients read, derived from findings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ def warning_of(code: str, column: str, count: int, samples: Sequence[str]) -> Wa
         count: Rows concerned; 0 when a column as a whole is.
         samples: Values concerned.
     """
-    return Warning(code, column, count, _message(code, column, count), tuple(samples))
+    return Warning(code, column, count, _message(code, column, count, samples), tuple(samples))
 
 
 def iso_time(time_us: int) -> str:
@@ -151,7 +151,7 @@ def _warnings(findings: Findings) -> tuple[Warning, ...]:
     )
 
 
-def _message(code: str, column: str, count: int) -> str:
+def _message(code: str, column: str, count: int, samples: Sequence[str]) -> str:
     match code:
         case "ALL_NULL":
             return f"{column} is empty in every row; check that the column is the one you mean."
@@ -159,8 +159,15 @@ def _message(code: str, column: str, count: int) -> str:
             return f"{column!r} is no column of the contract and was ignored; rename it or leave it out."
         case "UNKNOWN_COLUMN":
             return "More columns outside the contract were ignored; leave them out."
+        case "UNNAMED_COLUMN":
+            places = ", ".join(samples)
+            return (
+                f"Columns without a name were ignored (places from 1: {places}); name them or leave them out."
+            )
         case "ITEM_REDEFINED":
             return f"{count} rows define an item again with other values; the last row of an item counts."
+        case "REJECTS_LEFT_OUT":
+            return f"{count} rejects are counted but not listed, as they are so many; go by those listed."
         case "UNKNOWN_ITEM":
             return f"{count} interactions are with items that the catalog lacks; upload those items."
     return code

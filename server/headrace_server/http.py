@@ -1,52 +1,66 @@
 """The HTTP port: /metrics for Prometheus, /health and /live for probes."""
 
 import json
+import resource
 import threading
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+import waitress
 from prometheus_client import make_wsgi_app
 
+THREADS = 2
+"""Answers take milliseconds; more at once would only take the cores from uploads."""
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+CONNECTIONS = 4_096
+"""At once, as far as the limit on open files allows; others wait to be accepted."""
 
+SILENT_SECONDS = 10
+"""A connection that says nothing for so long is closed."""
 
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Probes come every few seconds; their lines would drown the log."""
+REQUEST_BYTES = 16_384
+"""Of a request's head, and of its body, which no page reads."""
+
+NOT_SERVING = ("starting", "unhealthy")
+"""In which a balancer must send nothing here."""
 
 
 class HttpPort:
-    """Serves probes and metrics from a thread of its own, whatever the event loop does.
+    """Serves probes and metrics from threads of its own, whatever the event loop does, to the process's end.
 
     Args:
         address: host:port; port 0 takes a free one.
         health: The body of /health; its `status` decides between 200 and 503.
+
+    Attributes:
+        health: The same; what a start tells is replaced once the server serves.
     """
 
     def __init__(self, address: str, health: Callable[[], dict[str, Any]]) -> None:
         host, _, port = address.rpartition(":")
-        self._health = health
+        self.health = health
         self._metrics = make_wsgi_app()
-        self._server = make_server(
-            host.strip("[]"), int(port), self._respond, server_class=_Server, handler_class=_QuietHandler
+        self._server = waitress.create_server(
+            self._respond,
+            host=host.strip("[]"),
+            port=int(port),
+            threads=THREADS,
+            connection_limit=min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4),
+            channel_timeout=SILENT_SECONDS,
+            cleanup_interval=1,
+            max_request_header_size=REQUEST_BYTES,
+            max_request_body_size=REQUEST_BYTES,
+            asyncore_use_poll=True,
+            ident=None,
         )
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
         self._thread.start()
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._server.server_port)
-
-    def close(self) -> None:
-        """Stops listening."""
-        self._server.shutdown()
-        self._server.server_close()
+        return int(self._server.effective_port)
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
@@ -54,8 +68,8 @@ class HttpPort:
                 response: Iterable[bytes] = self._metrics(environ, start_response)
                 return response
             case "/health":
-                body = self._health()
-                status = "503 Service Unavailable" if body["status"] == "unhealthy" else "200 OK"
+                body = self.health()
+                status = "503 Service Unavailable" if body["status"] in NOT_SERVING else "200 OK"
                 return _json(start_response, status, body)
             case "/live":
                 return _json(start_response, "200 OK", {"status": "live"})

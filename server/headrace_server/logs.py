@@ -48,5 +48,8 @@ def configure_logs(level: str, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    # It writes lines of its own, which no log reader can parse.
+    ray = logging.getLogger("ray")
+    ray.handlers, ray.propagate = [], True
     for noisy in ("ray", "asyncio", "grpc", "numba"):
         logging.getLogger(noisy).setLevel("WARNING")

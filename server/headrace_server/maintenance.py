@@ -1,7 +1,7 @@
-"""Maintenance: what tables need after many commits, done in the background, one thing at a time.
+"""Background maintenance of tables with many commits, one task at a time.
 
-Whoever commits a version with a round number looks after the table, so that of several servers only one
-does. What is missed, by a crash or a conflict, the next round number makes up for.
+The server that commits a version with a round number maintains the table, so only one of several servers
+does. If a crash or a conflict prevents it, the next round number makes up for it.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ import uuid
 
 import structlog
 
+from headrace_compute.delta import maintenance as upkeep
 from headrace_compute.errors import HeadraceError
 from headrace_compute.pool import Pool
-from headrace_compute.stages import upkeep
 from headrace_server import metrics
 
 COMPACT_VERSIONS = 64
@@ -21,7 +21,7 @@ CHECKPOINT_VERSIONS = 100
 """Delta's own interval."""
 
 REST = 3.0
-"""After a piece of work it rests so many times as long: a table with a long past costs more to open."""
+"""It pauses for this many times the duration of the last task: a table with a long log costs more to open."""
 
 _log = structlog.get_logger(__name__)
 

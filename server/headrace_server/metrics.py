@@ -1,6 +1,12 @@
-"""What the server counts, for Prometheus."""
+"""The server's Prometheus metrics."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Callable, Iterator
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from headrace_compute.roster import Strength
 
 CALLS = Counter("headrace_calls_total", "Finished calls.", ["method", "code"])
 CALL_SECONDS = Histogram(
@@ -15,6 +21,11 @@ UPLOADS = Counter("headrace_uploads_total", "Ended uploads.", ["data_type", "out
 UPLOADS_ABORTED = Counter("headrace_uploads_aborted_total", "Uploads given up.", ["reason"])
 OVERLOADED = Counter("headrace_overloaded_total", "Calls refused because of a limit.", ["what"])
 BLOCKS_IN_FLIGHT = Gauge("headrace_blocks_in_flight", "Blocks handed to workers and not yet persisted.")
+STAGE_WAIT_SECONDS = Histogram(
+    "headrace_stage_wait_seconds",
+    "How long stages waited for a worker.",
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
+)
 GROUP_REQUESTS = Histogram(
     "headrace_ingest_group_requests",
     "Small ingests that shared a commit.",
@@ -30,9 +41,37 @@ RELAY_LAG_VERSIONS = Gauge(
 )
 RELAY_LAG_SECONDS = Gauge("headrace_relay_lag_seconds", "Age of the oldest of these versions.")
 RELAY_CONNECTED = Gauge("headrace_relay_connected", "1 if events are being delivered.")
+RELAY_SLOTS_OWNED = Gauge("headrace_relay_slots_owned", "Of 16 slots of tenants, those this server has.")
+RELAY_SLOTS_UNOWNED = Gauge(
+    "headrace_relay_slots_unowned", "Slots that no server has; their lag is counted by all."
+)
 RUN_SECONDS = Histogram(
     "headrace_run_seconds",
     "Duration of feature and sampling runs that ended well.",
     ["run"],
     buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
+
+
+class Workers(Collector):
+    """Metrics of the workers, as they are when somebody asks.
+
+    Args:
+        strength: How many there are.
+    """
+
+    def __init__(self, strength: Callable[[], Strength]) -> None:
+        self._strength = strength
+        REGISTRY.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """See Collector."""
+        now = self._strength()
+        workers = GaugeMetricFamily("headrace_workers", "Workers by what they are at.", labels=["state"])
+        for state in ("idle", "busy", "starting", "lost"):
+            workers.add_metric([state], getattr(now, state))
+        yield workers
+        yield GaugeMetricFamily("headrace_workers_wanted", "Workers that there are to be.", now.wanted)
+        yield CounterMetricFamily(
+            "headrace_worker_returns", "Times that a worker was lost and came back.", now.returns
+        )

@@ -1,4 +1,4 @@
-"""The servicer: one method an RPC, each a line or two. The work is done next door."""
+"""The gRPC servicer: one thin method for each RPC, which delegates to the packages beside it."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,14 +16,16 @@ from headrace.v1 import (
     validation_pb2,
 )
 from headrace_compute.errors import UnsupportedError, UploadNotFoundError
+from headrace_compute.model import DataType
 from headrace_compute.schemas.contract import describe_for
-from headrace_server import messages, reading, requests
-from headrace_server.health import HealthMonitor
+from headrace_server import reading
+from headrace_server.health import HealthMonitor, health_message
+from headrace_server.ingest.service import SmallIngests
+from headrace_server.rpc import messages, requests
 from headrace_server.runs.features import compute_features
 from headrace_server.runs.negatives import sample_negatives
 from headrace_server.services import Services
 from headrace_server.uploads import lookup
-from headrace_server.uploads.ingest import SmallIngests
 from headrace_server.uploads.stream import serve_upload
 from headrace_server.validation import serve_validate, validate_sample
 
@@ -40,6 +42,8 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self._services = services
         self._small = small
         self._health = health
+        self._lists = reading.TableLists(services.config, services.lists)
+        self._schemas: dict[DataType, validation_pb2.GetSchemaResponse] = {}
 
     async def Upload(
         self, request_iterator: AsyncIterator[upload_pb2.UploadRequest], context: Context
@@ -52,28 +56,33 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: upload_pb2.GetUploadRequest, context: Context
     ) -> upload_pb2.GetUploadResponse:
         """Tells where an upload stands."""
-        try:
-            return await lookup.get_upload(self._services, request)
-        except UploadNotFoundError:
-            return await self._small.get_upload(request)
+        with self._services.small_calls.enter(request.tenant_id, context.peer()):
+            try:
+                return await lookup.get_upload(self._services, request)
+            except UploadNotFoundError:
+                return await self._small.get_upload(request)
 
     async def AbortUpload(
         self, request: upload_pb2.AbortUploadRequest, context: Context
     ) -> upload_pb2.AbortUploadResponse:
         """Gives an upload up."""
-        await lookup.abort_upload(self._services, request)
+        try:
+            await lookup.abort_upload(self._services, request)
+        except UploadNotFoundError:
+            await self._small.abort_upload(request)
         return upload_pb2.AbortUploadResponse()
 
     async def ListRejects(
         self, request: upload_pb2.ListRejectsRequest, context: Context
     ) -> AsyncIterator[upload_pb2.ListRejectsResponse]:
         """Streams the rejects of an ended upload."""
-        try:
-            async for response in lookup.list_rejects(self._services, request):
-                yield response
-        except UploadNotFoundError:
-            async for response in self._small.list_rejects(request):
-                yield response
+        with self._services.reads.enter(request.tenant_id, context.peer()):
+            try:
+                async for response in lookup.list_rejects(self._services, request):
+                    yield response
+            except UploadNotFoundError:
+                async for response in self._small.list_rejects(request):
+                    yield response
 
     async def IngestInteractions(
         self, request: ingest_pb2.IngestInteractionsRequest, context: Context
@@ -106,7 +115,7 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: validation_pb2.ValidateSampleRequest, context: Context
     ) -> validation_pb2.ValidateSampleResponse:
         """Reports on a few JSON objects."""
-        with self._services.small_calls.enter(""):
+        with self._services.questions.enter("", context.peer()):
             report = await validate_sample(self._services, request)
         return validation_pb2.ValidateSampleResponse(report=report)
 
@@ -115,7 +124,12 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
     ) -> validation_pb2.GetSchemaResponse:
         """Returns the data contract, as the validator holds it."""
         data_type = requests.check_data_type(request.data_type)
-        return messages.schema_message(await self._services.pool.run(describe_for, data_type))
+        if data_type not in self._schemas:
+            # It never changes, and whoever asks must not have to wait for a worker.
+            with self._services.questions.enter("", context.peer()):
+                described = await self._services.pool.run(describe_for, data_type)
+            self._schemas[data_type] = messages.schema_message(described)
+        return self._schemas[data_type]
 
     async def ComputeFeatures(
         self, request: run_pb2.ComputeFeaturesRequest, context: Context
@@ -141,29 +155,31 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: table_pb2.ListTablesRequest, context: Context
     ) -> table_pb2.ListTablesResponse:
         """Lists a tenant's tables."""
-        return await reading.list_tables(self._services, request.tenant_id)
+        with self._services.questions.enter(request.tenant_id, context.peer()):
+            return await self._lists.list(request)
 
     async def ReadTable(
         self, request: table_pb2.ReadTableRequest, context: Context
     ) -> AsyncIterator[table_pb2.ReadTableResponse]:
         """Streams rows of a table version."""
-        async for response in reading.read_table(self._services, request):
-            yield response
+        with self._services.reads.enter(request.tenant_id, context.peer()):
+            async for response in reading.read_table(self._services, request):
+                yield response
 
     async def CheckHealth(
         self, request: health_pb2.CheckHealthRequest, context: Context
     ) -> health_pb2.CheckHealthResponse:
         """Tells how the server is, from the newest background check."""
-        return messages.health_message(self._services.settings, self._health.current())
+        return health_message(self._services.settings, self._health.current())
 
 
 def health_json(services: Services, health: HealthMonitor) -> dict[str, Any]:
     """The body of /health: the same message as CheckHealth."""
-    message = messages.health_message(services.settings, health.current())
+    message = health_message(services.settings, health.current())
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
 
 
 def _unsupported(name: str) -> UnsupportedError:
-    return UnsupportedError(f"{name} is not implemented in this version", {"feature": name})
+    return UnsupportedError(f"{name} is not implemented in this version.", {"feature": name})

@@ -1,27 +1,97 @@
-"""Reading tables back: which there are, and their rows, a row group at a time."""
+"""Reads tables: lists them, and streams their rows one row group at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TypeVar
 
 from google.protobuf import json_format
 
 from headrace.v1 import table_pb2
-from headrace_compute.errors import InvalidFieldError, TableNotFoundError
-from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Snapshot
-from headrace_compute.stages.reading import column_names, read_ipc, read_json
-from headrace_compute.storage import tables
-from headrace_server import requests
+from headrace_compute.delta import tables
+from headrace_compute.errors import InvalidFieldError, OverloadedError, TableNotFoundError
+from headrace_compute.inputs.reading import column_names, read_ipc, read_json, unpacked
+from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Snapshot, StoreConfig
+from headrace_compute.pool import Executor
+from headrace_server.rpc import requests
+from headrace_server.rpc.limits import Limit
+from headrace_server.rpc.pages import pages
 from headrace_server.services import Services
 
-JSON_ROWS = 1_000
-"""Rows of a JSON message at most."""
+T = TypeVar("T")
+
+JSON_ROWS = 250
+"""Rows of a JSON message at most; the contract allows 1,000, of which each read would hold as many."""
+
+LISTED_TABLES = 5_000
+"""Tables of a list at most: 2 MiB, if the store's root has a name of usual length."""
+
+LISTS_AT_ONCE = 2
+"""Lists being made: each opens all tables of a tenant, and must leave threads to other calls."""
+
+_Question = tuple[str, str, int]
 
 
-async def list_tables(services: Services, tenant: str) -> table_pb2.ListTablesResponse:
-    """The newest version of each of a tenant's tables."""
-    found = await asyncio.to_thread(tables.list_tables, services.config, requests.check_tenant(tenant))
-    response = table_pb2.ListTablesResponse()
-    for name, snapshot in found:
+class TableLists:
+    """Lists tenants' tables. Whoever asks while the same list is waiting to be made shares it.
+
+    A list that is being made already may lack what was committed since, so it is shared with nobody new:
+    of each there are two at most. Belongs to one event loop.
+
+    Args:
+        limit: On lists that wait or are made, whether somebody still waits for them or not.
+    """
+
+    def __init__(self, config: StoreConfig, limit: Limit) -> None:
+        self._config = config
+        self._limit = limit
+        self._turns = asyncio.Semaphore(LISTS_AT_ONCE)
+        self._waiting: dict[_Question, asyncio.Task[table_pb2.ListTablesResponse]] = {}
+        self._making: dict[_Question, asyncio.Task[table_pb2.ListTablesResponse]] = {}
+
+    async def list(self, request: table_pb2.ListTablesRequest) -> table_pb2.ListTablesResponse:
+        """The newest version of each of a tenant's tables, or of a page of them."""
+        tenant = requests.check_tenant(request.tenant_id)
+        question = tenant, request.page_token, min(request.page_size or LISTED_TABLES, LISTED_TABLES)
+        task = self._waiting.get(question)
+        if task is None:
+            making = self._making.get(question)
+            task = self._waiting[question] = asyncio.create_task(self._make(question, making))
+            task.add_done_callback(_seen)
+        # Whoever goes away does not call off what others wait for.
+        return await asyncio.shield(task)
+
+    async def _make(
+        self, question: _Question, before: asyncio.Task[table_pb2.ListTablesResponse] | None
+    ) -> table_pb2.ListTablesResponse:
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._limit.enter(question[0]))
+            except OverloadedError:
+                del self._waiting[question]
+                raise
+            if before is not None:
+                await asyncio.wait((before,))
+            async with self._turns:
+                self._making[question] = self._waiting.pop(question)
+                try:
+                    return await asyncio.to_thread(_tables_of, self._config, *question)
+                finally:
+                    del self._making[question]
+
+
+def _seen(task: asyncio.Task[table_pb2.ListTablesResponse]) -> None:
+    """Takes an error that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _tables_of(config: StoreConfig, tenant: str, after: str, count: int) -> table_pb2.ListTablesResponse:
+    """At most `count` of a tenant's tables, by name, those behind a name."""
+    names = [name for name in tables.table_names(config, tenant) if name > after]
+    response = table_pb2.ListTablesResponse(next_page_token=names[count - 1] if len(names) > count else "")
+    for name, snapshot in tables.list_tables(config, tenant, names[:count]):
         table = response.tables.add(
             name=name,
             kind=snapshot.kind,
@@ -38,13 +108,15 @@ async def list_tables(services: Services, tenant: str) -> table_pb2.ListTablesRe
 async def read_table(
     services: Services, request: table_pb2.ReadTableRequest
 ) -> AsyncIterator[table_pb2.ReadTableResponse]:
-    """Streams rows of one version of a table; how fast the client reads decides how fast we do."""
+    """Streams rows of one version of a table, no faster than the client reads."""
     tenant = requests.check_tenant(request.tenant_id)
     if request.encoding not in table_pb2.RowEncoding.values():
-        raise requests.invalid("encoding", f"encoding is {request.encoding}; it must be a RowEncoding")
+        raise requests.invalid("encoding", f"Field encoding is {request.encoding}; it must be a RowEncoding.")
     version = request.version if request.HasField("version") else None
     snapshot = await open_by_name(services, tenant, request.table, version)
-    columns = await _columns(services, snapshot, request.columns)
+    # Tenants take turns: reads of one, each of which needs a worker for a while, do not keep others waiting.
+    executor = services.pool.executor(f"{tenant}/reads", "")
+    columns = await _columns(executor, snapshot, request.columns)
     yield table_pb2.ReadTableResponse(
         started=table_pb2.ReadTableStarted(
             table_uri=snapshot.uri, version=snapshot.version, rows=snapshot.rows, columns=columns
@@ -53,22 +125,37 @@ async def read_table(
     left = request.limit or snapshot.rows
     if request.encoding == table_pb2.ROW_ENCODING_ARROW_IPC:
         for file, group, count in _row_groups(snapshot.files, left):
-            stream = await services.pool.run(read_ipc, file, group, columns, count)
-            yield table_pb2.ReadTableResponse(arrow_ipc=stream)
+            for stream in _consumed(await executor.run(read_ipc, file, group, columns, count)):
+                yield table_pb2.ReadTableResponse(arrow_ipc=stream)
         return
     for file, group, count in _row_groups(snapshot.files, left):
-        rows = await services.pool.run(read_json, file, group, columns, count)
-        for start in range(0, len(rows), JSON_ROWS):
-            text = f'{{"rows":[{",".join(rows[start : start + JSON_ROWS])}]}}'
-            message = await asyncio.to_thread(json_format.Parse, text, table_pb2.JsonRows())
-            yield table_pb2.ReadTableResponse(json=message)
+        # Page by page: as messages the rows of a group take ten times their text.
+        for packed in _consumed(await executor.run(read_json, file, group, columns, count, JSON_ROWS)):
+            for page in await services.packed(_json_pages, packed):
+                yield table_pb2.ReadTableResponse(json=page)
+
+
+def _json_pages(packed: bytes) -> list[table_pb2.JsonRows]:
+    return pages(unpacked(packed), _json_rows, JSON_ROWS)
+
+
+def _json_rows(rows: Sequence[str]) -> table_pb2.JsonRows:
+    return json_format.Parse(f'{{"rows":[{",".join(rows)}]}}', table_pb2.JsonRows())
 
 
 async def arrow_streams(services: Services, snapshot: Snapshot) -> AsyncIterator[bytes]:
     """All rows of a table version as Arrow IPC streams, each complete in itself."""
     columns = await services.pool.run(column_names, snapshot.files)
     for file, group, count in _row_groups(snapshot.files, snapshot.rows):
-        yield await services.pool.run(read_ipc, file, group, columns, count)
+        for stream in _consumed(await services.pool.run(read_ipc, file, group, columns, count)):
+            yield stream
+
+
+def _consumed(items: list[T]) -> Iterator[T]:
+    """The items of a list, none of which is kept while a client takes the rest."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 async def open_by_name(services: Services, tenant: str, name: str, version: int | None) -> Snapshot:
@@ -81,16 +168,22 @@ async def open_by_name(services: Services, tenant: str, name: str, version: int 
     try:
         key = tables.table_key(services.config, tenant, name)
     except InvalidFieldError:
-        raise TableNotFoundError(f"there is no table {name[:80]!r}", {"table": name}) from None
+        raise TableNotFoundError(
+            f"There is no table {name[:80]!r}; ListTables tells which there are.", {"table": name}
+        ) from None
     return await asyncio.to_thread(tables.open_table, services.config, key, version)
 
 
-async def _columns(services: Services, snapshot: Snapshot, wanted: Sequence[str]) -> list[str]:
+async def _columns(executor: Executor, snapshot: Snapshot, wanted: Sequence[str]) -> list[str]:
     """The columns to read, all if none are named."""
-    names = await services.pool.run(column_names, snapshot.files)
+    names = await executor.run(column_names, snapshot.files)
     if unknown := [name for name in wanted if name not in names]:
         raise requests.invalid(
-            "columns", f"the table has no column {unknown[0][:80]!r}; it has {', '.join(names)}"
+            "columns", f"The table has no column {unknown[0][:80]!r}; it has {', '.join(names)}."
+        )
+    if twice := [name for name, count in Counter(wanted).items() if count > 1]:
+        raise requests.invalid(
+            "columns", f"Field columns names {twice[0][:80]!r} twice; name each column once."
         )
     return list(wanted) or names
 

@@ -1,39 +1,45 @@
-"""Validate and ValidateSample: the upload's way to a report, without session or commit.
+"""Validate and ValidateSample: the same steps as an upload up to its report, without session or commit.
 
 Parts go to a scratch folder, because duplicates across blocks are found from
-them. The folder is deleted at the end; what a crash left there, at the next start.
+them. The folder is deleted at the end, or after a crash at the next start.
 """
 
 import asyncio
+import json
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
-from google.protobuf import json_format
+from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
 from headrace.v1 import validation_pb2
-from headrace_compute.block_result import BlockResult
 from headrace_compute.findings import Findings
+from headrace_compute.ingest.block import ingest_block
+from headrace_compute.ingest.block_result import BlockResult
 from headrace_compute.model import Block, StoreConfig, UploadSpec
+from headrace_compute.objects.store import open_store
 from headrace_compute.report import report_of
-from headrace_compute.stages.ingest import ingest_block
-from headrace_compute.storage.store import open_store
-from headrace_server import messages, requests
+from headrace_server.rows.blocks import BlockQueue, PersistedBlock
+from headrace_server.rows.duplicates import settle_duplicates
+from headrace_server.rows.intake import CsvIntake, Intake, JsonLinesIntake, RowsIntake
+from headrace_server.rpc import messages, requests
+from headrace_server.rpc.bounds import MAX_SAMPLE_ROWS
+from headrace_server.rpc.streams import RequestStream, ResponseQueue, serve_stream, unexpected
 from headrace_server.services import Services
-from headrace_server.streams import Inbox, Outbox, converse, unexpected
-from headrace_server.uploads.blocks import BlockQueue
-from headrace_server.uploads.duplicates import settle_duplicates
-from headrace_server.uploads.intake import CsvIntake, Intake, RowsIntake
-from headrace_server.uploads.session import PersistedBlock
 
-MAX_SAMPLE_ROWS = 10_000
+_EXACT = 2**53
+"""Whole numbers up to here are the same as doubles."""
 
 SCRATCH_LIFE_US = 86_400_000_000
 """A validation's scratch folder may be another server's, at work, until it is a day old."""
 
-Requests = Inbox[validation_pb2.ValidateRequest]
-Responses = Outbox[validation_pb2.ValidateResponse]
+Requests = RequestStream[validation_pb2.ValidateRequest]
+Responses = ResponseQueue[validation_pb2.ValidateResponse]
 
 
 async def serve_validate(
@@ -46,7 +52,7 @@ async def serve_validate(
         first = await anext(requests, None)
         if first is None or first.WhichOneof("request") != "header":
             raise unexpected("header", first.WhichOneof("request") if first else "the end of the stream")
-        with services.uploads.enter(""):
+        async with services.uploads.enter_stream("", requests):
             stream = ValidateStream(services, first.header, responses)
             try:
                 await stream.serve(requests)
@@ -56,7 +62,7 @@ async def serve_validate(
     def in_band(status: status_pb2.Status) -> validation_pb2.ValidateResponse:
         return validation_pb2.ValidateResponse(error=status)
 
-    async for response in converse(messages, serve, in_band, services.settings.idle_seconds):
+    async for response in serve_stream(messages, serve, in_band, services.settings.idle_seconds):
         yield response
 
 
@@ -72,14 +78,16 @@ class ValidateStream:
     ) -> None:
         self._services = services
         self._responses = responses
-        self._reject_unknown = header.reject_unknown_columns
+        requests.check_enum("header.format", validation_pb2.ValidateFormat, header.format)
+        self._format = header.format
         self._blocks: list[BlockResult] = []
         self._findings = Findings()
         skew = header.max_future_skew if header.HasField("max_future_skew") else None
         skew_us = requests.skew_us("header.max_future_skew", skew)
-        self._spec = _scratch_spec(services.config, header.data_type, skew_us)
-        self._lane = services.pool.lane("", self._spec.upload_id)
-        self._queue = BlockQueue(self._lane, self._keep, services.places)
+        spec = _scratch_spec(services.config, header.data_type, skew_us)
+        self._spec = replace(spec, reject_unknown=header.reject_unknown_columns)
+        self._executor = services.pool.executor("", self._spec.upload_id)
+        self._queue = BlockQueue(self._executor, self._keep, services.places)
 
     async def serve(self, requests: Requests) -> None:
         """Serves what follows the header, up to finish."""
@@ -88,11 +96,15 @@ class ValidateStream:
             match message.WhichOneof("request"):
                 case "chunk":
                     intake = intake or self._intake(message.chunk)
-                    await intake.feed(intake.content(message.chunk))
+                    feeding = intake.feed(intake.content(message.chunk))
+                    del message  # As in uploads: not held while blocks of it wait.
+                    await feeding
                 case "finish":
                     intake = intake or self._intake(validation_pb2.ValidateChunk(data=b""))
                     await intake.finish()
-                    settled = await settle_duplicates(self._lane, self._spec, self._blocks, self._findings)
+                    settled = await settle_duplicates(
+                        self._executor, self._spec, self._blocks, self._findings
+                    )
                     report = messages.report_message(report_of(settled.findings))
                     self._responses.send(validation_pb2.ValidateResponse(report=report))
                     return
@@ -101,21 +113,20 @@ class ValidateStream:
         raise unexpected("finish", "the end of the stream")
 
     async def close(self) -> None:
-        """Gives up blocks that are still in flight, and deletes the scratch folder."""
+        """Waits for blocks in flight, which would write on, and deletes the scratch folder."""
+        with suppress(Exception):
+            await self._queue.drain()
         await self._queue.close()
         await _delete_scratch(self._services.config, self._spec)
 
     def _intake(self, chunk: validation_pb2.ValidateChunk) -> Intake:
-        """The first chunk tells what kind of stream this is."""
+        """The first chunk tells whether these are rows, the header what bytes are."""
         if chunk.WhichOneof("content") == "rows":
             return RowsIntake(self._queue, self._spec)
-        return CsvIntake(
-            self._lane,
-            self._queue,
-            self._spec,
-            block_bytes=self._services.block_bytes,
-            reject_unknown=self._reject_unknown,
-        )
+        block_bytes = self._services.block_bytes
+        if self._format == validation_pb2.VALIDATE_FORMAT_JSON_LINES:
+            return JsonLinesIntake(self._queue, self._spec, block_bytes)
+        return CsvIntake(self._executor, self._queue, self._spec, block_bytes)
 
     async def _keep(self, block: PersistedBlock) -> None:
         self._blocks.append(block.result.counted)
@@ -134,9 +145,11 @@ async def validate_sample(
     """Reports on a few JSON objects, as one block."""
     requests.check_row_count("sample_data", request.sample_data, MAX_SAMPLE_ROWS)
     spec = _scratch_spec(services.config, request.data_type, requests.DEFAULT_SKEW_US)
-    rows = await asyncio.to_thread(_sample_json, request)
+    rows = await asyncio.to_thread(_sample_lines, request)
     count = len(request.sample_data)
-    block = Block(index=0, format="json", offset=0, end_offset=count, first_row=0, rows=count, first_line=0)
+    block = Block(
+        index=0, format="json_lines", offset=0, end_offset=count, first_row=0, rows=count, first_line=0
+    )
     try:
         result = await services.pool.run(ingest_block, spec, block, rows, "0")
     finally:
@@ -160,9 +173,31 @@ def _sweep(config: StoreConfig, latest_us: int) -> None:
             store.delete_all(f"{root}{name}/")
 
 
-def _sample_json(request: validation_pb2.ValidateSampleRequest) -> bytes:
-    rows = [json_format.MessageToJson(row, indent=None) for row in request.sample_data]
-    return f"[{','.join(rows)}]".encode()
+def _sample_lines(request: validation_pb2.ValidateSampleRequest) -> bytes:
+    """The rows as JSON lines."""
+    rows = ({key: _plain(value) for key, value in row.fields.items()} for row in request.sample_data)
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+
+
+def _plain(value: struct_pb2.Value) -> Any:
+    """A JSON value as the caller wrote it: a Struct has doubles only, so whole ones were integers.
+
+    NaN, by which rows and frames mean no value, is null.
+    """
+    match kind := value.WhichOneof("kind"):
+        case "number_value":
+            number = value.number_value
+            if math.isnan(number):
+                return None
+            return int(number) if abs(number) <= _EXACT and number.is_integer() else number
+        case "struct_value":
+            return {key: _plain(each) for key, each in value.struct_value.fields.items()}
+        case "list_value":
+            return [_plain(each) for each in value.list_value.values]
+        case "null_value" | None:
+            return None
+        case _:
+            return getattr(value, kind)
 
 
 def _scratch_root(config: StoreConfig) -> str:

@@ -17,7 +17,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -26,18 +25,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from brokers.kafka import start_kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from rich.console import Console
 
-from headrace_compute.storage.layout import SCHEMAS
-from headrace_compute.storage.local import LocalStore
-from headrace_compute.storage.parts import part_row_groups, read_row_groups, write_part
+from headrace_compute.delta.layout import SCHEMAS
+from headrace_compute.objects.local import LocalStore
+from headrace_compute.parts import part_row_groups, read_row_groups, write_part
 from headrace_server.events.batch import EventBatch
 from headrace_server.events.compression import Compression
 from headrace_server.events.kafka import KafkaSink
 from headrace_server.events.kafka_config import KafkaConfig
+from headrace_server.events.options import Format
 from headrace_server.events.payload import row_events
-from headrace_server.events.style import Format
 
 if TYPE_CHECKING:
     from bench.run import Figure
@@ -65,12 +64,12 @@ def main() -> None:
     from bench.run import WIDTH, table  # It may be what imported this module.
 
     with tempfile.TemporaryDirectory() as name:
-        broker = nullcontext() if options.bootstrap else start_kafka(Path(name) / "kafka")
+        broker = None if options.bootstrap else start_kafka(Path(name) / "kafka")
         try:
-            bootstrap = options.bootstrap or broker.bootstrap
+            bootstrap = broker.bootstrap if broker else options.bootstrap
             Console(width=WIDTH).print(table(measure(bootstrap, options.rows, options.compression)))
         finally:
-            if not options.bootstrap:
+            if broker:
                 broker.kill()
 
 
@@ -169,17 +168,17 @@ def run_here(
 
 
 async def _ours(config: KafkaConfig, topic: str, format: Format, folder: str) -> float:
-    """Reads and encodes a portion while the one before is on its way, as the relay does."""
+    """Reads and encodes a batch while the one before is on its way, as the relay does."""
     sink = KafkaSink(config)
     try:
         assert await sink.connected()
         started = time.perf_counter()
-        portions = _portions(folder, format)
-        portion = await asyncio.to_thread(next, portions, None)
-        while portion is not None:
-            ahead = asyncio.create_task(asyncio.to_thread(next, portions, None))
-            await sink.publish(topic, portion)
-            portion = await ahead
+        batches = _batches(folder, format)
+        batch = await asyncio.to_thread(next, batches, None)
+        while batch is not None:
+            ahead = asyncio.create_task(asyncio.to_thread(next, batches, None))
+            await sink.publish(topic, batch)
+            batch = await ahead
         return time.perf_counter() - started
     finally:
         await sink.close()
@@ -198,7 +197,7 @@ def _peer(bootstrap: str, compression: Compression, topic: str, format: Format, 
     )
     producer.list_topics(topic, timeout=30)
     started = time.perf_counter()
-    for events in _portions(folder, format):
+    for events in _batches(folder, format):
         same: list[tuple[str, Any]] = [
             ("ce_specversion", b"1.0"),
             ("ce_source", f"/headrace/{events.tenant}".encode()),
@@ -221,7 +220,7 @@ def _peer(bootstrap: str, compression: Compression, topic: str, format: Format, 
     return time.perf_counter() - started
 
 
-def _portions(folder: str, format: Format) -> Iterator[EventBatch]:
+def _batches(folder: str, format: Format) -> Iterator[EventBatch]:
     """The part's events, some row groups at a time."""
     store = LocalStore(folder)
     count = part_row_groups(store, PART)

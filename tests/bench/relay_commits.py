@@ -19,16 +19,16 @@ from rich.console import Console
 
 from bench.relay import events_in, interactions
 from bench.run import WIDTH, Figure, table
+from headrace_compute.delta import tables
 from headrace_compute.model import StoreConfig
-from headrace_compute.storage import tables
-from headrace_compute.storage.parts import write_part
-from headrace_compute.storage.store import open_store
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import write_part
 from headrace_server.events.cursors import Cursors
 from headrace_server.events.kafka import KafkaSink
 from headrace_server.events.kafka_config import KafkaConfig
+from headrace_server.events.options import EventOptions
 from headrace_server.events.relay import Relay
 from headrace_server.events.slots import AllSlots
-from headrace_server.events.style import Style
 
 TENANT, TABLE = "acme", "interactions"
 
@@ -73,7 +73,7 @@ async def relay(config: StoreConfig, bootstrap: str, topic: str) -> float:
     """Seconds from a relay's start until everything is published and the cursor is saved."""
     sink = KafkaSink(KafkaConfig(bootstrap))
     assert await sink.connected()
-    relay = Relay(config, sink, Cursors(config, "bench"), AllSlots(), Style({"interactions": topic}))
+    relay = Relay(config, sink, Cursors(config, "bench"), AllSlots(), EventOptions({"interactions": topic}))
     started = time.perf_counter()
     running = asyncio.create_task(relay.run())
     relay.notify(TENANT, TABLE)
@@ -90,7 +90,11 @@ def produce(bootstrap: str, topic: str, commits: int) -> float:
     """Seconds the peer takes for as many events of the same size."""
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True})
     producer.list_topics(topic, timeout=30)
-    value, headers = bytes(300), [("ce_specversion", b"1.0"), ("ce_id", b"acme/interactions@1")]
+    value = bytes(300)
+    headers: list[tuple[str, str | bytes | None]] = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"acme/interactions@1"),
+    ]
     started = time.perf_counter()
     for _ in range(commits):
         producer.produce(topic, value, b"acme/interactions", headers=headers)

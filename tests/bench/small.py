@@ -20,13 +20,13 @@ from rich.console import Console
 from bench.run import WIDTH, Figure, table
 from headrace.v1 import ingest_pb2, row_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
+from headrace_compute.delta import maintenance as upkeep
+from headrace_compute.delta import tables
+from headrace_compute.delta.appender import Addition, LogAppender
+from headrace_compute.delta.receipts import Group
 from headrace_compute.model import StoreConfig
-from headrace_compute.stages import upkeep
-from headrace_compute.storage import tables
-from headrace_compute.storage.parts import write_part
-from headrace_compute.storage.receipts import Group
-from headrace_compute.storage.store import open_store
-from headrace_compute.storage.tail import Addition, Tail
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import write_part
 from headrace_server.maintenance import CHECKPOINT_VERSIONS, COMPACT_VERSIONS
 
 CALLS = 500
@@ -91,12 +91,12 @@ def opening(config: StoreConfig, commits: int) -> list[Figure]:
     schema = tables.SCHEMAS["interactions"]
     row = {name: "x" for name in schema.names if schema.field(name).type == pa.string()}
     rows = pa.Table.from_pylist([{**row, "timestamp": 0, "row_number": 0, "bucket": 0}], schema=schema)
-    tail, done = Tail(config, key, "interactions", schema), 0
+    appender, done = LogAppender(config, key, "interactions", schema), 0
     started = time.perf_counter()
     for _ in range(commits):
         group = Group(str(uuid.uuid4()), 0)
         part = write_part(store, f"{key}/{group.id}.parquet", rows, stats=("bucket",))
-        version = tail.append(Addition([(part, {})], group))
+        version = appender.append(Addition([(part, {})], group))
         if version - done >= COMPACT_VERSIONS:
             upkeep.compact(config, key, str(uuid.uuid4()), "bench")
             done = version

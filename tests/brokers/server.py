@@ -93,8 +93,10 @@ class ServerProcess(ABC):
         self.start()
 
     def pause(self) -> None:
-        """Freezes it (SIGSTOP): connections stay open and nothing answers."""
+        """Freezes it (SIGSTOP): connections stay open and nothing answers once this returns."""
         self._signal(signal.SIGSTOP)
+        # On a busy machine its threads go on for a while; the kernel tells when the last one has stopped.
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Ends a pause (SIGCONT)."""

@@ -193,7 +193,7 @@ def _cancel(run: Run, given: argparse.Namespace) -> None:
         before, after = scenarios.cancelled_calls(arena, given.calls)
         sizes = f"{before >> 20} MiB before and {after >> 20} MiB after"
         print(f"{given.calls:,} cancelled calls: the server had {sizes}")
-        return given.calls
+        return int(given.calls)
 
     run.local("cancelled calls", cancel)
 

@@ -41,15 +41,15 @@ def find(module: Any, function: str) -> Any:
 
 
 _SESSION = "headrace_server.uploads.session"
-_COMMITS = "headrace_compute.storage.commits"
+_COMMITS = "headrace_compute.delta.commits"
 _DATA, _REJECTS = ("kind", "interactions"), ("kind", "rejects")
 
 UPLOAD_POINTS: dict[str, Point] = {
     # A worker on a block. Its parts are written in this order: data, sidecar, rejects.
-    "part.before": Point("headrace_compute.storage.parts", "write_part", "before", "worker"),
-    "part.after": Point("headrace_compute.storage.parts", "write_part", "after", "worker"),
-    "block.after": Point("headrace_compute.stages.ingest", "ingest_block", "after", "worker"),
-    "duplicates.after": Point("headrace_compute.stages.duplicates", "drop_duplicates", "after", "worker"),
+    "part.before": Point("headrace_compute.parts", "write_part", "before", "worker"),
+    "part.after": Point("headrace_compute.parts", "write_part", "after", "worker"),
+    "block.after": Point("headrace_compute.ingest.block", "ingest_block", "after", "worker"),
+    "duplicates.after": Point("headrace_compute.ingest.duplicates", "drop_duplicates", "after", "worker"),
     # The coordinator and the session log.
     "open.after": Point(_SESSION, "open_session", "after", "server"),
     "block-record.before": Point(_SESSION, "append", "before", "server", ("kind", "block")),
@@ -67,23 +67,23 @@ UPLOAD_POINTS: dict[str, Point] = {
     "delta-write.before": Point("deltalake.table", "DeltaTable.create_write_transaction", "before", "server"),
     "delta-write.after": Point("deltalake.table", "DeltaTable.create_write_transaction", "after", "server"),
     # The store, as the coordinator uses it: session records.
-    "create.before": Point("headrace_compute.storage.local", "LocalStore.create", "before", "server"),
-    "create.after": Point("headrace_compute.storage.local", "LocalStore.create", "after", "server"),
+    "create.before": Point("headrace_compute.objects.local", "LocalStore.create", "before", "server"),
+    "create.after": Point("headrace_compute.objects.local", "LocalStore.create", "after", "server"),
     # The answer.
-    "reply.before": Point("headrace_server.messages", "result_message", "before", "server"),
+    "reply.before": Point("headrace_server.uploads.result", "result_message", "before", "server"),
     "reply.after": Point("headrace_server.uploads.stream", "UploadStream._end", "after", "server"),
 }
 
-_TAIL = "headrace_compute.storage.tail"
-_COMPACTION = "headrace_compute.storage.compaction"
+_APPENDER = "headrace_compute.delta.appender"
+_COMPACTION = "headrace_compute.delta.compaction"
 
 INGEST_POINTS: dict[str, Point] = {
     # A group of small ingests: its parts, and the commits to data and rejects.
-    "group.after": Point("headrace_compute.stages.small", "ingest_group", "after", "worker"),
-    "append.before": Point(_TAIL, "Tail.append", "before", "server"),
-    "append.after": Point(_TAIL, "Tail.append", "after", "server"),
+    "group.after": Point("headrace_compute.ingest.group", "ingest_group", "after", "worker"),
+    "append.before": Point(_APPENDER, "LogAppender.append", "before", "server"),
+    "append.after": Point(_APPENDER, "LogAppender.append", "after", "server"),
     # Upkeep of what many of them leave.
-    "merge.after": Point("headrace_compute.stages.upkeep", "_merge", "after", "worker"),
+    "merge.after": Point("headrace_compute.delta.maintenance", "merge_files", "after", "worker"),
     "merge-commit.before": Point(_COMPACTION, "commit_merges", "before", "worker"),
     "merge-commit.after": Point(_COMPACTION, "commit_merges", "after", "worker"),
 }

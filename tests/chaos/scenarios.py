@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
 ROWS = 5_000
 DAY_SECONDS = 86_400.0
+TAKEOVER_SECONDS = 60.0
 CANCELLERS = 16
 BOUND_BYTES = 64 << 20
 
@@ -112,15 +113,18 @@ def bad_line(arena: Arena, plan: Plan, uploads: int) -> int:
 def two_streams(arena: Arena, other: Arena | None = None) -> None:
     """A second stream of an upload goes past the first, on the same server or on another."""
     source, upload_id = arena.source(8 * ROWS), str(uuid.uuid4())
-    second = threading.Lock()
+    second, overtaken = threading.Lock(), threading.Event()
 
     def be_overtaken(offset: int) -> None:
         if offset >= len(source.data) // 2 and second.acquire(blocking=False):
             (other or arena).upload(source, upload_id)
+            overtaken.set()
 
     codes: list[grpc.StatusCode] = []
     _try_once(arena, source, upload_id, codes, be_overtaken)
     assert codes == [grpc.StatusCode.ABORTED], f"the first stream ended with {codes}"
+    # The first stream ends while the second still sends; a third before its end would only fence it in turn.
+    assert overtaken.wait(TAKEOVER_SECONDS), "the second stream has not come to its end"
     arena.upload(source, upload_id)  # The ledger compares the two results.
 
 
@@ -230,7 +234,7 @@ def slow_client(arena: Arena, seconds: float) -> None:
     line = b"user_id,item_id,interaction_type,timestamp\nu,i,view,2024-01-01\n"
     fast = int(len(line) - seconds)
 
-    def requests() -> object:
+    def requests() -> Iterator[upload_pb2.UploadRequest]:
         yield upload_pb2.UploadRequest(header=header)
         if fast > 0:
             yield upload_pb2.UploadRequest(chunk=upload_pb2.UploadChunk(data=line[:fast]))
@@ -280,7 +284,7 @@ def _cancel_one(stub: PipelineServiceStub, dice: random.Random, data: bytes) -> 
     sends, reads = dice.randrange(4), dice.randrange(3)
     over = threading.Event()
 
-    def requests() -> object:
+    def requests() -> Iterator[upload_pb2.UploadRequest]:
         yield upload_pb2.UploadRequest(
             header=upload_pb2.UploadHeader(tenant_id=f"c{dice.randrange(50)}", data_type="interactions")
         )
@@ -292,11 +296,11 @@ def _cancel_one(stub: PipelineServiceStub, dice: random.Random, data: bytes) -> 
     call = stub.Upload(requests(), timeout=60)
     try:
         for _ in range(reads):
-            next(call)
+            next(iter(call))
     except (grpc.RpcError, StopIteration):
         pass
     finally:
-        call.cancel()
+        call.cancel()  # type: ignore[no-untyped-call]
         over.set()
 
 

@@ -40,7 +40,7 @@ def _as_server(tmp_path: Path, program: str) -> subprocess.CompletedProcess[str]
 
 
 CREATE = """
-from headrace_compute.storage.local import LocalStore
+from headrace_compute.objects.local import LocalStore
 store = LocalStore({root!r})
 for number in range(4):
     try:
@@ -71,7 +71,7 @@ def test_a_name_that_is_gone_stops_the_process(tmp_path: Path) -> None:
 import chaos.points, dataclasses
 point = chaos.points.POINTS["create.after"]
 chaos.points.POINTS["create.after"] = dataclasses.replace(point, function="LocalStore.gone")
-import headrace_compute.storage.local
+import headrace_compute.objects.local
 print("imported")
 """
     ended = _as_server(tmp_path, program)

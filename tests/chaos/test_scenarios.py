@@ -50,6 +50,7 @@ def test_a_broken_line_costs_no_row(arena: Arena) -> None:
     assert broken == len(FAULTS)
 
 
+@pytest.mark.slow  # test_server_under_load cancels as many.
 def test_cancelled_calls_leave_no_memory_behind(arena: Arena) -> None:
     scenarios.cancelled_calls(arena, 500)
 
@@ -58,8 +59,9 @@ def test_cancelled_calls_leave_no_memory_behind(arena: Arena) -> None:
     "order",
     [
         Kill("part.after", "kill workers"),
-        Kill("block-record.before", "kill server", 2),  # Parts are there, nothing is visible.
-        Kill("delta-write.after", "kill server"),
+        # Parts are there, nothing is visible.
+        pytest.param(Kill("block-record.before", "kill server", 2), marks=pytest.mark.slow),
+        pytest.param(Kill("delta-write.after", "kill server"), marks=pytest.mark.slow),
         Kill("reply.before", "kill server"),  # Visible, and nobody was told.
     ],
     ids=str,
@@ -68,6 +70,7 @@ def test_a_kill_costs_no_row(arena: Arena, order: Kill) -> None:
     scenarios.kill(arena, order)
 
 
+@pytest.mark.slow  # test_group_commit kills a server amid them too, wherever it then is.
 @pytest.mark.parametrize(
     "order",
     [Kill("append.after", "kill server"), Kill("merge-commit.before", "kill workers")],

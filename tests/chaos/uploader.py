@@ -64,7 +64,9 @@ class Uploader:
         while True:
             acked = self.ledger.accounts[upload_id].acked
             try:
-                return self.once(source, upload_id, pace)
+                result = self.once(source, upload_id, pace)
+                assert result is not None
+                return result
             except grpc.RpcError as error:
                 code = error.code()
                 self.failures.append(code)
@@ -169,6 +171,6 @@ class _Talk:
             while not self._over:
                 silent = time.monotonic() - self._heard
                 if silent > self._uploader.silence_seconds:
-                    call.cancel()
+                    call.cancel()  # type: ignore[no-untyped-call]
                     return
                 self._news.wait(max(0.05, self._uploader.silence_seconds - silent))

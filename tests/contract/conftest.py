@@ -10,7 +10,7 @@ from brokers.minio import Minio
 from contract.reach import s3_of
 
 from headrace_compute.model import StoreConfig
-from headrace_compute.storage.store import open_store
+from headrace_compute.objects.store import open_store
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,17 @@
 """Every error of the tree has a code, a reason of the contract, and survives a process boundary."""
 
 import pickle
+from base64 import b64encode
+from urllib.parse import quote
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from headrace.v1 import error_reason_pb2
 from headrace_compute import errors
-from headrace_server.status import CODES, code_of, to_status
+from headrace_server.rpc.status import CODES, code_of, to_status
 
 
 def _tree(root: type[errors.HeadraceError]) -> list[type[errors.HeadraceError]]:
@@ -40,6 +43,12 @@ def test_errors_survive_a_process_boundary(cls: type[errors.HeadraceError]) -> N
     assert (type(again), again.message, again.attributes) == (cls, "what is wrong", {"field": "x"})
 
 
+@pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)
+def test_a_reason_leads_back_to_a_class_of_the_same_code(cls: type[errors.HeadraceError]) -> None:
+    found = errors.class_of(cls.reason)
+    assert (found.reason, code_of(found("x"))) == (cls.reason, code_of(cls("x")))
+
+
 def test_a_foreign_exception_shows_a_correlation_id_and_nothing_else() -> None:
     status = to_status(RuntimeError("password=hunter2 at /srv/app.py"), "abc123")
     assert status.code == grpc.StatusCode.INTERNAL.value[0]
@@ -55,6 +64,17 @@ def test_a_status_has_exactly_one_error_info_and_fits_into_trailers() -> None:
     assert kinds.count("google.rpc.ErrorInfo") == 1
     assert "google.rpc.BadRequest" in kinds
     assert status.ByteSize() <= 4096
+
+
+@pytest.mark.parametrize("text", ["x", "é", "\x00", "%"])
+def test_what_ends_a_call_is_below_the_8_kib_that_clients_take(text: str) -> None:
+    attributes = dict.fromkeys(("field", "columns", "table", "limit_bytes"), text * 100000)
+    status = rpc_status.to_status(to_status(errors.InvalidFieldError(text * 100_000, attributes), "x" * 64))
+    trailers = [("grpc-message", quote(status.details)), ("x-request-id", "x" * 64)]
+    ((key, details),) = status.trailing_metadata
+    assert isinstance(details, bytes)
+    trailers.append((key, b64encode(details).decode()))
+    assert sum(len(key) + len(value) + 32 for key, value in trailers) < 8 << 10
 
 
 def test_retryable_codes_say_when_to_retry() -> None:

@@ -8,15 +8,15 @@ import pytest
 from contract.test_table_commits import KEY, SCHEMA, events
 from deltalake import DeltaTable
 
-from headrace_compute.errors import StoreUnavailableError
+from headrace_compute.delta import compaction, tables
+from headrace_compute.delta import maintenance as upkeep
+from headrace_compute.delta.appender import Addition, LogAppender, RequestsTakenError
+from headrace_compute.delta.receipts import Group, Receipt
+from headrace_compute.delta.tables import log_entries, open_table
+from headrace_compute.errors import StoreFullError, StoreUnavailableError
 from headrace_compute.model import StoreConfig
-from headrace_compute.stages import upkeep
-from headrace_compute.storage import compaction, tables
-from headrace_compute.storage.parts import read_part, write_part
-from headrace_compute.storage.receipts import Group, Receipt
-from headrace_compute.storage.store import open_store
-from headrace_compute.storage.tables import log_entries, open_table
-from headrace_compute.storage.tail import Addition, RequestsTakenError, Tail
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import read_part, write_part
 
 pytest_plugins = ["brokers.fixtures"]
 
@@ -31,8 +31,8 @@ def addition(config: StoreConfig, users: list[str], *requests: str) -> Addition:
     return Addition([(part, {})], Group(group_id, 1, receipts), frozenset(requests))
 
 
-def tail_of(config: StoreConfig) -> Tail:
-    return Tail(config, KEY, "interactions", SCHEMA)
+def appender_of(config: StoreConfig) -> LogAppender:
+    return LogAppender(config, KEY, "interactions", SCHEMA)
 
 
 def rows_of(config: StoreConfig, version: int | None = None) -> list[str]:
@@ -45,18 +45,18 @@ def rows_of(config: StoreConfig, version: int | None = None) -> list[str]:
 
 def fill(config: StoreConfig, commits: int, first: int = 0) -> list[str]:
     """As many commits of one row."""
-    tail = tail_of(config)
+    appender = appender_of(config)
     users = [f"u{number:04d}" for number in range(first, first + commits)]
     for user in users:
-        tail.append(addition(config, [user]))
+        appender.append(addition(config, [user]))
     return users
 
 
 def test_a_receipt_is_found_by_whoever_asks(config: StoreConfig) -> None:
     request = str(uuid.uuid4())
-    assert tail_of(config).find(request, 0) is None
-    assert tail_of(config).append(addition(config, ["ann"], request)) == 1
-    found = tail_of(config).find(request, 0)
+    assert appender_of(config).find(request, 0) is None
+    assert appender_of(config).append(addition(config, ["ann"], request)) == 1
+    found = appender_of(config).find(request, 0)
     assert found is not None
     assert (found.version, found.receipt) == (1, Receipt(request, "digest", [["ann"]]))
 
@@ -64,8 +64,8 @@ def test_a_receipt_is_found_by_whoever_asks(config: StoreConfig) -> None:
 def test_a_commit_whose_answer_was_lost_is_found(
     config: StoreConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tail, store = tail_of(config), open_store(config)
-    tail.append(addition(config, ["ann"]))
+    appender, store = appender_of(config), open_store(config)
+    appender.append(addition(config, ["ann"]))
     real = type(store).create
 
     def land_and_raise(self: object, key: str, data: bytes) -> None:
@@ -75,13 +75,13 @@ def test_a_commit_whose_answer_was_lost_is_found(
 
     once = addition(config, ["bob"])
     monkeypatch.setattr(type(store), "create", land_and_raise)
-    assert tail.append(once) == 2
+    assert appender.append(once) == 2
     assert rows_of(config) == ["ann", "bob"]
 
 
 def test_a_request_that_another_writer_has_decided_is_not_committed_again(config: StoreConfig) -> None:
     request = str(uuid.uuid4())
-    first, second = tail_of(config), tail_of(config)
+    first, second = appender_of(config), appender_of(config)
     second.append(addition(config, ["zoe"]))
     first.append(addition(config, ["ann"], request))
     with pytest.raises(RequestsTakenError) as caught:
@@ -95,10 +95,10 @@ def test_writers_that_race_lose_and_double_nothing(config: StoreConfig) -> None:
     taken: list[str] = []
 
     def write() -> None:
-        tail = tail_of(config)
+        appender = appender_of(config)
         for number, request in enumerate(requests):
             try:
-                tail.append(addition(config, [f"u{number:02d}"], request))
+                appender.append(addition(config, [f"u{number:02d}"], request))
             except RequestsTakenError as error:
                 taken.extend(error.ids)
 
@@ -127,7 +127,7 @@ def test_compaction_merges_small_files_and_changes_no_row(config: StoreConfig) -
 
 def test_compaction_of_rejects_keeps_published_ones_apart(config: StoreConfig) -> None:
     key, schema = "processed-data/acme/rejects", tables.SCHEMAS["rejects"]
-    store, tail = open_store(config), Tail(config, key, "rejects", schema, ("published",))
+    store, appender = open_store(config), LogAppender(config, key, "rejects", schema, ("published",))
     rows: dict[str, list[int]] = {"true": [], "false": []}
     for number in range(40):
         published = "false" if number % 4 == 0 else "true"
@@ -139,7 +139,7 @@ def test_compaction_of_rejects_keeps_published_ones_apart(config: StoreConfig) -
             ),
         )
         if number % 3:
-            tail.append(Addition([(part, {"published": published})], Group(str(uuid.uuid4()), 1)))
+            appender.append(Addition([(part, {"published": published})], Group(str(uuid.uuid4()), 1)))
         else:  # As an upload's finish does, by deltalake, which spells what it writes its own way.
             tables.commit(
                 config,
@@ -175,7 +175,7 @@ def test_compaction_goes_on_beside_appends(config: StoreConfig) -> None:
     users = fill(config, 20)
     snapshot = open_table(config, KEY)
     merges = [
-        upkeep._merge(open_store(config), "interactions", SCHEMA, files, "m")
+        upkeep.merge_files(open_store(config), "interactions", SCHEMA, files, "m")
         for files in compaction.plan(snapshot)
     ]
     users += fill(config, 3, first=20)
@@ -189,10 +189,49 @@ def test_a_file_is_merged_once_though_two_servers_try(config: StoreConfig) -> No
     snapshot = open_table(config, KEY)
     store = open_store(config)
     (files,) = compaction.plan(snapshot)
-    late = [upkeep._merge(store, "interactions", SCHEMA, files, "late")]
+    late = [upkeep.merge_files(store, "interactions", SCHEMA, files, "late")]
     assert upkeep.compact(config, KEY, str(uuid.uuid4()), "1") == 21
     with pytest.raises(compaction.MergeConflictError):
         compaction.commit_merges(store, snapshot, late, SCHEMA, "1")
+    assert rows_of(config) == users
+
+
+def test_a_merge_whose_answer_was_lost_is_found(config: StoreConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = fill(config, 20)
+    store = open_store(config)
+    real = type(store).create
+
+    def land_and_raise(self: object, key: str, data: bytes) -> None:
+        real(self, key, data)  # type: ignore[arg-type]
+        if key.endswith(".json"):
+            raise StoreUnavailableError("no answer")
+
+    monkeypatch.setattr(type(store), "create", land_and_raise)
+    assert upkeep.compact(config, KEY, str(uuid.uuid4()), "1") == 21
+    assert rows_of(config) == users
+
+
+@pytest.mark.parametrize("landed", [False, True])
+def test_a_merge_that_a_full_store_has_not_committed_leaves_no_parts(
+    config: StoreConfig, monkeypatch: pytest.MonkeyPatch, landed: bool
+) -> None:
+    users = fill(config, 20)
+    store = open_store(config)
+    real, before = type(store).create, list(store.list(f"{KEY}/"))
+
+    def full(self: object, key: str, data: bytes) -> None:
+        if landed or not key.endswith(".json"):
+            real(self, key, data)  # type: ignore[arg-type]
+        if key.endswith(".json"):
+            raise StoreFullError("no room")
+
+    monkeypatch.setattr(type(store), "create", full)
+    if landed:
+        assert upkeep.compact(config, KEY, str(uuid.uuid4()), "1") == 21
+    else:
+        with pytest.raises(StoreFullError):
+            upkeep.compact(config, KEY, str(uuid.uuid4()), "1")
+        assert list(store.list(f"{KEY}/")) == before
     assert rows_of(config) == users
 
 

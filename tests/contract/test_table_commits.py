@@ -11,6 +11,14 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from headrace_compute.delta import maintenance, swap
+from headrace_compute.delta.tables import (
+    SCHEMAS,
+    commit,
+    list_tables,
+    log_entries,
+    open_table,
+)
 from headrace_compute.errors import (
     CommitContendedError,
     StoreFullError,
@@ -19,16 +27,8 @@ from headrace_compute.errors import (
     WrongTableKindError,
 )
 from headrace_compute.model import Part, StoreConfig
-from headrace_compute.storage import commits
-from headrace_compute.storage.parts import read_part, write_part
-from headrace_compute.storage.store import open_store
-from headrace_compute.storage.tables import (
-    SCHEMAS,
-    commit,
-    list_tables,
-    log_entries,
-    open_table,
-)
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import read_part, write_part
 
 pytest_plugins = ["brokers.fixtures"]
 
@@ -107,6 +107,8 @@ def test_a_transaction_is_committed_once_and_keeps_its_version(config: StoreConf
 def test_a_transaction_is_found_behind_a_checkpoint(config: StoreConfig) -> None:
     for number in range(1, 42):
         assert append(config, f"t{number}", [f"u{number}"]) == number
+        if number % 20 == 0:
+            maintenance.checkpoint(config, KEY, number)
     log = f"{KEY}/_delta_log"
     assert [key for key in open_store(config).list(log) if key.endswith(".checkpoint.parquet")] == [
         f"{log}/{20:020d}.checkpoint.parquet",
@@ -119,15 +121,17 @@ def test_a_transaction_is_found_behind_a_checkpoint(config: StoreConfig) -> None
     assert open_table(config, KEY, 19).rows == 19
 
 
-def test_a_failing_checkpoint_does_not_fail_the_commit(
-    config: StoreConfig, monkeypatch: pytest.MonkeyPatch
+def test_a_failing_checkpoint_is_logged_and_leaves_the_table_as_it_is(
+    config: StoreConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(self: DeltaTable) -> None:
         raise DeltaError("no")
 
-    monkeypatch.setattr(commits, "CHECKPOINT_VERSIONS", 1)
-    monkeypatch.setattr(DeltaTable, "create_checkpoint", fail)
     assert append(config, "t", ["u"]) == 1
+    monkeypatch.setattr(DeltaTable, "create_checkpoint", fail)
+    maintenance.checkpoint(config, KEY, 1)
+    assert "at version 1: no" in caplog.text
+    assert users_of(config) == ["u"]
 
 
 def test_a_commit_that_landed_though_it_raised_is_not_repeated(
@@ -247,7 +251,7 @@ def test_a_commit_that_never_succeeds_ends_with_a_typed_error(
     def fail(self: DeltaTable, *args: Any, **options: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(commits, "MAX_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(swap, "PAUSE_SECONDS", (0.001, 0.001))
     monkeypatch.setattr(DeltaTable, "create_write_transaction", fail)
     with pytest.raises(expected) as caught:
         append(config, "t", ["a"])

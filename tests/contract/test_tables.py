@@ -9,15 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from headrace_compute.errors import (
-    InvalidFieldError,
-    TableNotFoundError,
-    VersionNotFoundError,
-)
-from headrace_compute.model import Part, StoreConfig
-from headrace_compute.storage.parts import read_part, write_part
-from headrace_compute.storage.store import open_store
-from headrace_compute.storage.tables import (
+from headrace_compute.delta.tables import (
     SCHEMAS,
     commit,
     dataset_key,
@@ -30,6 +22,14 @@ from headrace_compute.storage.tables import (
     tenants,
     user_features_key,
 )
+from headrace_compute.errors import (
+    InvalidFieldError,
+    TableNotFoundError,
+    VersionNotFoundError,
+)
+from headrace_compute.model import Part, StoreConfig
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import read_part, write_part
 
 pytest_plugins = ["brokers.fixtures"]
 

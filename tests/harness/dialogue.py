@@ -8,7 +8,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from headrace.v1 import upload_pb2
+from headrace.v1 import run_pb2, upload_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
 HEADER = "user_id,item_id,interaction_type,timestamp,rating\n"
@@ -30,7 +30,7 @@ def header(tenant: str, **fields: Any) -> upload_pb2.UploadRequest:
 def chunk(text: str | bytes, **fields: Any) -> upload_pb2.UploadRequest:
     """Appends bytes or text."""
     content = {"text": text} if isinstance(text, str) else {"data": text}
-    return upload_pb2.UploadRequest(chunk=upload_pb2.UploadChunk(**content, **fields))  # type: ignore[arg-type]
+    return upload_pb2.UploadRequest(chunk=upload_pb2.UploadChunk(**content, **fields))
 
 
 def flush() -> upload_pb2.UploadRequest:
@@ -41,6 +41,18 @@ def flush() -> upload_pb2.UploadRequest:
 def finish(**fields: Any) -> upload_pb2.UploadRequest:
     """Ends the upload."""
     return upload_pb2.UploadRequest(finish=upload_pb2.UploadFinish(**fields))
+
+
+def negatives(tenant: str, ratio: int) -> run_pb2.SampleNegativesRequest:
+    """Asks for that many negatives of every view, whoever has few of them."""
+    return run_pb2.SampleNegativesRequest(
+        tenant_id=tenant,
+        negative_ratio=ratio,
+        positive_interaction_types=["view"],
+        max_interactions_per_user=0,
+        min_interactions_per_user=0,
+        min_interactions_per_item=0,
+    )
 
 
 class Dialogue:
@@ -81,7 +93,8 @@ class Dialogue:
 
     @property
     def started(self) -> upload_pb2.UploadStarted:
-        """The answer to the header."""
+        """The answer to the header; there must be one."""
+        assert self.all("started"), self.error
         (started,) = self.all("started")
         assert isinstance(started, upload_pb2.UploadStarted)
         return started

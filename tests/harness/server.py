@@ -7,10 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 START_SECONDS = 120
+LOG_SECONDS = 30
+SERVER = (sys.executable, "-m", "headrace_server.main")
 
 
 @dataclass
@@ -38,10 +42,20 @@ class Server:
             if self.log and self.log[-1].get("event") == until:
                 self.address = f"127.0.0.1:{self.log[-1]['grpc_port']}"
                 self.http_port = int(str(self.log[-1]["http_port"]))
-                threading.Thread(target=lambda: [self._keep(rest) for rest in lines], daemon=True).start()
+                threading.Thread(target=lambda: deque(map(self._keep, lines), maxlen=0), daemon=True).start()
                 return
             assert time.monotonic() < deadline, "the server did not start in time"
         raise AssertionError(f"the server ended with {self.process.wait()}: {self.log[-5:]}")
+
+    def logged(self, **fields: object) -> dict[str, object]:
+        """The first log line with these fields; waits for it, since the log is read beside the test."""
+        deadline = time.monotonic() + LOG_SECONDS
+        while True:
+            for line in list(self.log):
+                if fields.items() <= line.items():
+                    return line
+            assert time.monotonic() < deadline, (fields, self.log[-5:])
+            time.sleep(0.05)
 
     def _keep(self, line: str) -> None:
         try:
@@ -50,22 +64,27 @@ class Server:
             self.log.append({"text": line})
 
 
-def start_server(data_dir: Path, **settings: str) -> Server:
-    """Starts a server on free ports; returns once it serves."""
-    environment = {
-        **{
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HEADRACE_", "RAY_", "S3_", "KAFKA_"))
-        },
+def environment(data_dir: Path, **settings: str) -> dict[str, str]:
+    """What a server is started with: these settings, free ports, and none of this process's own."""
+    others = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HEADRACE_", "RAY_", "S3_", "KAFKA_"))
+    }
+    return {
+        **others,
         "HEADRACE_DATA_DIR": str(data_dir),
         "HEADRACE_GRPC_ADDRESS": "127.0.0.1:0",
         "HEADRACE_HTTP_ADDRESS": "127.0.0.1:0",
         **settings,
     }
+
+
+def start_server(data_dir: Path, command: Sequence[str] = SERVER, **settings: str) -> Server:
+    """Starts a server, by default this environment's, on free ports; returns once it serves."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "headrace_server.main"],
-        env=environment,
+        command,
+        env=environment(data_dir, **settings),
         cwd=data_dir.parent,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -3,14 +3,17 @@
 import csv
 import gzip
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as encryption
 import xxhash
 
+from headrace_compute.formats.decode import decode
 from headrace_compute.model import (
     Block,
     Compression,
@@ -22,8 +25,6 @@ from headrace_compute.model import (
     StreamFormat,
 )
 from headrace_compute.schemas.contract import describe
-from headrace_compute.stages.decode import arrow_block, decode
-from headrace_compute.stages.parquet import plan_parquet, read_piece
 
 INTERACTIONS = ("user_id", "item_id", "interaction_type", "timestamp", "rating")
 ITEMS = ("item_id", "title", "category", "price", "brand", "description")
@@ -59,16 +60,9 @@ def staged(
 
 
 def decoded(config: StoreConfig, source: StagedSource, start: Position | None = None) -> Blocks:
-    """What decoding a staged stream gives: block, columns and payload; Parquet as a worker reads it."""
-    start = start or Position()
-    if source.format != "parquet":
-        found = decode(config, start, source, describe(source.data_type).columns)
-        return [(each.block, each.columns, payload) for each, payload in found]
-    plan = plan_parquet(config, source, start)
-    return [
-        (arrow_block(index, piece.first_row, piece.rows), plan.columns, read_piece(config, piece))
-        for index, piece in enumerate(plan.pieces, start.index)
-    ]
+    """What decoding a staged stream gives: block, columns and payload."""
+    found = decode(config, start or Position(), source, describe(source.data_type).columns)
+    return [(each.block, each.columns, payload) for each, payload in found]
 
 
 def csv_bytes(rows: Sequence[Row], columns: Sequence[str] = INTERACTIONS) -> bytes:
@@ -80,6 +74,11 @@ def csv_bytes(rows: Sequence[Row], columns: Sequence[str] = INTERACTIONS) -> byt
     return text.getvalue().encode()
 
 
+def json_lines(rows: Sequence[Row]) -> bytes:
+    """Rows as JSON lines."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
 def table_of(rows: Sequence[Row], columns: Sequence[str] = INTERACTIONS) -> pa.Table:
     """Rows as Arrow: text as strings, rating and price as doubles."""
     arrays = []
@@ -89,27 +88,52 @@ def table_of(rows: Sequence[Row], columns: Sequence[str] = INTERACTIONS) -> pa.T
     return pa.table(arrays, list(columns))
 
 
-def ipc_stream(table: pa.Table, rows_a_batch: int = 100, **options: Any) -> bytes:
+def ipc_stream(table: pa.Table, rows_per_batch: int = 100, **options: Any) -> bytes:
     """An Arrow IPC stream."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
-        writer.write_table(table, max_chunksize=rows_a_batch)
+        writer.write_table(table, max_chunksize=rows_per_batch)
     return sink.getvalue()
 
 
-def ipc_file(table: pa.Table, rows_a_batch: int = 100, **options: Any) -> bytes:
+def ipc_file(table: pa.Table, rows_per_batch: int = 100, **options: Any) -> bytes:
     """An Arrow IPC file."""
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
-        writer.write_table(table, max_chunksize=rows_a_batch)
+        writer.write_table(table, max_chunksize=rows_per_batch)
     return sink.getvalue()
 
 
-def parquet(table: pa.Table, rows_a_group: int = 100, **options: Any) -> bytes:
+def parquet(table: pa.Table, rows_per_group: int = 100, **options: Any) -> bytes:
     """A Parquet file."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, row_group_size=rows_a_group, **options)
+    pq.write_table(table, sink, row_group_size=rows_per_group, **options)
     return sink.getvalue()
+
+
+class _Keys(encryption.KmsClient):  # type: ignore[misc]
+    """A key service that wraps keys in nothing."""
+
+    def __init__(self, _: encryption.KmsConnectionConfig) -> None:
+        super().__init__()
+
+    def wrap_key(self, key: bytes, _: str) -> str:
+        return key.hex()
+
+    def unwrap_key(self, wrapped: str, _: str) -> bytes:
+        return bytes.fromhex(wrapped)
+
+
+def encrypted_parquet(table: pa.Table, *columns: str, plaintext_footer: bool = True) -> bytes:
+    """A Parquet file some columns of which are encrypted, and its footer if that is not plain."""
+    how = encryption.EncryptionConfiguration(
+        footer_key="f", column_keys={"c": list(columns)}, plaintext_footer=plaintext_footer
+    )
+    factory = encryption.CryptoFactory(_Keys)
+    return parquet(
+        table,
+        encryption_properties=factory.file_encryption_properties(encryption.KmsConnectionConfig(), how),
+    )
 
 
 def zstd(data: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """What a test sees of a server at work: files that come and go, and what comes to hold."""
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -21,3 +22,11 @@ def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold in time"
         time.sleep(0.1)
+
+
+async def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    """As `eventually`, for tests that run in an event loop themselves."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        await asyncio.sleep(0.01)

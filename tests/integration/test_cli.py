@@ -1,5 +1,6 @@
 """The command line against a real server: what it prints, and its exit codes."""
 
+import gzip
 import io
 import json
 import uuid
@@ -148,6 +149,75 @@ def test_a_file_that_is_no_table_of_rows_is_exit_code_1_with_its_reason(
     assert failed["error"]["reason"] == "MISSING_COLUMN"
     assert failed["error"]["code"] == "INVALID_ARGUMENT"
     assert failed["error"]["metadata"]["columns"] == "title"
+    file.write_text("item_id\ttitle\ni1\tChair\n")
+    failed = cli.json("upload", str(file), "--tenant", tenant, "--type", "items", code=1)
+    assert "separated by tabs" in failed["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])
+def test_a_header_alone_is_an_empty_upload_and_exit_code_0(
+    cli: Cli, tenant: str, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    content = b"user_id,item_id,interaction_type,timestamp,rating\n"
+    file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    options = ("--tenant", tenant, "--type", "interactions", "--upload-id", str(uuid.uuid4()))
+    done = cli.json("upload", str(file), *options)
+    assert (done["outcome"], done["rows_received"]) == ("OUTCOME_EMPTY", 0)
+    assert cli.json("upload", str(file), *options) == done
+    file.write_bytes(content + b"u1,i1,view,2024-01-01,\n")
+    assert "not the same content" in cli.json("upload", str(file), *options, code=2)["error"]["message"]
+
+
+def test_a_file_of_which_every_row_is_rejected_is_exit_code_1(cli: Cli, tenant: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("user_id,item_id,interaction_type,timestamp\nu,i,View,2024-01-01\n")
+    done = cli.json("upload", str(file), "--tenant", tenant, "--type", "interactions", code=1)
+    assert (done["outcome"], done["rows_rejected"]) == ("OUTCOME_EMPTY", 1)
+
+
+def test_what_a_message_names_as_its_remedy_is_an_option(cli: Cli, tenant: str, tmp_path: Path) -> None:
+    file, where = tmp_path / "x.csv", ("--tenant", tenant)
+    file.write_text(
+        "user_id,item_id,interaction_type,timestamp,colour\n"
+        "u,i,view,2024-01-01,red\nu,j,view,2024-01-02,red\nu,k,buy,2024-01-03,red\nu,l,view,9999-01-01,red\n"
+    )
+    upload = ("upload", str(file), *where, "--type", "interactions")
+    assert cli.json(*upload, "--max-rejects", "1", code=1)["outcome"] == "OUTCOME_REFUSED"
+    assert cli.json(*upload, "--max-reject-ratio", "0.4", code=1)["outcome"] == "OUTCOME_REFUSED"
+    refused = cli.json(*upload, "--unknown-columns", "reject", code=1)
+    assert refused["error"]["reason"] == "UNKNOWN_COLUMN"
+    validate = ("validate", str(file), "--type", "interactions")
+    assert cli.json(*validate, code=1)["rows_rejected"] == 2
+    assert cli.json(*validate, "--max-future-skew", "3000000d", code=1)["rows_rejected"] == 1
+    refused = cli.json(*validate, "--unknown-columns", "reject", code=1)
+    assert refused["error"]["reason"] == "UNKNOWN_COLUMN"
+    done = cli.json(*upload, "--max-future-skew", "3000000d", "--max-rejects", "1")
+    assert len(cli.json("rejects", done["upload_id"], *where, "--limit", "1")["rejects"]) == 1
+
+    negatives = ("negatives", *where)
+    assert cli.json(*negatives, code=2)["error"]["reason"] == "NO_POSITIVES"
+    core = ("--min-interactions-per-user", "0", "--min-interactions-per-item", "0")
+    assert cli.json(*negatives, *core, code=2)["error"]["reason"] == "NO_POSITIVES"
+    views = (*negatives, *core, "--positive-types", "view", "--positive-types", "like", "--alpha", "0.5")
+    assert cli.json(*views)["positives"] == 3
+    assert cli.json(*views, "--as-of", "2024-01-02", "--interactions-version", "1")["positives"] == 1
+    assert cli.json(*views, "--max-interactions-per-user", "2")["positives"] == 2
+    assert cli.json("features", *where, "--interactions-version", "1")["interactions"] == 3
+    rows = cli.json("read", "interactions", *where, "--column", "item_id", "--column", "user_id")["rows"]
+    assert [list(row) for row in rows] == [["item_id", "user_id"]] * 3
+
+
+@pytest.mark.parametrize("name", ["x.pq", "x"])
+def test_parquet_and_json_lines_under_other_names_are_recognised(
+    cli: Cli, tenant: str, tmp_path: Path, name: str
+) -> None:
+    rows = [{"item_id": "i1", "title": "Chair"}, {"item_id": "i2", "title": "Desk"}]
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    (tmp_path / "reviews.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for file in (name, "reviews.json"):
+        done = cli.json("upload", str(tmp_path / file), "--tenant", tenant, "--type", "items")
+        assert done["rows_accepted"] == 2
 
 
 @pytest.mark.parametrize(
@@ -160,6 +230,9 @@ def test_a_file_that_is_no_table_of_rows_is_exit_code_1_with_its_reason(
         ("upload", __file__, "--tenant", "t", "--type", "gadgets"),
         ("upload", __file__, "--tenant", "no spaces", "--type", "items"),
         ("upload", __file__, "--tenant", "t", "--type", "items", "--format", "xml"),
+        ("upload", __file__, "--tenant", "t", "--type", "items", "--max-future-skew", "soon"),
+        ("upload", __file__, "--tenant", "t", "--type", "items", "--max-future-skew", "9" * 30 + "d"),
+        ("upload", __file__, "--tenant", "t", "--type", "items", "--max-reject-ratio", "2"),
         ("features", "--tenant", "t", "--as-of", "yesterday"),
         ("read", "interactions", "--tenant", "nobody"),
         ("read", "interactions", "--tenant", "nobody", "-o", "rows.xlsx"),
@@ -237,6 +310,36 @@ def test_what_read_writes_as_csv_can_be_uploaded(cli: Cli, stocked: str, tmp_pat
         for table in cli.json("tables", "--tenant", stocked)["tables"]
         if table["name"] == "interactions"
     )
+
+
+def test_what_read_writes_as_json_lines_can_be_uploaded(cli: Cli, stocked: str, tmp_path: Path) -> None:
+    file = tmp_path / "out.jsonl"
+    cli("read", "interactions", "--tenant", stocked, "-o", str(file))
+    upload = ("upload", str(file), "--tenant", f"{stocked}b", "--type", "interactions")
+    again = cli.json(*upload)
+    assert again["rows_accepted"] == len(file.read_text().splitlines())
+    warned = [warning["column"] for warning in again["report"]["warnings"]]
+    assert warned[:4] == ["bucket", "ingested_at", "row_number", "upload_id"]
+    refused = cli.json(*upload, "--unknown-columns", "reject", code=1)
+    assert refused["error"]["reason"] == "UNKNOWN_COLUMN"
+
+
+def test_bad_json_lines_are_rejects_and_their_exit_codes_those_of_csv(
+    cli: Cli, tenant: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "x"
+    file.write_text('{"item_id": "i", "title": "t"}\n{"item_id": "j", "title": "t", "price": true}\n{"item')
+    upload = ("upload", str(file), "--tenant", tenant, "--type", "items")
+    assert cli.json("validate", str(file), "--type", "items", code=1)["rows_rejected"] == 2
+    done = cli.json(*upload)
+    assert (done["rows_accepted"], done["rows_rejected"]) == (1, 2)
+    rejects = cli.json("rejects", done["upload_id"], "--tenant", tenant)["rejects"]
+    assert [(each["line"], each["code"]) for each in rejects] == [(2, "BAD_TYPE"), (3, "BAD_JSON")]
+    assert cli.json(*upload, "--max-rejects", "1", code=1)["outcome"] == "OUTCOME_REFUSED"
+    file.write_text("[1]\n" * 3)
+    assert cli.json(*upload, "--format", "json-lines", code=1)["rows_accepted"] == 0
+    named = cli(*upload, code=2)
+    assert "is a JSON array" in named.output
 
 
 def test_read_shows_rows_of_narrow_and_wide_tables(cli: Cli, stocked: str) -> None:

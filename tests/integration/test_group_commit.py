@@ -2,13 +2,13 @@
 
 import threading
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 from deltalake import DeltaTable
 from harness.dialogue import Dialogue, chunk, failure_of, finish, header
+from harness.phoenix import Phoenix
 from harness.server import Server
 
 from headrace import Client
@@ -54,7 +54,7 @@ def test_a_request_id_with_other_rows_is_refused(stub: PipelineServiceStub, tena
     assert failure_of(caught.value) == (
         grpc.StatusCode.ALREADY_EXISTS,
         "ID_IN_USE",
-        {"upload_id": request_id},
+        {"request_id": request_id, "upload_id": request_id},
     )
 
 
@@ -69,10 +69,9 @@ def test_request_ids_of_the_two_data_types_never_meet(stub: PipelineServiceStub,
     assert len({request_id, first.result.upload_id, second.result.upload_id}) == 3
 
 
-@pytest.mark.parametrize("request_id", ["", str(uuid.uuid4())])
-def test_the_id_of_a_small_ingest_is_no_upload_s(
-    stub: PipelineServiceStub, tenant: str, request_id: str
-) -> None:
+@pytest.mark.parametrize("named", [False, True])
+def test_the_id_of_a_small_ingest_is_no_upload_s(stub: PipelineServiceStub, tenant: str, named: bool) -> None:
+    request_id = str(uuid.uuid4()) if named else ""
     upload_id = stub.IngestInteractions(ingest(tenant, "ann", request_id)).result.upload_id
     opening = header(tenant, upload_id=upload_id)
     assert Dialogue(stub, [opening, chunk(b"x"), finish()]).failure == (
@@ -100,10 +99,7 @@ def test_a_table_of_hundreds_of_commits_has_few_files_and_a_checkpoint(
     assert len(list(log.glob("*.json"))) == table.version() + 1
 
 
-def test_what_was_acked_survives_kill_9_and_retries_double_nothing(
-    own_server: Callable[..., Server], tenant: str
-) -> None:
-    server = own_server()
+def test_what_was_acked_survives_kill_9_and_retries_double_nothing(phoenix: Phoenix, tenant: str) -> None:
     requests = {str(uuid.uuid4()): f"u{number:04d}" for number in range(400)}
     acked: dict[str, ingest_pb2.IngestInteractionsResponse] = {}
 
@@ -122,16 +118,16 @@ def test_what_was_acked_survives_kill_9_and_retries_double_nothing(
     enough = threading.Event()
     with ThreadPoolExecutor(16) as threads:
         for request_id in requests:
-            threads.submit(send, server.address, request_id)
+            threads.submit(send, phoenix.address, request_id)
         assert enough.wait(60)
-        server.stop(9)
+        phoenix.kill()
     before = dict(acked)
     assert 0 < len(before) < len(requests)
-    again = own_server()
-    stored = users_in(again.address, tenant)
+    phoenix.rest()
+    stored = users_in(phoenix.address, tenant)
     assert len(stored) == len(set(stored))
     assert {requests[request_id] for request_id in before} <= set(stored)
     with ThreadPoolExecutor(16) as threads:
-        list(threads.map(lambda request_id: send(again.address, request_id), requests))
-    assert users_in(again.address, tenant) == sorted(requests.values())
+        list(threads.map(lambda request_id: send(phoenix.address, request_id), requests))
+    assert users_in(phoenix.address, tenant) == sorted(requests.values())
     assert {request_id: acked[request_id] for request_id in before} == before

@@ -1,6 +1,7 @@
 """Hostile bytes through a real server: a typed error, nothing left, and the neighbours never notice."""
 
 import gzip
+import json
 import struct
 import threading
 import time
@@ -16,7 +17,17 @@ import pyarrow as pa
 import pytest
 from harness.dialogue import HEADER, Dialogue, chunk, finish, flush, header, lines
 from harness.server import Server
-from harness.streams import INTERACTIONS, csv_bytes, ipc_file, ipc_stream, parquet, table_of, zstd
+from harness.streams import (
+    INTERACTIONS,
+    csv_bytes,
+    encrypted_parquet,
+    ipc_file,
+    ipc_stream,
+    json_lines,
+    parquet,
+    table_of,
+    zstd,
+)
 from harness.watch import files_below
 
 from headrace import Client
@@ -26,6 +37,7 @@ from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 ARROW: dict[str, Any] = {"format": upload_pb2.FORMAT_ARROW_IPC}
 PARQUET: dict[str, Any] = {"format": upload_pb2.FORMAT_PARQUET}
+LINES: dict[str, Any] = {"format": upload_pb2.FORMAT_JSON_LINES}
 GZIP: dict[str, Any] = {"compression": upload_pb2.COMPRESSION_GZIP}
 ZSTD: dict[str, Any] = {"compression": upload_pb2.COMPRESSION_ZSTD}
 
@@ -70,7 +82,7 @@ def _wide(write: Callable[..., bytes]) -> bytes:
 def _tensors(write: Callable[..., bytes]) -> bytes:
     shape = pa.fixed_shape_tensor(pa.int32(), [1])
     tensor = pa.ExtensionArray.from_storage(shape, pa.array([[1], [2]], pa.list_(pa.int32(), 1)))
-    return write(TABLE.append_column("t", tensor))
+    return write(TABLE.set_column(4, "rating", tensor))
 
 
 def _lying_parquet() -> bytes:
@@ -109,12 +121,28 @@ CORPUS: dict[str, tuple[Callable[[], bytes], dict[str, Any], str]] = {
     "truncated gzip": (lambda: gzip.compress(csv_bytes([GOOD] * 999))[:-9], GZIP, "CORRUPT_STREAM"),
     "truncated zstd": (lambda: zstd(csv_bytes([GOOD] * 999))[:-9], ZSTD, "CORRUPT_STREAM"),
     "gzip with more behind it": (lambda: gzip.compress(csv_bytes([GOOD])) + b"more", GZIP, "CORRUPT_STREAM"),
+    "a JSON line above 1 MiB": (
+        lambda: json_lines([GOOD, GOOD | {"x": "x" * (1 << 20)}]),
+        LINES,
+        "RECORD_TOO_LARGE",
+    ),
+    "JSON lines without a line end": (lambda: b'[{"a":1},' * 200_000, LINES, "RECORD_TOO_LARGE"),
+    "JSON lines in UTF-16": (lambda: json.dumps(GOOD).encode("utf-16"), LINES, "BAD_ENCODING"),
+    "zip said to be JSON lines": (lambda: b"PK\x03\x04" + bytes(100), LINES, "BAD_ENCODING"),
+    "an open quote": (lambda: csv_bytes([GOOD] * 99) + b'u,"i\n' + csv_bytes([GOOD]), {}, "CORRUPT_STREAM"),
+    "an open quote in gzip": (
+        lambda: gzip.compress(csv_bytes([GOOD] * 99) + b'u,"i\n'),
+        GZIP,
+        "CORRUPT_STREAM",
+    ),
     "zip said to be gzip": (lambda: b"PK\x03\x04" + bytes(100), GZIP, "BAD_ENCODING"),
     "plain CSV said to be zstd": (lambda: csv_bytes([GOOD]), ZSTD, "BAD_ENCODING"),
     "gzip of UTF-16": (lambda: gzip.compress(HEADER.encode("utf-16")), GZIP, "BAD_ENCODING"),
     "gzip of gzip": (lambda: gzip.compress(gzip.compress(csv_bytes([GOOD]))), GZIP, "BAD_ENCODING"),
     "gzip of nothing": (lambda: gzip.compress(b""), GZIP, "NO_HEADER"),
     "gzip said to be nothing": (lambda: gzip.compress(csv_bytes([GOOD])), {}, "BAD_ENCODING"),
+    "JSON said to be nothing": (lambda: b'[{"user_id":"u"}]\n', {}, "BAD_ENCODING"),
+    "Parquet said to be nothing": (lambda: parquet(TABLE), {}, "BAD_ENCODING"),
     "10,000 CSV columns": (lambda: ",".join(map(str, range(10_000))).encode() + b"\n", {}, "TOO_LARGE"),
     "forged offsets, stream": (lambda: _offsets(ipc_stream), ARROW, "CORRUPT_STREAM"),
     "forged offsets, file": (lambda: _offsets(ipc_file), ARROW, "CORRUPT_STREAM"),
@@ -141,18 +169,34 @@ CORPUS: dict[str, tuple[Callable[[], bytes], dict[str, Any], str]] = {
     "Parquet 10,000 columns": (lambda: _wide(parquet), PARQUET, "TOO_LARGE"),
     "Parquet extension type": (lambda: _tensors(parquet), PARQUET, "UNSUPPORTED_TYPE"),
     "Parquet without a column": (lambda: parquet(TABLE.drop_columns(["user_id"])), PARQUET, "MISSING_COLUMN"),
+    "Parquet with an encrypted column": (
+        lambda: encrypted_parquet(TABLE, "user_id"),
+        PARQUET,
+        "CORRUPT_STREAM",
+    ),
+    "Parquet with an encrypted footer": (
+        lambda: encrypted_parquet(TABLE, "user_id", plaintext_footer=False),
+        PARQUET,
+        "BAD_ENCODING",
+    ),
     "a PDF": (lambda: b"%PDF-1.7", PARQUET, "BAD_ENCODING"),
 }
 
 
 @pytest.fixture(scope="module")
-def neighbour(server: Server) -> Iterator[Callable[[], int]]:
+def roomy(server_with: Callable[..., Server]) -> Server:
+    """A server with blocks of the usual size: bombs take thousands of small ones to go off."""
+    return server_with()
+
+
+@pytest.fixture(scope="module")
+def neighbour(roomy: Server) -> Iterator[Callable[[], int]]:
     """Uploads in a row by another tenant, all through this module; call it for how many came right."""
     stop, done, failed = threading.Event(), [0], list[Any]()
     data = HEADER + lines(3000)
 
     def upload() -> None:
-        with grpc.insecure_channel(server.address) as channel:
+        with grpc.insecure_channel(roomy.address) as channel:
             stub = PipelineServiceStub(channel)
             while not stop.is_set():
                 talk = Dialogue(stub, [header(f"n-{uuid.uuid4().hex[:12]}"), chunk(data), finish()])
@@ -173,6 +217,11 @@ def neighbour(server: Server) -> Iterator[Callable[[], int]]:
     assert not failed
 
 
+def _deaths(server: Server) -> list[dict[str, object]]:
+    """What the server logged of workers that died, as no hostile stream may make them."""
+    return [line for line in server.log if line.get("event") == "worker died"]
+
+
 def _left(server: Server, tenant: str, upload_id: str) -> list[Path]:
     """What an upload has in the store besides its records."""
     found = files_below(server.data_dir)
@@ -182,9 +231,16 @@ def _left(server: Server, tenant: str, upload_id: str) -> list[Path]:
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_a_hostile_stream_is_a_typed_error_that_leaves_nothing_and_hurts_nobody(
+    roomy: Server, tenant: str, neighbour: Callable[[], int], name: str
+) -> None:
+    with grpc.insecure_channel(roomy.address) as channel, Client(roomy.address) as client:
+        _go_off(roomy, PipelineServiceStub(channel), client, tenant, neighbour, name)
+
+
+def _go_off(
+    server: Server,
     stub: PipelineServiceStub,
     client: Client,
-    server: Server,
     tenant: str,
     neighbour: Callable[[], int],
     name: str,
@@ -194,7 +250,6 @@ def test_a_hostile_stream_is_a_typed_error_that_leaves_nothing_and_hurts_nobody(
     requests = [header(tenant, upload_id=upload_id, **fields)]
     requests += [chunk(data[at : at + (1 << 20)], offset=at) for at in range(0, len(data), 1 << 20)]
     requests.append(finish(total_size=len(data)))
-    # The bombs go off only after a thousand of this server's small blocks.
     code, reason, metadata = Dialogue(stub, requests, timeout=170).failure
     assert (code, reason in reasons.split("|")) == (INVALID, True), (code, reason, metadata)
     assert list(client.list_tables(tenant)) == []
@@ -205,8 +260,31 @@ def test_a_hostile_stream_is_a_typed_error_that_leaves_nothing_and_hurts_nobody(
         upload = client.get_upload(tenant, upload_id)
         assert upload.state == upload_pb2.UPLOAD_STATE_ABORTED
     assert client.health().status == "healthy"
+    assert _deaths(server) == []
     while neighbour() == before:
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("count", [200_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_parquet_whose_rows_are_all_bad_ends_no_worker(roomy: Server, tenant: str, count: int) -> None:
+    # Some KB that decode to many MB of rows, each of which is several rejects.
+    rows = {
+        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array(["?" * 8]))
+        for name in INTERACTIONS
+    }
+    data = parquet(pa.table(rows), count)
+    assert len(data) < 100_000
+    with grpc.insecure_channel(roomy.address) as channel:
+        stub = PipelineServiceStub(channel)
+        result = Dialogue(stub, [header(tenant, **PARQUET), chunk(data), finish()], timeout=170).result
+    assert (result.rows_received, result.rows_accepted) == (count, 0)
+    assert _deaths(roomy) == []
+
+
+def test_parquet_in_thousands_of_row_groups_is_read_once(stub: PipelineServiceStub, tenant: str) -> None:
+    data = parquet(table_of([GOOD | {"item_id": f"i{n}"} for n in range(12_000)]), 3)
+    result = Dialogue(stub, [header(tenant, **PARQUET), chunk(data), finish()]).result
+    assert result.rows_accepted == 12_000
 
 
 BOM = b"\xef\xbb\xbf"
@@ -218,6 +296,10 @@ TEXTS: dict[str, tuple[bytes, list[tuple[int, str, str]]]] = {
     "a quote in mid-field": (
         HEADER.encode() + b'u,5" pipe,view,2025-01-01,\nu,6" pipe,view,2025-01-01,\n',
         [],
+    ),
+    "text behind a closing quote": (
+        HEADER.encode() + b'u,"a "b" c",view,2025-01-01,\n"u"x,i\n' + ROW,
+        [(0, "", "BAD_QUOTE"), (1, "", "BAD_QUOTE")],
     ),
     "quoted line ends": (
         HEADER.encode() + b'u,"a\r\nb",view,2025-01-01,\r\n' * 2 + ROW,
@@ -241,7 +323,8 @@ def test_odd_text_is_read_as_the_contract_says(
     stub: PipelineServiceStub, client: Client, tenant: str, name: str, compression: dict[str, Any]
 ) -> None:
     text, faults = TEXTS[name]
-    pack = {0: bytes, 2: gzip.compress, 3: zstd}[compression.get("compression", 0)]
+    packs: dict[int, Callable[[bytes], bytes]] = {0: bytes, 2: gzip.compress, 3: zstd}
+    pack = packs[compression.get("compression", 0)]
     data = pack(text)
     # One byte a chunk, so that every edge is met.
     requests = [

@@ -61,7 +61,9 @@ def as_csv(client: headrace.Client, tenant: str, csv: Path) -> pa.Table:
         lambda table: table.to_reader(max_chunksize=1_000),
         lambda table: table.combine_chunks().to_batches()[0],
         pl.from_arrow,
-        lambda table: pl.from_arrow(table).with_columns(pl.col("interaction_type").cast(pl.Categorical)),
+        lambda table: pl.DataFrame(pl.from_arrow(table)).with_columns(
+            pl.col("interaction_type").cast(pl.Categorical)
+        ),
     ],
     ids=["table", "reader", "batch", "polars", "categorical"],
 )
@@ -110,26 +112,21 @@ def test_files_of_every_format_are_stored_as_the_csv_is(
         assert stored(client, f"{tenant}-{number}").equals(as_csv), file.name
 
 
-def test_a_reader_goes_on_after_its_server_was_killed(tmp_path: Path, table: pa.Table) -> None:
-    phoenix = Phoenix(tmp_path)
-    try:
-        batches = table.to_batches(max_chunksize=1_000)
+def test_a_reader_goes_on_after_its_server_was_killed(phoenix: Phoenix, tenant: str, table: pa.Table) -> None:
+    batches = table.to_batches(max_chunksize=1_000)
 
-        def once() -> Iterator[pa.RecordBatch]:
-            for number, batch in enumerate(batches):
-                if number == 10:
-                    phoenix.kill_and_rise()
-                yield batch
+    def once() -> Iterator[pa.RecordBatch]:
+        for number, batch in enumerate(batches):
+            if number == 10:
+                phoenix.kill_and_rise()
+            yield batch
 
-        reader = pa.RecordBatchReader.from_batches(table.schema, once())
-        with headrace.Client(phoenix.address) as client:
-            result = client.upload_table("acme", "interactions", reader)
-            assert (result.rows_received, result.rows_rejected) == (20_000, 0)
-            client.upload_table("calm", "interactions", table)
-            assert stored(client, "acme").equals(stored(client, "calm"))
-    finally:
-        phoenix.rest()
-        phoenix.server.stop()
+    reader = pa.RecordBatchReader.from_batches(table.schema, once())
+    with headrace.Client(phoenix.address) as client:
+        result = client.upload_table(tenant, "interactions", reader)
+        assert (result.rows_received, result.rows_rejected) == (20_000, 0)
+        client.upload_table(f"{tenant}-calm", "interactions", table)
+        assert stored(client, tenant).equals(stored(client, f"{tenant}-calm"))
 
 
 def half_an_upload(client: headrace.Client, tenant: str, csv: Path) -> str:

@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 import headrace
 from headrace import errors, upload
 from headrace.source import BATCH_BYTES, CHUNK_BYTES
+from headrace.transfer import WINDOW_BYTES
 from headrace.v1 import upload_pb2
 from headrace.v1.pipeline_service_pb2_grpc import (
     PipelineServiceServicer,
@@ -71,8 +72,23 @@ def says(at: str, response: upload_pb2.UploadResponse, after: int = 0) -> Fault:
     return fault
 
 
+def _refuse(self: object, request: object, context: grpc.ServicerContext) -> None:
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "only uploads are served here")
+
+
+_unimplemented: Any = _refuse
+
+
+class UploadsOnly(PipelineServiceServicer):
+    """Refuses every call but `Upload` and `GetUpload`, which a subclass brings."""
+
+    AbortUpload = ListRejects = IngestInteractions = IngestItems = Validate = _unimplemented
+    ValidateSample = GetSchema = ComputeFeatures = SampleNegatives = CancelRun = _unimplemented
+    ListTables = ReadTable = CheckHealth = _unimplemented
+
+
 @dataclass
-class FakeServer(PipelineServiceServicer):
+class FakeServer(UploadsOnly):
     """Keeps one upload in memory. Its nth stream suffers the nth fault.
 
     Attributes:
@@ -431,10 +447,8 @@ def test_a_server_that_stays_away_ends_the_upload_when_patience_ends(
 ) -> None:
     fake = FakeServer(faults=[breaks("chunk", after=2 * CHUNK), *[breaks("header")] * 1_000])
     address, upload_id = serve(fake), "11111111-1111-4111-8111-111111111111"
-    began_s = time.monotonic()
     with pytest.raises(headrace.UnavailableError, match=r"given up after 1\.5 s without progress") as raised:
         send(address, "upload", file, upload_id=upload_id, patience_s=1.5)
-    assert 1.5 <= time.monotonic() - began_s < 5
     # A pipe comes in pieces of another size.
     assert 2 * CHUNK <= len(fake.content) < 3 * CHUNK
     assert raised.value.metadata == {
@@ -560,7 +574,7 @@ def test_what_was_acknowledged_and_is_gone_can_be_sent_again_from_a_file_only(
         fake.faults = [fault]
         return fake
 
-    with pytest.raises(errors.DataLossError, match="the server has 0 bytes of the upload, but acknowledged"):
+    with pytest.raises(errors.DataLossError, match="The server has 0 bytes of the upload, but acknowledged"):
         send(serve(forgetful()), "upload", Pipe(CONTENT))
     fake = forgetful()
     send(serve(fake), "upload", path)
@@ -621,7 +635,7 @@ def test_no_more_than_the_window_is_read_while_the_server_acknowledges_nothing(
         given = 0
 
         def read(self, size: int = -1) -> bytes:
-            if self.given >= 3 * upload.WINDOW_BYTES:
+            if self.given >= 3 * WINDOW_BYTES:
                 return b""
             self.given += CHUNK
             return bytes(CHUNK)
@@ -631,13 +645,13 @@ def test_no_more_than_the_window_is_read_while_the_server_acknowledges_nothing(
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(send, address, "upload", source)
         deadline_s = time.monotonic() + 30
-        while source.given < upload.WINDOW_BYTES and time.monotonic() < deadline_s:
+        while source.given < WINDOW_BYTES and time.monotonic() < deadline_s:
             time.sleep(0.05)
         time.sleep(1.5)  # Long enough for the flush that a full window asks for.
-        assert source.given == upload.WINDOW_BYTES
+        assert source.given == WINDOW_BYTES
         fake.may_flush.set()
         assert sending.result(30).rows_received == 7
-    assert len(fake.content) == source.given == 3 * upload.WINDOW_BYTES
+    assert len(fake.content) == source.given == 3 * WINDOW_BYTES
 
 
 async def test_cancelling_ends_an_upload_that_waits_for_its_server(serve: Serve) -> None:
@@ -692,13 +706,22 @@ def test_a_finished_upload_repeated_does_not_read_its_source_to_the_end(serve: S
     assert asked == seen < 40_000_000
 
 
-def test_an_idle_source_is_waited_for_however_long(serve: Serve, send: Send) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "IDLE_TIMEOUT"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "GAVE_WAY"),
+    ],
+)
+def test_an_idle_source_is_waited_for_however_long(
+    serve: Serve, send: Send, code: grpc.StatusCode, reason: str
+) -> None:
     def rows() -> Iterator[dict[str, str]]:
         yield {"item_id": "i0"}
         time.sleep(1.5)
         yield {"item_id": "i1"}
 
-    idle = fails("started", grpc.StatusCode.UNAVAILABLE, "IDLE_TIMEOUT")
+    idle = fails("started", code, reason)
     fake = FakeServer(faults=[idle] * 20)
     send(serve(fake), "upload_rows", rows(), patience_s=0.3)
     assert fake.rows == ["i0", "i1"]

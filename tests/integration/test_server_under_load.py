@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import pytest
@@ -16,28 +17,27 @@ from bench.memory import own_bytes
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from harness.dialogue import HEADER, Dialogue, chunk, failure_of, finish, header, info_of, lines
+from harness.phoenix import Phoenix
 from harness.server import Server
-from harness.watch import files_below
+from harness.watch import eventually, files_below, until
 
 from headrace import Client
 from headrace.v1 import upload_pb2, validation_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
+if TYPE_CHECKING:
+    from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceAsyncStub
+
 MIB = 1 << 20
 ROWS = lines(20_000).encode()
-
-
-async def _wait(holds: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold in time"
-        await asyncio.sleep(0.05)
 
 
 class _Flood:
     """Streams of a tenant that write as fast as they can, until told to stop."""
 
-    def __init__(self, stub: PipelineServiceStub, tenant: str, count: int, blocks: int = 1 << 30) -> None:
+    def __init__(
+        self, stub: "PipelineServiceAsyncStub", tenant: str, count: int, blocks: int = 1 << 30
+    ) -> None:
         self._stub = stub
         self._tenant = tenant
         self._blocks = blocks
@@ -66,14 +66,13 @@ class _Flood:
             yield chunk(ROWS)
 
 
-async def test_fifty_streams_of_one_tenant_leave_another_its_share(own_server: Callable[..., Server]) -> None:
-    server = own_server(HEADRACE_BLOCK_BYTES=str(128 << 10))
+async def test_fifty_streams_of_one_tenant_leave_another_its_share(server: Server, tenant: str) -> None:
     async with aio.insecure_channel(server.address) as channel:
         stub = PipelineServiceStub(channel)
-        big = _Flood(stub, "big", 50)
-        await _wait(lambda: big.acks > 100)
+        big = _Flood(stub, f"{tenant}-big", 50)
+        await until(lambda: big.acks > 100)
         before = big.acks
-        small = _Flood(stub, "small", 1, blocks=8)
+        small = _Flood(stub, f"{tenant}-small", 1, blocks=4)
         await asyncio.gather(*small.tasks)
         meanwhile = big.acks - before
         await big.cancel()
@@ -85,14 +84,42 @@ async def test_fifty_streams_of_one_tenant_leave_another_its_share(own_server: C
     assert meanwhile <= 8 * small.acks
 
 
+async def test_header_only_streams_of_forty_tenants_keep_no_other_tenant_out(
+    server: Server, tenant: str
+) -> None:
+    # A connection of their own: it takes no more streams than these.
+    apart = [("grpc.use_local_subchannel_pool", 1)]
+    async with (
+        aio.insecure_channel(server.address, apart) as channel,
+        aio.insecure_channel(server.address, apart) as other,
+    ):
+        # The stubs know only calls whose requests are all at hand.
+        stub, silent = cast(Any, PipelineServiceStub(channel)), list[Any]()
+        for number in range(256):
+            call = stub.Upload()
+            await call.write(header(f"{tenant}-{number % 40}"))
+            silent.append(call)
+        started = await asyncio.gather(*(call.read() for call in silent))
+        assert all(answer.WhichOneof("response") == "started" for answer in started)
+        results = []
+        for number in range(5):
+            requests = [header(f"{tenant}-new-{number}"), chunk(HEADER + lines(7)), finish()]
+            answers = [answer async for answer in PipelineServiceStub(other).Upload(iter(requests))]
+            results.append(answers[-1].result.rows_accepted)
+        assert results == [7] * 5
+        for call in silent:
+            call.cancel()
+
+
 async def test_fifty_fast_streams_keep_memory_bounded_and_unary_calls_answered(
     own_server: Callable[..., Server],
 ) -> None:
     server = own_server()
+    idle = own_bytes(server.process.pid)
     async with aio.insecure_channel(server.address) as channel, aio.insecure_channel(server.address) as other:
         flood = _Flood(PipelineServiceStub(channel), "big", 50)
         stub = PipelineServiceStub(other)
-        most, waits = 0, []
+        peak, waits = 0, []
         for _ in range(100):
             started = time.monotonic()
             await stub.GetSchema(validation_pb2.GetSchemaRequest(data_type="items"), timeout=10)
@@ -101,13 +128,14 @@ async def test_fifty_fast_streams_keep_memory_bounded_and_unary_calls_answered(
                 await stub.GetUpload(request, timeout=10)
             assert caught.value.code() is grpc.StatusCode.NOT_FOUND
             waits.append(time.monotonic() - started)
-            most = max(most, own_bytes(server.process.pid))
+            peak = max(peak, own_bytes(server.process.pid))
             await asyncio.sleep(0.1)
         await flood.cancel()
     assert flood.failures == []
     assert flood.acks > 0
-    print(f"most {most >> 20} MiB, slowest {max(waits):.2f} s, {flood.acks} acks")  # noqa: T201
-    assert most < 700 * MIB
+    print(f"peak {peak >> 20} MiB, slowest {max(waits):.2f} s, {flood.acks} acks")  # noqa: T201
+    assert peak < 640 * MIB
+    await until(lambda: own_bytes(server.process.pid) < idle + 64 * MIB)
 
 
 @pytest.mark.slow
@@ -118,7 +146,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
     body = chunk(HEADER.encode() + ROWS)
     kinds: Counter[str] = Counter()
 
-    async def one(stub: PipelineServiceStub, number: int) -> None:
+    async def one(stub: "PipelineServiceAsyncStub", number: int) -> None:
         kind = ("at once", "after the header", "amid a block", "unary")[number % 4]
         kinds[kind] += 1
         if kind == "unary":
@@ -127,7 +155,7 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
             await asyncio.sleep(0)
             unary.cancel()
             return
-        call = stub.Upload()
+        call: Any = cast(Any, stub).Upload()  # Written to by hand, which the stubs do not know.
         if kind == "at once":
             call.cancel()
             return
@@ -151,14 +179,18 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(
         after = await many(2_000, 12_000)
     print(f"{warm >> 20} MiB after 2,000 calls, {after >> 20} MiB after 12,000: {dict(kinds)}")  # noqa: T201
     assert after - warm < 40 * MIB
-    with grpc.insecure_channel(server.address) as channel:
-        stub = PipelineServiceStub(channel)
-        assert Dialogue(stub, [header("acme"), chunk(HEADER + lines(7)), finish()]).result.rows_accepted == 7
+    with grpc.insecure_channel(server.address) as plain:
+        assert (
+            Dialogue(
+                PipelineServiceStub(plain), [header("acme"), chunk(HEADER + lines(7)), finish()]
+            ).result.rows_accepted
+            == 7
+        )
         with Client(server.address) as client:
             assert client.health().status == "healthy"
         # Their uploads go the way of all that nobody goes on with.
         entries = tmp_path / "data/raw-data/_headrace/open"
-        await _wait(lambda: not any(path.match("*-*-*-*-*") for path in files_below(entries)), 120)
+        await until(lambda: not any(path.match("*-*-*-*-*") for path in files_below(entries)), 120)
 
 
 @dataclass
@@ -169,6 +201,7 @@ class _Uploader:
     data: bytes
     upload_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     acked: int = 0
+    begun: bool = False
     drained: bool = False
     ended_with: tuple[int, str] = (0, "")
     result: upload_pb2.UploadResult | None = None
@@ -188,6 +221,7 @@ class _Uploader:
             case "started":
                 self.resumed_below_ack |= response.started.persisted_offset < self.acked
                 self.acked = response.started.persisted_offset
+                self.begun = True
                 self._started.set()
             case "ack":
                 self.acked = max(self.acked, response.ack.persisted_offset)
@@ -212,10 +246,10 @@ class _Uploader:
             yield finish(total_size=len(self.data))
 
 
-def test_a_stop_under_load_loses_no_row_and_doubles_none(own_server: Callable[..., Server]) -> None:
-    first = own_server(HEADRACE_BLOCK_BYTES="65536")
+def test_a_stop_under_load_loses_no_row_and_doubles_none(phoenix: Phoenix, tenant: str) -> None:
+    first = phoenix.server
     data = (HEADER + lines(40_000)).encode()
-    uploaders = [_Uploader(f"t{number}", data) for number in range(8)]
+    uploaders = [_Uploader(f"{tenant}-{number}", data) for number in range(8)]
     # Slow enough to be amid it when the server stops; a last one waits for nothing but a message.
     threads = [threading.Thread(target=each.run, args=(first.address, 0.4)) for each in uploaders]
     for thread in threads:
@@ -245,7 +279,7 @@ def test_a_stop_under_load_loses_no_row_and_doubles_none(own_server: Callable[..
     assert {each.ended_with for each in uploaders} == {(unavailable, "DRAINING")}
     assert all(each.result is None for each in uploaders)
 
-    second = own_server(HEADRACE_BLOCK_BYTES="65536")
+    second = phoenix.rest()
     acked = [each.acked for each in uploaders]
     for each in uploaders:
         each.ended_with = (0, "")
@@ -259,28 +293,18 @@ def test_a_stop_under_load_loses_no_row_and_doubles_none(own_server: Callable[..
             assert each.result.rows_accepted == 40_000
             rows = client.read_table(each.tenant, "interactions")["row_number"].to_pylist()
             assert sorted(rows) == list(range(40_000))
-    assert second.stop() == 0
 
 
 def test_an_upload_that_finishes_while_the_server_drains_gets_its_result(
-    own_server: Callable[..., Server],
+    phoenix: Phoenix, tenant: str
 ) -> None:
-    server = own_server()
-    uploader = _Uploader("acme", (HEADER + lines(5_000)).encode())
+    server = phoenix.server
+    uploader = _Uploader(tenant, (HEADER + lines(5_000)).encode())
     thread = threading.Thread(target=uploader.run, args=(server.address, 0.2))
     thread.start()
-    time.sleep(0.5)
-    started = time.monotonic()
+    eventually(lambda: uploader.begun)
     assert server.stop() == 0
     thread.join(30)
     assert uploader.drained
     assert uploader.result is not None
     assert uploader.result.rows_accepted == 5_000
-    assert time.monotonic() - started < 30
-
-
-def test_a_server_without_uploads_stops_at_once(own_server: Callable[..., Server]) -> None:
-    server = own_server()
-    started = time.monotonic()
-    assert server.stop() == 0
-    assert time.monotonic() - started < 8

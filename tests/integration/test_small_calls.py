@@ -1,15 +1,18 @@
 """Ingest, validation, schema and table calls against a real server."""
 
+import math
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import json_format, struct_pb2
-from harness.dialogue import HEADER, Dialogue, chunk, failure_of, finish, header, lines
+from harness.dialogue import HEADER, Dialogue, chunk, failure_of, finish, header, info_of, lines
 from harness.server import Server
 
 from headrace import Client
+from headrace.errors import InvalidArgumentError
 from headrace.v1 import ingest_pb2, row_pb2, run_pb2, table_pb2, upload_pb2, validation_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -77,16 +80,22 @@ def test_validate_reports_as_upload_does_and_stores_nothing(
 
 def test_a_validation_out_of_order_is_refused_in_band(stub: PipelineServiceStub) -> None:
     request = validation_pb2.ValidateRequest(finish=validation_pb2.ValidateFinish())
-    responses = []
+    responses: list[validation_pb2.ValidateResponse] = []
     with pytest.raises(grpc.RpcError) as caught:
         responses.extend(stub.Validate(iter([request])))
     assert failure_of(caught.value)[:2] == (INVALID, "UNEXPECTED_MESSAGE")
 
 
 def test_a_sample_of_json_objects_is_validated(stub: PipelineServiceStub) -> None:
-    rows = [
-        {"user_id": "u", "item_id": "i", "interaction_type": "like", "timestamp": "2026-01-01", "rating": 5},
-        {"user_id": 7, "item_id": "i", "interaction_type": "like", "timestamp": "2026-01-01", "rating": "5"},
+    rows: list[dict[str, Any]] = [
+        {"user_id": 70, "item_id": "i", "interaction_type": "like", "timestamp": "2026-01-01", "rating": 5},
+        {
+            "user_id": 0.5,
+            "item_id": "i",
+            "interaction_type": "like",
+            "timestamp": "2026-01-01",
+            "rating": "5",
+        },
         {
             "user_id": "u",
             "item_id": "i",
@@ -105,6 +114,18 @@ def test_a_sample_of_json_objects_is_validated(stub: PipelineServiceStub) -> Non
         ("rating", "BAD_TYPE"),
     }
     assert [(warning.code, warning.column) for warning in report.warnings] == [("UNKNOWN_COLUMN", "colour")]
+
+
+def test_a_sample_with_nan_is_reported_on(stub: PipelineServiceStub) -> None:
+    request = validation_pb2.ValidateSampleRequest(data_type="interactions")
+    for number in (math.nan, math.inf):
+        row = request.sample_data.add()
+        row.update({"user_id": "u", "item_id": "i", "interaction_type": "like", "timestamp": "2026-01-01"})
+        row.update({"rating": number, "nested": {"list": [number, None, True]}})
+    report = stub.ValidateSample(request).report
+    assert {(check.column, check.code): check.failing_rows for check in report.checks} == {
+        ("rating", "BAD_NUMBER"): 1
+    }
 
 
 def test_the_schema_is_the_contract(stub: PipelineServiceStub) -> None:
@@ -162,6 +183,10 @@ def test_what_is_not_there_is_not_found(stub: PipelineServiceStub, client: Clien
     assert _fails(stub.ReadTable, read) == (missing, "VERSION_NOT_FOUND", expected)
     read = table_pb2.ReadTableRequest(tenant_id=tenant, table="interactions", columns=["colour"])
     assert _fails(stub.ReadTable, read) == (INVALID, "INVALID_FIELD", {"field": "columns"})
+    read = table_pb2.ReadTableRequest(
+        tenant_id=tenant, table="interactions", columns=["user_id", "item_id", "user_id"]
+    )
+    assert _fails(stub.ReadTable, read) == (INVALID, "INVALID_FIELD", {"field": "columns"})
     upload_id = str(uuid.uuid4())
     for call, request in (
         (stub.GetUpload, upload_pb2.GetUploadRequest(tenant_id=tenant, upload_id=upload_id)),
@@ -200,6 +225,23 @@ def test_runs_without_interactions_or_positives_say_what_to_change(
     assert [table.name for table in client.list_tables(tenant)] == ["interactions"]
 
 
+def test_an_event_at_the_end_of_time_is_a_run_s_newest(stub: PipelineServiceStub, tenant: str) -> None:
+    rows = HEADER + "u,a,click,2024-01-01T00:00:00Z,\nu,b,click,9999-12-31T23:59:59.999999Z,\n"
+    opening = header(tenant)
+    opening.header.max_future_skew.FromTimedelta(timedelta(days=3_000_000))
+    assert Dialogue(stub, [opening, chunk(rows), finish()]).result.rows_accepted == 2
+    features = run_pb2.ComputeFeaturesRequest(tenant_id=tenant)
+    negatives = run_pb2.SampleNegativesRequest(
+        tenant_id=tenant, min_interactions_per_user=0, min_interactions_per_item=0
+    )
+    made = list(stub.ComputeFeatures(features))[-1].result
+    assert (made.interactions, made.as_of.ToJsonString()) == (2, "9999-12-31T23:59:59.999999999Z")
+    sampled = list(stub.SampleNegatives(negatives))[-1].result
+    assert (sampled.source_pairs, sampled.as_of) == (2, made.as_of)
+    features.as_of.CopyFrom(made.as_of)
+    assert list(stub.ComputeFeatures(features))[-1].result.interactions == 2
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
@@ -234,10 +276,10 @@ def test_every_call_answers_with_its_request_id(server: Server) -> None:
     with grpc.insecure_channel(server.address) as channel:
         request = validation_pb2.GetSchemaRequest(data_type="items")
         _, call = PipelineServiceStub(channel).GetSchema.with_call(
-            request, metadata=[("x-request-id", "abc")]
+            request, metadata=(("x-request-id", "abc"),)
         )
         assert dict(call.trailing_metadata())["x-request-id"] == "abc"
-    assert any(line.get("request_id") == "abc" and line.get("code") == "OK" for line in server.log)
+    assert server.logged(request_id="abc", code="OK")
 
 
 def test_rows_of_a_run_are_streamed_on_request(
@@ -255,3 +297,39 @@ def test_rows_of_a_run_are_streamed_on_request(
 
 def _row() -> dict[str, Any]:
     return {"user_id": "u", "item_id": "i", "interaction_type": "like", "timestamp": "2026-01-01"}
+
+
+def test_a_request_above_the_limit_is_told_with_its_remedy(client: Client, tenant: str) -> None:
+    rows = [{"item_id": str(n), "title": "t", "description": "x" * 2_000} for n in range(9_000)]
+    with pytest.raises(InvalidArgumentError, match=r"16,777,216 is the most .* send fewer rows") as caught:
+        client.ingest_items(tenant, rows)
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not caught.value.retryable
+
+
+def test_tables_are_listed_by_pages(stub: PipelineServiceStub, client: Client, tenant: str) -> None:
+    client.ingest_interactions(tenant, [_row()])
+    client.ingest_items(tenant, [{"item_id": "i", "title": "t"}])
+    request = table_pb2.ListTablesRequest(tenant_id=tenant, page_size=4)
+    found = []
+    while True:
+        page = stub.ListTables(request)
+        found += [table.name for table in page.tables]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert found == ["interactions", "items"] == [table.name for table in client.list_tables(tenant)]
+
+
+def test_a_message_of_empty_rows_is_refused_before_it_is_decoded(stub: PipelineServiceStub) -> None:
+    rows = row_pb2.RowBatch(items=[row_pb2.Item()] * 1_000_000)
+    requests = [
+        validation_pb2.ValidateRequest(header=validation_pb2.ValidateHeader(data_type="items")),
+        validation_pb2.ValidateRequest(chunk=validation_pb2.ValidateChunk(rows=rows)),
+    ]
+    told = []
+    with pytest.raises(grpc.RpcError) as caught:
+        for response in stub.Validate(iter(requests), compression=grpc.Compression.Gzip, timeout=60):
+            told.append(response)
+    assert [info_of(response.error)[0] for response in told] == ["INVALID_FIELD"]
+    assert failure_of(caught.value) == (INVALID, "INVALID_FIELD", {"field": "chunk.rows.items"})

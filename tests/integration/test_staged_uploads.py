@@ -1,10 +1,11 @@
 """Compressed, Arrow and Parquet uploads against real servers: equal to CSV, resumable, gone when done."""
 
 import gzip
-import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import grpc
 import psutil
 import pyarrow as pa
 import pytest
-from harness.dialogue import Dialogue, chunk, cut, finish, flush, header
+from harness.cluster import Cluster
+from harness.dialogue import HEADER, Dialogue, chunk, cut, finish, flush, header, lines
+from harness.phoenix import Phoenix
 from harness.server import Server
 from harness.streams import csv_bytes, ipc_file, ipc_stream, parquet, table_of, zstd
 from harness.watch import eventually, files_below
@@ -26,6 +29,14 @@ GZIP = {"compression": upload_pb2.COMPRESSION_GZIP}
 ZSTD = {"compression": upload_pb2.COMPRESSION_ZSTD}
 ARROW = {"format": upload_pb2.FORMAT_ARROW_IPC}
 PARQUET = {"format": upload_pb2.FORMAT_PARQUET}
+
+
+FAULTS: list[dict[str, Any]] = [
+    {"user_id": None},
+    {"interaction_type": "nod"},
+    {"timestamp": "never"},
+    {"rating": 9.0},
+]
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -41,9 +52,7 @@ def rows(count: int) -> list[dict[str, Any]]:
         }
         row["user_id"] = f"u{n % (count - 50) % 97}"
         if n % 50 == 7:
-            row |= [{"user_id": None}, {"interaction_type": "nod"}, {"timestamp": "never"}, {"rating": 9.0}][
-                n % 4
-            ]
+            row |= FAULTS[n % 4]
         made.append(row)
     return made
 
@@ -190,6 +199,29 @@ def test_unknown_columns_of_parquet_are_named(stub: PipelineServiceStub, tenant:
     assert failure == (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_COLUMN", {"columns": "colour"})
 
 
+def test_many_streams_of_one_tenant_leave_another_a_decoder(
+    stub: PipelineServiceStub, client: Client, tenant: str
+) -> None:
+    # The server has two workers: by arrival the small one would be decoded after all of these.
+    big, many = f"{tenant}-big", 12
+    data = gzip.compress((HEADER + lines(60_000)).encode(), 1)
+    with ThreadPoolExecutor(many) as threads:
+        begun = threading.Event()
+
+        def upload(_: int) -> None:
+            requests = [header(big, **GZIP), chunk(data), finish()]
+            assert Dialogue(stub, requests, lambda _: begun.set(), timeout=300).result.rows_accepted == 60_000
+
+        uploads = [threads.submit(upload, number) for number in range(many)]
+        assert begun.wait(60)
+        eventually(lambda: any(table.name == "interactions" for table in client.list_tables(big)), 120)
+        small = Dialogue(stub, [header(f"{tenant}-small", **GZIP), chunk(gzip.compress(TEXT)), finish()])
+        assert small.result.rows_received == 6000
+        assert sum(upload.done() for upload in uploads) < many
+        for each in uploads:
+            each.result()
+
+
 def blocks_of(server: Server, tenant: str, upload_id: str) -> int:
     """Block records of a session."""
     folder = server.data_dir / "raw-data/_headrace/uploads" / tenant / upload_id
@@ -206,7 +238,7 @@ def blocks_of(server: Server, tenant: str, upload_id: str) -> int:
     ],
 )
 def test_killed_while_staging_and_while_decoding_it_ends_with_the_same_table(
-    own_server: Callable[..., Server], tmp_path: Path, name: str
+    phoenix: Phoenix, tenant: str, name: str
 ) -> None:
     many = rows(60_000)
     table = table_of(many)
@@ -215,35 +247,34 @@ def test_killed_while_staging_and_while_decoding_it_ends_with_the_same_table(
         "arrow stream": lambda: ipc_stream(table, 5000),
         "parquet": lambda: parquet(table, 9000),
     }[name]()
-    fields, upload_id, tenant = STREAMS[name][1], str(uuid.uuid4()), "acme"
+    fields, upload_id, other = STREAMS[name][1], str(uuid.uuid4()), f"{tenant}-other"
     opening = header(tenant, upload_id=upload_id, **fields)
-    settings = {"HEADRACE_BLOCK_BYTES": "16384" if name == "parquet" else "65536"}
-
-    server = own_server(**settings)
+    server = phoenix.server
     half = len(data) // 2
 
     def kill_after_half() -> Any:
         yield opening
         yield chunk(data[:half])
         yield flush()
-        while not any(path.parent.name == "staged" for path in files_below(server.data_dir)):
+        mine = server.data_dir / "raw-data/_headrace/uploads" / tenant / upload_id
+        while not any(path.parent.name == "staged" for path in files_below(mine)):
             time.sleep(0.01)
         time.sleep(0.2)
-        server.stop(signal.SIGKILL)
+        phoenix.kill()
         yield flush()
 
     with grpc.insecure_channel(server.address) as channel:
         first = Dialogue(PipelineServiceStub(channel), kill_after_half())
     assert first.error is not None
 
-    server = own_server(**settings)
+    server = phoenix.rest()
     with grpc.insecure_channel(server.address) as channel:
         started = Dialogue(PipelineServiceStub(channel), [opening]).started
         assert started.persisted_offset == half
 
         def kill_while_decoding(response: upload_pb2.UploadResponse) -> None:
             if blocks_of(server, tenant, upload_id) >= 3 and server.process.poll() is None:
-                server.stop(signal.SIGKILL)
+                phoenix.kill()
 
         second = Dialogue(
             PipelineServiceStub(channel),
@@ -255,7 +286,7 @@ def test_killed_while_staging_and_while_decoding_it_ends_with_the_same_table(
     done = blocks_of(server_before, tenant, upload_id)
     assert done >= 3
 
-    server = own_server(**settings)
+    server = phoenix.rest()
     with grpc.insecure_channel(server.address) as channel, Client(server.address) as client:
         stub = PipelineServiceStub(channel)
         assert list(client.list_tables(tenant)) == []
@@ -265,10 +296,10 @@ def test_killed_while_staging_and_while_decoding_it_ends_with_the_same_table(
         assert third.started.persisted_offset == len(data)
         text = csv_bytes(many)
         whole = Dialogue(
-            stub, [header("other"), *(chunk(piece) for piece in cut(text, len(text) // 2)), finish()]
+            stub, [header(other), *(chunk(piece) for piece in cut(text, len(text) // 2)), finish()]
         )
         assert counts(third.result) == counts(whole.result)
-        assert stored(client, tenant) == stored(client, "other")
+        assert stored(client, tenant) == stored(client, other)
         check_nothing_stays_staged(server, upload_id)
 
 
@@ -283,22 +314,92 @@ def decoders(server: Server) -> list[psutil.Process]:
     return found
 
 
-def test_a_decoder_that_dies_is_replaced_and_goes_on(own_server: Callable[..., Server]) -> None:
-    server = own_server(HEADRACE_BLOCK_BYTES="16384")
+SECRETS = {
+    "S3_SECRET_KEY": "hunter1",
+    "KAFKA_SASL_PASSWORD": "hunter2",
+    "DATABASE_URL": "postgres://u:hunter3@db/x",
+}
+
+
+@pytest.fixture(scope="module")
+def mortal(server_with: Callable[..., Server]) -> Server:
+    """A server with secrets, whose decoders are its children, so that they can be killed."""
+    return server_with(RAY_ADDRESS="", HEADRACE_BLOCK_BYTES="16384", **SECRETS)
+
+
+def test_a_decoder_that_dies_is_replaced_and_goes_on(mortal: Server, tenant: str) -> None:
     killed: list[int] = []
 
     def kill(response: upload_pb2.UploadResponse) -> None:
         if response.WhichOneof("response") == "ack" and response.ack.rows_accepted and len(killed) < 2:
-            for process in decoders(server):
+            for process in decoders(mortal):
                 if process.pid not in killed:
                     killed.append(process.pid)
                     process.kill()
 
-    with grpc.insecure_channel(server.address) as channel, Client(server.address) as client:
+    other = f"{tenant}-other"
+    with grpc.insecure_channel(mortal.address) as channel, Client(mortal.address) as client:
         stub = PipelineServiceStub(channel)
         data = gzip.compress(TEXT)
-        talk = Dialogue(stub, [header("acme", **GZIP), chunk(data), finish()], on_response=kill)
-        plain = Dialogue(stub, [header("other"), chunk(TEXT), finish()])
+        talk = Dialogue(stub, [header(tenant, **GZIP), chunk(data), finish()], on_response=kill)
+        plain = Dialogue(stub, [header(other), chunk(TEXT), finish()])
         assert len(killed) == 2
         assert counts(talk.result) == counts(plain.result)
-        assert stored(client, "acme") == stored(client, "other")
+        assert stored(client, tenant) == stored(client, other)
+
+
+def test_no_process_below_the_server_has_a_secret_in_its_environment(mortal: Server, tenant: str) -> None:
+    with grpc.insecure_channel(mortal.address) as channel:
+        packed = [header(tenant, **GZIP), chunk(gzip.compress(TEXT)), finish()]
+        assert Dialogue(PipelineServiceStub(channel), packed).result.rows_received == 6000
+    family = psutil.Process(mortal.process.pid).children(recursive=True)
+    names = {process.name() for process in family}
+    assert {"gcs_server", "raylet", "ray::Worker", "ray::Decoder"} <= names
+    shown = {process: Path(f"/proc/{process.pid}/environ").read_bytes() for process in family}
+    assert [process.name() for process, environment in shown.items() if b"hunter" in environment] == []
+
+
+def test_a_joined_ray_s_token_is_not_with_decoders(
+    server: Server, stub: PipelineServiceStub, cluster: Cluster, tenant: str
+) -> None:
+    packed = [header(tenant, **GZIP), chunk(gzip.compress(TEXT)), finish()]
+    assert Dialogue(stub, packed).result.rows_received == 6000
+    token = cluster.settings["RAY_AUTH_TOKEN"].encode()
+    environments = [
+        Path(f"/proc/{process.pid}/environ").read_bytes() for process in cluster.processes("ray::Decoder")
+    ]
+    assert environments
+    assert not any(token in environment for environment in environments)
+
+
+def test_who_ends_decoders_waits_before_more_of_it_is_decoded_and_others_do_not(
+    mortal: Server, tenant: str
+) -> None:
+    data = gzip.compress(TEXT)
+    poison = [header(tenant, **GZIP), chunk(data), finish()]
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.05):
+            for process in decoders(mortal):
+                process.kill()
+
+    with grpc.insecure_channel(mortal.address) as channel, ThreadPoolExecutor(1) as threads:
+        stub = PipelineServiceStub(channel)
+        killing = threads.submit(kill)
+        try:
+            assert Dialogue(stub, poison).failure[1] == "POISON_BLOCK"
+        finally:
+            over.set()
+        killing.result()
+        deaths = [line for line in mortal.log if line.get("event") == "decoder died"]
+        assert sum(line.get("tenant") == tenant for line in deaths) == 3
+        # Nothing of it is even staged.
+        refused = Dialogue(stub, poison)
+        code, reason, metadata = refused.failure
+        assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SUSPENDED")
+        assert not refused.all("ack")
+        other = Dialogue(stub, [header(f"{tenant}-other", **GZIP), chunk(data), finish()])
+        assert other.result.rows_received == 6000
+        time.sleep(float(metadata["retry_seconds"]))
+        assert Dialogue(stub, poison).result.rows_received == 6000

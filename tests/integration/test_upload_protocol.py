@@ -190,17 +190,20 @@ def test_a_wrong_total_size_fails_and_the_upload_stays_open(stub: PipelineServic
 def test_a_newer_stream_fences_the_older(stub: PipelineServiceStub, client: Client, tenant: str) -> None:
     upload_id, data = str(uuid.uuid4()), (HEADER + lines(50)).encode()
     newer: list[Dialogue] = []
-    started = threading.Event()
+    started, ended = threading.Event(), threading.Event()
 
     def older() -> Iterator[upload_pb2.UploadRequest]:
         yield header(tenant, upload_id=upload_id)
         yield chunk(data)
         assert started.wait(30)
         newer.append(Dialogue(stub, [header(tenant, upload_id=upload_id), chunk(data), finish()]))
+        ended.set()
         yield flush()
         yield finish()
 
     talk = Dialogue(stub, older(), on_response=lambda _: started.set())
+    # The older call ends while the newer one still runs.
+    assert ended.wait(60)
     assert newer[0].result.rows_accepted == 50
     assert talk.failure[:2] == (grpc.StatusCode.ABORTED, "FENCED")
     assert len(_rows(client, tenant)) == 50

@@ -8,21 +8,28 @@ from typing import Any, cast
 
 import pytest
 
+import headrace_server
 from headrace.v1 import row_pb2
-from headrace_compute.errors import IdInUseError, OverloadedError, PoisonBlockError, StoreUnavailableError
+from headrace_compute.delta.appender import LogAppender, RequestsTakenError
+from headrace_compute.delta.tables import open_table
+from headrace_compute.errors import (
+    IdInUseError,
+    OverloadedError,
+    PoisonBlockError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from headrace_compute.model import StoreConfig
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import read_part
 from headrace_compute.pool import Pool
-from headrace_compute.storage.parts import read_part
-from headrace_compute.storage.store import open_store
-from headrace_compute.storage.tables import open_table
-from headrace_compute.storage.tail import RequestsTakenError, Tail
-from headrace_server.events.outbox import Outbox
+from headrace_server.events.relay_process import RelayProcess
+from headrace_server.ingest import batcher
+from headrace_server.ingest.answers import Answer
+from headrace_server.ingest.batcher import Batcher, Request
 from headrace_server.maintenance import Maintenance
 from headrace_server.services import Services
 from headrace_server.settings import Settings
-from headrace_server.uploads import batcher
-from headrace_server.uploads.answers import Answer
-from headrace_server.uploads.batcher import Batcher, Request
 
 SECONDS = 30.0
 
@@ -46,20 +53,20 @@ class _Workers:
         return await asyncio.to_thread(stage, self._config, *args)
 
 
-class _NoOutbox:
+class _NoRelay:
     def notify(self, tenant: str, table: str) -> None: ...
 
 
 class _Place:
     """A batcher of one table, and what lies there."""
 
-    def __init__(self, folder: Path) -> None:
-        settings = Settings(_env_file=None, data_dir=folder)  # type: ignore[call-arg]
+    def __init__(self, folder: Path, **others: str) -> None:
+        settings = Settings(_env_file=None, data_dir=folder, **others)  # type: ignore[arg-type, call-arg]
         self.config = settings.store()
         self.workers = _Workers(self.config)
         self.pool = cast(Pool, self.workers)
         self.services = Services(
-            settings, self.config, self.pool, cast(Outbox, _NoOutbox()), Maintenance(self.pool, "test")
+            settings, self.config, self.pool, cast(RelayProcess, _NoRelay()), Maintenance(self.pool, "test")
         )
         self.batcher = self.another()
 
@@ -192,6 +199,38 @@ async def test_a_group_that_fails_fails_as_one_and_the_next_is_stored(place: _Pl
     assert place.users() == ["first0", "first1", "u1"]
 
 
+@pytest.mark.parametrize("landed", [False, True])
+@pytest.mark.parametrize("users", [("u",), ("bad",), ("u", "bad")])
+async def test_what_a_full_store_has_not_committed_leaves_no_parts(
+    place: _Place, monkeypatch: pytest.MonkeyPatch, users: tuple[str, ...], landed: bool
+) -> None:
+    await answered(place.start("first"), place.start("bad"))
+    store, before = open_store(place.config), _parts(place)
+    real = type(store).create
+
+    def full(self: Any, key: str, data: bytes) -> None:
+        if landed or not key.endswith(".json"):
+            real(self, key, data)
+        if key.endswith(".json"):
+            raise StoreFullError("no room")
+
+    request_id = str(uuid.uuid4())
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "create", full)
+        with pytest.raises(StoreFullError):
+            await place.start(*users, request_id=request_id, digest="d")
+    assert (len(_parts(place)) > len(before)) == landed
+    (answer,) = await answered(place.start(*users, request_id=request_id, digest="d"))
+    assert answer.report.rows_received == len(users)
+    assert place.users() == sorted(["first", *(user for user in users if user != "bad")])
+
+
+def _parts(place: _Place) -> list[str]:
+    store = open_store(place.config)
+    found = (key for bucket in ("raw-data", "processed-data") for key in store.list(f"{bucket}/acme/"))
+    return [key for key in found if key.endswith(".parquet")]
+
+
 async def test_a_caller_that_hangs_up_leaves_its_rows(place: _Place) -> None:
     first = await _hold_up(place)
     gone, stays = place.start("gone"), place.start("stays")
@@ -235,9 +274,9 @@ async def test_whoever_was_overtaken_by_another_server_gets_its_answer(
     request_id = str(uuid.uuid4())
     there = place.another()
     theirs = await there.ingest(Request(request_id, [_row("ann")], "d", 10))
-    real, raised = Tail.append, []
+    real, raised = LogAppender.append, []
 
-    def append(self: Tail, addition: Any) -> int:
+    def append(self: LogAppender, addition: Any) -> int:
         try:
             return real(self, addition)
         except RequestsTakenError as error:
@@ -246,7 +285,7 @@ async def test_whoever_was_overtaken_by_another_server_gets_its_answer(
 
     # This one has not read the log since; what it knows is that the id is new.
     monkeypatch.setattr(place.batcher.ledger, "repeated", _knows_nothing)
-    monkeypatch.setattr(Tail, "append", append)
+    monkeypatch.setattr(LogAppender, "append", append)
     first = await _hold_up(place)
     more = [place.start("ann", request_id=request_id, digest="d"), place.start("bob")]
     await asyncio.sleep(0.01)
@@ -257,7 +296,17 @@ async def test_whoever_was_overtaken_by_another_server_gets_its_answer(
     assert (ours.version, ours.report) == (theirs.version, theirs.report)
     assert other.report.rows_accepted == 1
     assert place.users() == ["ann", "bob", "first0", "first1"]
+    # The group of both was not committed, so its part is gone.
+    files = open_table(place.config, "raw-data/acme/interactions").files
+    assert _parts(place) == sorted(file.key for file in files)
 
 
 async def _knows_nothing(upload_id: str, digest: str) -> None:
     return None
+
+
+async def test_a_commit_tells_the_version_of_the_package_not_of_the_setting(tmp_path: Path) -> None:
+    place = _Place(tmp_path, version="another")
+    await answered(place.start("ann"))
+    metadata = open_table(place.config, "raw-data/acme/interactions").metadata
+    assert metadata["headrace.code_version"] == headrace_server.__version__ != "another"

@@ -6,13 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import xxhash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace_compute.inputs.catalog import CATALOG_SCHEMA, current_catalog, latest_items
 from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
-from headrace_compute.stages.catalog import CATALOG_SCHEMA, current_catalog, latest_items
-from headrace_compute.storage.parts import write_part
-from headrace_compute.storage.store import open_store
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import write_part
 
 ITEMS_SCHEMA = pa.schema(
     [
@@ -89,7 +89,6 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
 @given(ROWS)
 def test_any_order_of_rows_gives_the_same_catalog(keys: list[tuple[str, int, str, int]]) -> None:
     rows = [item(name, f"{at}/{upload}/{row}", at, upload, row) for name, at, upload, row in keys]

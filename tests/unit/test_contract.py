@@ -9,9 +9,9 @@ from headrace_compute.errors import (
     NoHeaderError,
     UnknownColumnError,
 )
+from headrace_compute.formats.header import check_header
 from headrace_compute.model import DataType, StoreConfig
 from headrace_compute.schemas.contract import describe
-from headrace_compute.stages.header import check_header
 
 CONFIG = StoreConfig(root="/nowhere")
 INTERACTIONS = b"user_id,item_id,interaction_type,timestamp,rating"
@@ -48,7 +48,12 @@ def test_interactions_are_described_as_semantics_says() -> None:
         "timestamp": {"MISSING", "BAD_TIMESTAMP", "FUTURE_TIMESTAMP", "BAD_TYPE"},
         "rating": {"BAD_NUMBER", "OUT_OF_RANGE", "BAD_TYPE"},
     }
-    assert [rule.code for rule in description.rules] == ["WRONG_FIELD_COUNT", "DUPLICATE"]
+    assert [rule.code for rule in description.rules] == [
+        "WRONG_FIELD_COUNT",
+        "BAD_QUOTE",
+        "BAD_JSON",
+        "DUPLICATE",
+    ]
 
 
 def test_items_are_described_as_semantics_says() -> None:
@@ -90,10 +95,49 @@ def test_missing_columns_are_named() -> None:
     assert caught.value.attributes == {"columns": "user_id,timestamp"}
 
 
-@pytest.mark.parametrize("header", [INTERACTIONS + b",user_id", INTERACTIONS + b",x,x", INTERACTIONS + b",,"])
-def test_a_column_named_twice_is_refused(header: bytes) -> None:
-    with pytest.raises(DuplicateColumnError):
-        _check(header)
+def test_a_column_of_the_contract_named_twice_is_refused() -> None:
+    with pytest.raises(DuplicateColumnError) as caught:
+        _check(INTERACTIONS + b",x,user_id,x")
+    assert caught.value.attributes == {"columns": "user_id"}
+
+
+@pytest.mark.parametrize(
+    "header", [INTERACTIONS + b",x,x", INTERACTIONS + b",,", b"," + INTERACTIONS + b', ,""']
+)
+def test_columns_outside_the_contract_may_be_named_twice_or_not_at_all(header: bytes) -> None:
+    assert len(_check(header)) == header.count(b",") + 1
+    with pytest.raises(UnknownColumnError):
+        _check(header, reject_unknown=True)
+
+
+def test_a_refused_column_without_a_name_is_told_by_its_place() -> None:
+    with pytest.raises(UnknownColumnError, match=r"has x, column 1, which has no name, column 7, which"):
+        _check(b"," + INTERACTIONS + b",,x", reject_unknown=True)
+
+
+NAMES = ("user_id", "item_id", "interaction_type", "timestamp")
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "called"),
+    [("\t", "tabs"), (";", "semicolons"), ("|", "bars"), ("::", "double colons"), ("\x01", r"U\+0001")],
+)
+def test_a_header_split_by_another_delimiter_is_told_so(delimiter: str, called: str) -> None:
+    for header in (NAMES, [f'"{name}"' for name in NAMES], [*NAMES, "a,b"], ("userId", "movieId", "tag")):
+        with pytest.raises(MissingColumnError, match=f"separated by {called}.* convert the file to commas"):
+            _check(delimiter.join(header).encode())
+
+
+@pytest.mark.parametrize("line", [b"sep=,", b"sep=;", b'"sep=\t"', b"SEP=|"])
+def test_a_line_for_spreadsheets_is_no_header(line: bytes) -> None:
+    with pytest.raises(MissingColumnError, match="tells spreadsheets the delimiter, so remove it") as caught:
+        _check(line)
+    assert ("to commas" in caught.value.message) == (line != b"sep=,")
+
+
+def test_a_header_of_commas_is_told_nothing_of_delimiters() -> None:
+    with pytest.raises(MissingColumnError, match="case-sensitive"):
+        _check(b"User;Id,a|b|c,timestamp")
 
 
 def test_unknown_columns_are_refused_on_request_only() -> None:

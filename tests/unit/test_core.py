@@ -1,17 +1,19 @@
 """Pairs, the item index and the k-core, against sets in plain Python."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace_compute.inputs.events import encode_events
 from headrace_compute.kernels.core import NEVER_US, choose_positives
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import StoreConfig
-from headrace_compute.stages.core import (
+from headrace_compute.training.core import (
     add_rounds,
     build_index,
     core_round,
@@ -21,13 +23,12 @@ from headrace_compute.stages.core import (
     place_items,
     survivors,
 )
-from headrace_compute.stages.source import encode_events
 
 NOWHERE = StoreConfig("/nonexistent")
 TYPES = ("click", "purchase", "like")
 
 
-def interactions(rows):
+def interactions(rows: Any) -> Any:
     """Rows of (user, item, type, second, rating) as a table."""
     users, items, kinds, seconds, ratings = zip(*rows, strict=True) if rows else ([],) * 5
     return pa.table(
@@ -43,15 +44,15 @@ def interactions(rows):
     )
 
 
-def views(*pairs):
+def views(*pairs: Any) -> Any:
     return [(user, item, "view", 0, None) for user, item in pairs]
 
 
-def pairs_of(rows, as_of_us=None):
+def pairs_of(rows: Any, as_of_us: Any = None) -> Any:
     return pair_events(encode_events(interactions(rows), as_of_us), TYPES)
 
 
-def unfold(pairs):
+def unfold(pairs: Any) -> Any:
     """{(user, item): time of its first positive event or None}, in the order they lie."""
     items = pairs.item_ids.take(pa.array(pairs.items)).to_pylist()
     users = np.repeat(np.array(pairs.users.to_pylist()), np.diff(pairs.starts)).tolist()
@@ -59,7 +60,7 @@ def unfold(pairs):
     return dict(zip(zip(users, items, strict=True), times, strict=True))
 
 
-def find_core(shards, min_per_user, min_per_item):
+def find_core(shards: Any, min_per_user: int, min_per_item: int) -> Any:
     """Runs rounds as a run does; the last round and the ids of its items."""
     index = build_index(NOWHERE, None, *(count_events(NOWHERE, pairs) for pairs in shards))
     places = [place_items(NOWHERE, pairs, index) for pairs in shards]
@@ -76,7 +77,7 @@ def find_core(shards, min_per_user, min_per_item):
         alive = left
 
 
-def core_of(pairs, min_per_user, min_per_item):
+def core_of(pairs: Any, min_per_user: int, min_per_item: int) -> Any:
     """The k-core, one offending pair at a time."""
     pairs = set(pairs)
     while True:
@@ -92,7 +93,7 @@ def core_of(pairs, min_per_user, min_per_item):
         pairs.remove(min(poor))
 
 
-def test_a_pair_keeps_the_time_of_its_first_positive_event():
+def test_a_pair_keeps_the_time_of_its_first_positive_event() -> None:
     rows = [
         ("ann", "x", "view", 1, None),
         ("ann", "x", "like", 9, None),
@@ -103,7 +104,7 @@ def test_a_pair_keeps_the_time_of_its_first_positive_event():
     assert unfold(pairs_of(rows)) == {("ann", "x"): 5, ("ann", "y"): None, ("bob", "x"): 3}
 
 
-def test_pairs_lie_by_bucket_then_user_then_item_in_byte_order():
+def test_pairs_lie_by_bucket_then_user_then_item_in_byte_order() -> None:
     users = ["z", "ä", "a", "\U0001f600", "Z", "b"]
     items = ["é", "f", "\U0001f600", "\uffee", "A"]
     pairs = pairs_of(views(*((user, item) for user in users for item in items)))
@@ -115,7 +116,7 @@ def test_pairs_lie_by_bucket_then_user_then_item_in_byte_order():
     assert pairs.buckets.tolist() == sorted(hashes)
 
 
-def test_events_count_duplicates_once_and_stop_before_as_of():
+def test_events_count_duplicates_once_and_stop_before_as_of() -> None:
     rows = [
         ("ann", "x", "view", 1, None),
         ("ann", "x", "view", 1, None),
@@ -128,7 +129,7 @@ def test_events_count_duplicates_once_and_stop_before_as_of():
     assert count_events(NOWHERE, pairs).to_pydict() == {"item_id": ["x", "y"], "events": [3, 1]}
 
 
-def test_candidates_are_the_catalog_if_it_has_rows():
+def test_candidates_are_the_catalog_if_it_has_rows() -> None:
     counts = pa.table({"item_id": ["b", "d"], "events": [2, 1]})
     more = pa.table({"item_id": ["c", "d"], "events": [1, 5]})
     index = build_index(NOWHERE, pa.table({"item_id": ["d", "a"], "title": ["D", "A"]}), counts, more)
@@ -138,13 +139,13 @@ def test_candidates_are_the_catalog_if_it_has_rows():
 
 
 @pytest.mark.parametrize("catalog", [None, pa.table({"item_id": pa.array([], pa.string())})])
-def test_candidates_are_every_item_of_the_source_without_a_catalog(catalog):
+def test_candidates_are_every_item_of_the_source_without_a_catalog(catalog: Any) -> None:
     index = build_index(NOWHERE, catalog, pa.table({"item_id": ["b", "a"], "events": [2, 1]}))
     assert index.item_ids.to_pylist() == ["a", "b"]
     assert index.candidates.tolist() == [0, 1]
 
 
-def test_the_core_falls_in_chains():
+def test_the_core_falls_in_chains() -> None:
     # z2 has one user; without it u3 is poor, then z1, then u2, until the square is left.
     square = [(user, item) for user in ("u0", "u1") for item in ("s0", "s1")]
     chain = [("u2", "s1"), ("u2", "z1"), ("u3", "z1"), ("u3", "z2")]
@@ -152,20 +153,21 @@ def test_the_core_falls_in_chains():
     assert (total.pairs, total.users, total.items, items) == (4, 2, 2, {"s0", "s1"})
 
 
-@pytest.mark.parametrize(("least", "pairs"), [(0, 3), (1, 3), (2, 0)])
-def test_zero_and_one_switch_the_core_off(least, pairs):
-    total, _ = find_core([pairs_of(views(("a", "x"), ("b", "x"), ("c", "y")))], least, least)
+@pytest.mark.parametrize(("minimum", "pairs"), [(0, 3), (1, 3), (2, 0)])
+def test_zero_and_one_switch_the_core_off(minimum: int, pairs: Any) -> None:
+    total, _ = find_core([pairs_of(views(("a", "x"), ("b", "x"), ("c", "y")))], minimum, minimum)
     assert total.pairs == pairs
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.sets(st.tuples(st.integers(0, 11), st.integers(0, 9)), min_size=1, max_size=70),
     st.integers(0, 5),
     st.integers(0, 5),
     st.integers(1, 4),
 )
-def test_core_is_the_fixed_point_however_users_are_sharded(pairs, min_per_user, min_per_item, shards):
+def test_core_is_the_fixed_point_however_users_are_sharded(
+    pairs: Any, min_per_user: int, min_per_item: int, shards: Any
+) -> None:
     named = {(f"u{user}", f"i{item}") for user, item in pairs}
     split = [
         pairs_of(views(*(pair for pair in named if int(pair[0][1:]) % shards == part)))
@@ -178,14 +180,15 @@ def test_core_is_the_fixed_point_however_users_are_sharded(pairs, min_per_user, 
     assert items == {item for _, item in expected}
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.lists(st.one_of(st.none(), st.integers(0, 6)), max_size=12), min_size=1, max_size=5),
     st.integers(0, 6),
     st.integers(0, 4),
     st.sets(st.integers(0, 11)),
 )
-def test_positives_are_each_users_newest_in_order_of_time_and_item(users, cap, least, dead):
+def test_positives_are_each_users_newest_in_order_of_time_and_item(
+    users: Any, cap: int, minimum: int, dead: Any
+) -> None:
     alive = np.array([item not in dead for item in range(12)])
     starts = np.cumsum([0, *map(len, users)]).astype(np.int64)
     items = np.array([item for times in users for item in range(len(times))], np.int32)
@@ -193,11 +196,11 @@ def test_positives_are_each_users_newest_in_order_of_time_and_item(users, cap, l
     expected = []
     for user, seen in enumerate(users):
         living = [item for item in range(len(seen)) if item not in dead]
-        if len(living) < least:
+        if len(living) < minimum:
             continue
         positives = [(seen[item], item) for item in living if seen[item] is not None]
         newest = sorted(positives, key=lambda positive: (-positive[0], positive[1]))
         expected += [(user, *positive) for positive in sorted(newest[: cap or None])]
-    chosen, owners = choose_positives(starts, items, times, alive, least, cap)
+    chosen, owners = choose_positives(starts, items, times, alive, minimum, cap)
     found = zip(owners.tolist(), times[chosen].tolist(), items[chosen].tolist(), strict=True)
     assert list(found) == expected

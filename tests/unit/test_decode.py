@@ -1,13 +1,16 @@
 """Decoded blocks: the same rows whatever the format, and the same blocks wherever decoding goes on."""
 
+import io
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from harness.streams import (
     INTERACTIONS,
@@ -15,13 +18,15 @@ from harness.streams import (
     compress,
     csv_bytes,
     decoded,
+    encrypted_parquet,
     ipc_file,
     ipc_stream,
+    json_lines,
     parquet,
     staged,
     table_of,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.v1 import row_pb2
@@ -38,13 +43,13 @@ from headrace_compute.errors import (
     UnsupportedTypeError,
 )
 from headrace_compute.findings import Findings
+from headrace_compute.formats import arrow as arrow_module
+from headrace_compute.formats.decode import whole_blocks
+from headrace_compute.ingest.block import ingest_block
 from headrace_compute.model import Block, Position, StoreConfig, UploadSpec
-from headrace_compute.stages import arrow as arrow_module
-from headrace_compute.stages.decode import whole_blocks
-from headrace_compute.stages.ingest import ingest_block
-from headrace_compute.storage.parts import read_part
-from headrace_compute.storage.store import open_store
-from headrace_server.uploads.intake import to_arrow
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import read_part
+from headrace_server.rows.intake import to_arrow
 
 GOOD = {"user_id": "u", "item_id": "i", "interaction_type": "view", "timestamp": "2025-01-01"}
 
@@ -98,8 +103,9 @@ values = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(values, min_size=1, max_size=30), st.integers(1, 12), st.integers(1, 200))
+# Every byte of a piece of its own once: pieces are files.
+@example([{**GOOD, "user_id": 'say "x"', "rating": 4.5}], 1, 1)
+@given(st.lists(values, min_size=1, max_size=30), st.integers(1, 12), st.integers(20, 400))
 def test_the_same_rows_are_taken_whatever_carries_them(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], batch: int, piece: int
 ) -> None:
@@ -111,6 +117,7 @@ def test_the_same_rows_are_taken_whatever_carries_them(
     streams: dict[str, tuple[bytes, Any, Any]] = {
         "gzip": (compress(text, "gzip"), "csv", "gzip"),
         "zstd": (compress(text, "zstd"), "csv", "zstd"),
+        "json lines": (compress(json_lines(rows), "gzip"), "json_lines", "gzip"),
         "stream": (ipc_stream(table, batch), "arrow_ipc", "none"),
         "packed stream": (ipc_stream(table, batch, compression="zstd"), "arrow_ipc", "none"),
         "file": (ipc_file(table, batch), "arrow_ipc", "none"),
@@ -142,11 +149,12 @@ def pickle(block: Any) -> Any:
     [
         (lambda: compress(csv_bytes(many(700)), "gzip"), "csv", "gzip"),
         (lambda: compress(csv_bytes(many(700)), "zstd"), "csv", "zstd"),
+        (lambda: compress(json_lines(many(700)), "zstd"), "json_lines", "zstd"),
         (lambda: ipc_stream(table_of(many(700)), 90), "arrow_ipc", "none"),
         (lambda: ipc_file(table_of(many(700)), 90), "arrow_ipc", "none"),
         (lambda: parquet(table_of(many(700)), 130), "parquet", "none"),
     ],
-    ids=["gzip", "zstd", "stream", "file", "parquet"],
+    ids=["gzip", "zstd", "json lines", "stream", "file", "parquet"],
 )
 def test_decoding_goes_on_after_any_block_as_if_nothing_had_happened(
     tmp_path: Path, make: Callable[[], bytes], format: Any, compression: Any
@@ -155,12 +163,12 @@ def test_decoding_goes_on_after_any_block_as_if_nothing_had_happened(
     whole = [pickle(block) for block in decoded(config, source)]
     assert len(whole) > 5
     assert sum(block.rows for block, _ in whole) == 700
-    line = 2
+    line = 2 if format == "csv" else 1
     for done in range(len(whole)):
         block = whole[done][0]
         start = Position(block.index, block.offset, block.first_row, block.first_line)
         assert [pickle(each) for each in decoded(config, source, start)] == whole[done:]
-        if format == "csv":
+        if format in ("csv", "json_lines"):
             assert block.first_line == line
             line += block.rows
     # Other block sizes, as after a restart with other settings, give the same rows.
@@ -197,12 +205,23 @@ def test_arrow_rejects_have_neither_line_nor_offset_but_value_and_record(tmp_pat
     assert rating["raw"] == raw
 
 
+def test_int96_holds_all_years_in_microseconds(tmp_path: Path) -> None:
+    days = [datetime(1, 1, 1), datetime(2024, 1, 2, 3, 4, 5, 123456), datetime(9999, 12, 31)]
+    times = pa.array(days, pa.timestamp("us"))
+    table = table_of([GOOD] * 3).drop_columns("timestamp").append_column("timestamp", times)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, use_deprecated_int96_timestamps=True)
+    config, source = staged(tmp_path, sink.getvalue(), "parquet")
+    ((_, _, payload),) = decoded(config, source)
+    assert payload["timestamp"].cast(pa.timestamp("us")).equals(pa.chunked_array([times]))
+
+
 def test_blocks_are_cut_by_weight_and_small_batches_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = np.array([10, 10, 500, 10, 10, 10])
     batch = pa.record_batch({"user_id": pa.array([b"x"] * 6, pa.binary())})
     tables = whole_blocks(iter([(batch, weights), (batch, weights)]), 30)
     assert [table.num_rows for table in tables] == [2, 1, 3, 2, 1, 3]
-    monkeypatch.setattr("headrace_compute.stages.decode.ROWS_A_BLOCK", 5)
+    monkeypatch.setattr("headrace_compute.formats.decode.ROWS_PER_BLOCK", 5)
     tables = whole_blocks(iter([(batch, weights), (batch, weights)]), 10_000)
     assert [table.num_rows for table in tables] == [5, 5, 2]
 
@@ -245,20 +264,49 @@ def test_columns_are_held_against_the_contract(tmp_path: Path, format: Any, writ
     assert error.attributes == {"what": "columns", "limit": "1024"}
 
 
-@pytest.mark.parametrize(("format", "write"), ARROWS, ids=["stream", "file", "parquet"])
-def test_extension_types_are_refused_wherever_they_hide(tmp_path: Path, format: Any, write: Any) -> None:
-    table = table_of([GOOD])
+def tensors() -> pa.Array:
     shape = pa.fixed_shape_tensor(pa.int32(), [1])
-    tensor = pa.ExtensionArray.from_storage(shape, pa.array([[1]], pa.list_(pa.int32(), 1)))
-    marked = pa.field("x", pa.list_(pa.field("item", pa.string(), metadata={"ARROW:extension:name": "evil"})))
+    return pa.ExtensionArray.from_storage(shape, pa.array([[1]], pa.list_(pa.int32(), 1)))
+
+
+@pytest.mark.parametrize(("format", "write"), ARROWS, ids=["stream", "file", "parquet"])
+def test_extension_types_of_the_contract_s_columns_are_refused_wherever_they_hide(
+    tmp_path: Path, format: Any, write: Any
+) -> None:
+    table = table_of([GOOD])
     if format == "arrow_ipc":
-        inside = pa.table(
-            [*table.columns, pa.array([["a"]], marked.type)], schema=table.schema.append(marked)
-        )
+        item = pa.field("item", pa.string(), metadata={"ARROW:extension:name": "evil"})
+        marked = pa.field("user_id", pa.list_(item))
+        inside = pa.table([pa.array([["a"]], marked.type), *table.columns[1:]], table.schema.set(0, marked))
         assert isinstance(refused(tmp_path, write(inside), format), UnsupportedTypeError)
-    error = refused(tmp_path, write(table.append_column("t", tensor)), format)
+    error = refused(tmp_path, write(table.set_column(4, "rating", tensors())), format)
     assert isinstance(error, UnsupportedTypeError)
-    assert error.attributes == {"columns": "t"}
+    assert error.attributes == {"columns": "rating"}
+
+
+@pytest.mark.parametrize(("format", "write"), ARROWS, ids=["stream", "file", "parquet"])
+def test_columns_that_are_ignored_may_be_anything(tmp_path: Path, format: Any, write: Any) -> None:
+    table = table_of([GOOD])
+    evil = pa.field(
+        "x", pa.binary(), metadata={"ARROW:extension:name": "evil", "ARROW:extension:metadata": "!"}
+    )
+    columns = [
+        pa.array([b"a"]),
+        *table.columns,
+        tensors(),
+        pa.array([1]),
+        pa.array(["b"]),
+        pa.array([b"\xff"]),
+    ]
+    unnamed, tensor = pa.field(" ", pa.binary()), pa.field("t", tensors().type)
+    repeated = [pa.field("", pa.int64()), pa.field("x", pa.string()), evil]
+    schema = pa.schema([unnamed, *table.schema, tensor, *repeated])
+    data = write(pa.table(columns, schema=schema))
+    config, source = staged(tmp_path, data, format)
+    ((_, names, payload),) = decoded(config, source)
+    assert names == (" ", *INTERACTIONS, "t", "", "x", "x")
+    assert set(payload.column_names) <= set(INTERACTIONS)
+    assert isinstance(refused(tmp_path, data, format, reject_unknown=True), UnknownColumnError)
 
 
 @pytest.mark.parametrize(("format", "write"), ARROWS, ids=["stream", "file", "parquet"])
@@ -349,6 +397,47 @@ def test_a_dictionary_that_unfolds_to_too_much_is_refused(tmp_path: Path) -> Non
         data = write(table, 100_000)
         error = refused(tmp_path, data, format)
         assert isinstance(error, TooLargeError), format
+
+
+def test_encrypted_parquet_is_named_unless_nobody_asks_for_the_column(tmp_path: Path) -> None:
+    table = table_of([GOOD]).append_column("colour", pa.array(["red"]))
+    error = refused(tmp_path, encrypted_parquet(table, "user_id"), "parquet")
+    assert isinstance(error, CorruptStreamError)
+    assert "write it without encryption" in error.message
+    error = refused(tmp_path, encrypted_parquet(table, "user_id", plaintext_footer=False), "parquet")
+    assert error.attributes["found"].endswith("(encrypted Parquet)")
+    config, source = staged(tmp_path, encrypted_parquet(table, "colour"), "parquet")
+    ((block, _, _),) = decoded(config, source)
+    assert block.rows == 1
+
+
+def test_row_groups_of_a_few_rows_share_blocks_and_the_footer_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, real = [], pq.ParquetFile
+
+    def opens(*args: Any, **options: Any) -> Any:
+        opened.append(options)
+        return real(*args, **options)
+
+    data = parquet(table_of(many(1000)), 3)
+    monkeypatch.setattr(pq, "ParquetFile", opens)
+    config, source = staged(tmp_path, data, "parquet", piece_bytes=1 << 20)
+    ((block, _, payload),) = decoded(config, source)
+    assert (block.rows, len(opened)) == (1000, 1)
+    assert payload["item_id"].to_pylist() == [f"i{n}".encode() for n in range(1000)]
+
+
+def test_a_parquet_footer_that_says_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
+    data = parquet(table_of(many(100)), 100)
+    number, forged = (bytes([0x16, 2 * rows & 0x7F | 0x80, 2 * rows >> 7]) for rows in (100, 101))
+    # The file says it first, then every column, then the row group.
+    file, group = data.index(number, data.rindex(b"\x19\x6c")), data.rindex(number)
+    for places in ((file,), (group,), (file, group)):
+        lie = bytearray(data)
+        for at in places:
+            lie[at : at + len(forged)] = forged
+        assert isinstance(refused(tmp_path, bytes(lie), "parquet"), CorruptStreamError)
 
 
 @pytest.mark.parametrize(("format", "write"), ARROWS, ids=["stream", "file", "parquet"])

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 from harness.streams import compress, staged, zstd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_compute.errors import BadEncodingError, CorruptStreamError, StoreUnavailableError, TooLargeError
+from headrace_compute.formats import decompress as module
+from headrace_compute.formats.decompress import FREE_BYTES, MAX_RATIO, PIECE_BYTES, decompress
 from headrace_compute.model import Compression
-from headrace_compute.stages import decompress as module
-from headrace_compute.stages.decompress import FREE_BYTES, MAX_RATIO, PIECE_BYTES, decompress
-from headrace_compute.storage.spool import SpooledFile
-from headrace_compute.storage.store import open_store
+from headrace_compute.objects.spool import SpooledFile
+from headrace_compute.objects.store import open_store
 
 COMPRESSIONS: tuple[Compression, ...] = ("gzip", "zstd")
 TEXT = b"".join(b"u%d,i%d,view\n" % (n % 97, n) for n in range(20_000))
@@ -80,7 +80,6 @@ def test_what_follows_the_end_is_corrupt(tmp_path: Path, compression: Compressio
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_a_changed_byte_never_passes_as_other_text(
     tmp_path_factory: pytest.TempPathFactory, compression: Compression, place: int, byte: int
@@ -99,10 +98,10 @@ def test_a_changed_byte_never_passes_as_other_text(
     ("data", "named"),
     [
         (b"PK\x03\x04rest", r"50 4B 03 04 \(a zip file\)"),
-        (b"user_id,item_id\n", "75 73 65 72"),
+        (b"user_id,item_id\n", r"75 73 65 72 \(text, as CSV is\)"),
         (b"\x28\xb5\x2f\xfdrest", r"\(zstd\)"),
-        (b"BZh91AY", r"\(bzip2\)"),
-        (b"PAR1....", r"\(Parquet\)"),
+        (b"BZh91AY&SY", r"\(bzip2\)"),
+        (b"PAR1\x15\x04", r"\(Parquet\)"),
     ],
 )
 def test_what_is_no_gzip_is_named(tmp_path: Path, data: bytes, named: str) -> None:

@@ -2,27 +2,30 @@
 
 import itertools
 import random
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from headrace_compute.block_result import BlockResult
-from headrace_compute.kernels.framing import Framer
-from headrace_compute.kernels.rows import first_hashes
-from headrace_compute.model import DataType, StoreConfig, UploadSpec
-from headrace_compute.stages import duplicates
-from headrace_compute.stages.duplicates import (
+from headrace_compute.ingest import duplicates, rejects
+from headrace_compute.ingest.block import ingest_block
+from headrace_compute.ingest.block_result import BlockResult
+from headrace_compute.ingest.duplicates import (
+    DuplicateCounts,
+    count_duplicates,
     drop_duplicates,
     find_duplicates,
     hash_ranges,
-    merge_duplicates,
     parts_of,
 )
-from headrace_compute.stages.ingest import ingest_block
-from headrace_compute.storage.parts import read_part, verify_part
-from headrace_compute.storage.store import open_store
+from headrace_compute.kernels.framing import CsvFramer
+from headrace_compute.kernels.rows import first_hashes
+from headrace_compute.model import DataType, StoreConfig, UploadSpec
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import read_part, verify_part
+from headrace_compute.report import report_of
 
 HEADERS: dict[DataType, str] = {
     "interactions": "user_id,item_id,interaction_type,timestamp,rating",
@@ -45,7 +48,7 @@ class Upload:
             latest_us=2**60,
             columns=tuple(HEADERS[data_type].split(",")),
         )
-        framer = Framer()
+        framer = CsvFramer()
         framer.feed("\n".join([HEADERS[data_type], *records]).encode())
         blocks = [
             ingest_block(self.config, self.spec, shape.block(index), data, "first")
@@ -53,13 +56,17 @@ class Upload:
         ]
         parts = parts_of(blocks)
         self.ranges = hash_ranges(data_type, parts)
-        self.found = merge_duplicates(
-            [find_duplicates(self.config, self.spec, parts, hash_range) for hash_range in self.ranges]
+        self.found = [find_duplicates(self.config, self.spec, parts, span) for span in self.ranges]
+        self.counts_found = reduce(
+            DuplicateCounts.merge,
+            [count_duplicates(self.config, found) for found in self.found],
+            DuplicateCounts(),
         )
         self.blocks = [
-            drop_duplicates(self.config, self.spec, block, self.found.of_block(block.block.index), "second")
-            for block in blocks
+            drop_duplicates(self.config, self.spec, block, "second", *self.found) for block in blocks
         ]
+        rewritten = {new.block.index for new, old in zip(self.blocks, blocks, strict=True) if new is not old}
+        assert rewritten == self.counts_found.blocks
 
     def rows(self) -> list[dict[str, Any]]:
         store = open_store(self.config)
@@ -153,7 +160,7 @@ def test_rows_whose_hashes_collide_are_told_apart_by_value(
     def colliding(columns: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         return np.full(columns[0][0].size, 5, np.uint64)
 
-    monkeypatch.setattr("headrace_compute.stages.ingest.row_hashes", colliding)
+    monkeypatch.setattr("headrace_compute.ingest.examine.row_hashes", colliding)
     records = _interactions(200)
     stay, go = _oracle(records)
     for target in (1 << 20, 500):
@@ -171,7 +178,8 @@ def test_items_defined_again_with_other_values_are_counted(
     records = ["a,A,,,,", "b,B,,1,,", "a,A,,,,", "a,AA,,,,", "c,C,,,,", "b,B,,1.0,,", "a,A,,2,,", "c,,,,,"]
     upload = Upload(tmp_path, "items", records, target)
     assert [row["row_number"] for row in upload.rows()] == [0, 1, 3, 4, 6]
-    assert (upload.found.redefined, upload.found.redefined_samples) == (2, ("a", "a"))
+    counts = upload.counts_found
+    assert (counts.redefined, counts.redefined_samples) == (2, ("a", "a"))
 
 
 def test_there_is_nothing_to_look_for_in_a_single_block_of_interactions(tmp_path: Path) -> None:
@@ -190,7 +198,27 @@ def test_ranges_cover_every_hash_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_result_without_duplicates_is_left_as_it_is(tmp_path: Path) -> None:
     upload = Upload(tmp_path, "interactions", ["u,i,view,2025-01-01,", "v,i,view,2025-01-01,"], 25)
     result: BlockResult = upload.blocks[0]
-    assert drop_duplicates(upload.config, upload.spec, result, upload.found.of_block(0), "third") is result
+    assert drop_duplicates(upload.config, upload.spec, result, "third", *upload.found) is result
+
+
+def test_of_duplicates_beyond_the_limit_of_a_block_the_first_are_kept_and_the_rest_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = "u,i,view,2025-01-01,"
+    records = [record, "v" + record, *[f"x{n}{record}" for n in range(20)]] * 2
+    half = sum(len(record) + 1 for record in records) // 2
+    every = Upload(tmp_path / "every", "interactions", records, half)
+    monkeypatch.setattr(rejects, "MAX_REJECT_BYTES", 1500)
+    some = Upload(tmp_path / "some", "interactions", records, half)
+    told, all_told = some.rejects(), every.rejects()
+    assert 0 < len(told) < len(all_told) == 22
+    assert told == all_told[: len(told)]
+    assert some.rows() == every.rows()
+    assert some.counts() == every.counts()
+    (warning,) = [
+        found for block in some.blocks for found in report_of(block.findings).warnings if found.count
+    ]
+    assert (warning.code, warning.count) == ("REJECTS_LEFT_OUT", len(all_told) - len(told))
 
 
 @pytest.mark.timeout(60)

@@ -11,13 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import xxhash
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_compute.errors import InvalidFieldError, NoInteractionsError
-from headrace_compute.model import BUCKETS, DataFile, Part, Shard, StoreConfig
-from headrace_compute.stages.catalog import CATALOG_SCHEMA
-from headrace_compute.stages.features import (
+from headrace_compute.features.aggregate import (
     ITEM_SCHEMA,
     USER_SCHEMA,
     Engagement,
@@ -25,9 +23,11 @@ from headrace_compute.stages.features import (
     merge_items,
     user_shard,
 )
-from headrace_compute.stages.source import CONTRACT_SCHEMA, count_source, newest_event
-from headrace_compute.storage.parts import read_part, write_part
-from headrace_compute.storage.store import open_store
+from headrace_compute.inputs.catalog import CATALOG_SCHEMA
+from headrace_compute.inputs.events import CONTRACT_SCHEMA, count_source, newest_event
+from headrace_compute.model import BUCKETS, DataFile, Part, Shard, StoreConfig
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import read_part, write_part
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -415,7 +415,6 @@ KINDS = st.sampled_from(sorted(WEIGHTS))
 ROWS = st.lists(st.tuples(NAMES, NAMES, KINDS, TIMES, RATINGS), min_size=1, max_size=40)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, split=st.integers(0, 40), again=st.integers(0, 40), cut=st.integers(1, BUCKETS - 1))
 def test_any_data_under_any_shard_plan_gives_what_the_definitions_say(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row], split: int, again: int, cut: int

@@ -101,11 +101,22 @@ def test_a_header_of_many_unknown_columns_costs_no_more_than_its_length() -> Non
     assert warnings["UNKNOWN_COLUMN", ""].count == 0
 
 
+def test_columns_without_a_name_are_one_warning_with_their_places() -> None:
+    found = Findings(warnings=unknown_columns({"x": 0}, [1, 7, *range(100, 200)]))
+    unknown, unnamed = report_of(found.merge(found)).warnings
+    assert (unknown.code, unknown.column) == ("UNKNOWN_COLUMN", "x")
+    assert (unnamed.code, unnamed.column, unnamed.count) == ("UNNAMED_COLUMN", "", 0)
+    assert unnamed.samples[:3] == ("1", "7", "100")
+    assert len(unnamed.samples) == 20
+    assert "(places from 1: 1, 7, 100," in unnamed.message
+
+
 def test_warnings_speak() -> None:
     for code, column in (
         ("ALL_NULL", "a"),
         ("UNKNOWN_COLUMN", "a"),
         ("UNKNOWN_COLUMN", ""),
+        ("UNNAMED_COLUMN", ""),
         ("ITEM_REDEFINED", "a"),
     ):
         assert warning_of(code, column, 2, []).message.endswith(".")

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +138,9 @@ def judged(line: list[str], columns: list[str]) -> set[tuple[str, str]]:
     }
     required = {"user_id", "item_id", "interaction_type", "timestamp", "title"}
     broken = set()
+    if line[0].endswith(" (new)"):
+        # What a lenient reader makes of text behind a closing quote.
+        return {("", "BAD_QUOTE")}
     for column, value in zip(columns, line, strict=True):
         data = value.encode(errors="surrogateescape")
         if not data:
@@ -202,6 +206,7 @@ def test_every_reject_code_that_csv_can_have_occurs_at_any_rate(tmp_path: Path) 
         "FUTURE_TIMESTAMP",
         "BAD_NUMBER",
         "OUT_OF_RANGE",
+        "BAD_QUOTE",
         "WRONG_FIELD_COUNT",
         "DUPLICATE",
     }
@@ -213,14 +218,14 @@ def test_the_rate_is_kept(tmp_path: Path) -> None:
 
 
 def test_too_few_records_to_be_dirty_in_every_way_are_refused_with_the_number_needed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"3 records are too few .* make \d+"):
+    with pytest.raises(ValueError, match=r"3 records, too few .* make \d+"):
         generate(Sample(interactions=3, dirty=0.1), tmp_path)
 
 
 @pytest.mark.parametrize(
     "wrong", [{"users": 0}, {"interactions": 0}, {"seed": -1}, {"dirty": 0.6}, {"dirty": -0.1}]
 )
-def test_what_cannot_be_made_is_refused(wrong: dict[str, int]) -> None:
+def test_what_cannot_be_made_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sample(**wrong)
 

@@ -5,20 +5,19 @@ from pathlib import Path
 import pytest
 
 from headrace_compute.findings import Findings
-from headrace_compute.kernels.framing import Framer
-from headrace_compute.model import Block, DataType, StoreConfig, UploadSpec
-from headrace_compute.report import report_of
-from headrace_compute.stages.duplicates import (
+from headrace_compute.formats.header import check_header
+from headrace_compute.ingest.block import ingest_block
+from headrace_compute.ingest.duplicates import (
     drop_duplicates,
     find_duplicates,
     hash_ranges,
-    merge_duplicates,
     parts_of,
 )
-from headrace_compute.stages.header import check_header
-from headrace_compute.stages.ingest import ingest_block
-from headrace_compute.storage.parts import read_part
-from headrace_compute.storage.store import open_store
+from headrace_compute.kernels.framing import CsvFramer
+from headrace_compute.model import Block, DataType, StoreConfig, UploadSpec
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import read_part
+from headrace_compute.report import report_of
 
 DATA = Path(__file__).parents[1] / "data" / "online_retail"
 
@@ -26,7 +25,7 @@ DATA = Path(__file__).parents[1] / "data" / "online_retail"
 def _upload(
     root: Path, data_type: DataType, block_bytes: int
 ) -> tuple[Findings, list[dict[str, object]], int]:
-    config, framer = StoreConfig(root=str(root)), Framer()
+    config, framer = StoreConfig(root=str(root)), CsvFramer()
     framer.feed((DATA / f"{data_type}.csv").read_bytes())
     framed = framer.finish(block_bytes)
     columns = check_header(config, data_type, framer.header or b"", False)
@@ -44,18 +43,14 @@ def _upload(
         )
         blocks.append(ingest_block(config, spec, block, data, "a"))
     parts = parts_of(blocks)
-    found = merge_duplicates(
-        [find_duplicates(config, spec, parts, hash_range) for hash_range in hash_ranges(data_type, parts)]
-    )
-    blocks = [
-        drop_duplicates(config, spec, block, found.of_block(block.block.index), "b") for block in blocks
-    ]
-    findings = blocks[0].findings
-    for block in blocks[1:]:
-        findings = findings.merge(block.findings)
+    found = [find_duplicates(config, spec, parts, span) for span in hash_ranges(data_type, parts)]
+    kept = [drop_duplicates(config, spec, each, "b", *found) for each in blocks]
+    findings = kept[0].findings
+    for each in kept[1:]:
+        findings = findings.merge(each.findings)
     store = open_store(config)
-    rows = [row for block in blocks if block.data for row in read_part(store, block.data.key).to_pylist()]
-    return findings, rows, found.redefined
+    rows = [row for each in kept if each.data for row in read_part(store, each.data.key).to_pylist()]
+    return findings, rows, sum(part.redefined for part in found)
 
 
 @pytest.mark.parametrize("block_bytes", [8 << 20, 20_000])

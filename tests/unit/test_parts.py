@@ -12,7 +12,8 @@ import xxhash
 
 from headrace_compute.errors import PartLostError
 from headrace_compute.model import BUCKETS, ROW_GROUP_ROWS, ColumnStats, DataFile, Part, Shard, shard_plan
-from headrace_compute.storage.parts import (
+from headrace_compute.objects.store import KeyExistsError, LocalStore
+from headrace_compute.parts import (
     part_row_groups,
     read_buckets,
     read_part,
@@ -20,7 +21,6 @@ from headrace_compute.storage.parts import (
     verify_part,
     write_part,
 )
-from headrace_compute.storage.store import KeyExistsError, LocalStore
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_shards_share_out_every_row_once(store: LocalStore, ordered: bool, colum
     files = [data_file(write_part(store, f"p{i}", table)) for i, table in enumerate(tables)]
     everything = pl.from_arrow(pa.concat_tables(tables))
     assert isinstance(everything, pl.DataFrame)
-    for shard in (*shard_plan(0, least=3), Shard(5, 6), Shard(7, 7), Shard(0, BUCKETS)):
+    for shard in (*shard_plan(0, minimum=3), Shard(5, 6), Shard(7, 7), Shard(0, BUCKETS)):
         found = read_buckets(store, files, shard, columns)
         inside = everything.filter((pl.col("bucket") >= shard.first) & (pl.col("bucket") < shard.last))
         assert found.to_pylist() == inside.select(columns).to_dicts()

@@ -8,15 +8,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.v1.event_pb2 import CommitEvent as CommitMessage
 from headrace.v1.event_pb2 import InteractionEvent, ItemEvent
-from headrace_compute.storage.layout import SCHEMAS
-from headrace_server.events.cells import CHUNK_ROWS, Constant, JsonText, Text, join
+from headrace_compute.delta.layout import SCHEMAS
+from headrace_server.events.column_encoders import CHUNK_ROWS, Constant, JsonText, Text, encode_rows
+from headrace_server.events.options import TYPES
 from headrace_server.events.payload import CommitEvent, commit_event, row_events
-from headrace_server.events.style import TYPES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -110,7 +110,6 @@ def as_message(row: dict[str, Any], message: type[Any]) -> Any:
     return message(**fields)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(interactions, min_size=1, max_size=20))
 def test_interactions_as_json(rows: list[dict[str, Any]]) -> None:
     events = row_events("acme", "interactions", table("interactions", rows), "json")
@@ -121,7 +120,6 @@ def test_interactions_as_json(rows: list[dict[str, Any]]) -> None:
     assert (events.type, events.content_type) == ("headrace.interaction.v1", "application/json")
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(items, min_size=1, max_size=20))
 def test_items_as_json(rows: list[dict[str, Any]]) -> None:
     events = row_events("acme", "items", table("items", rows), "json")
@@ -131,7 +129,6 @@ def test_items_as_json(rows: list[dict[str, Any]]) -> None:
     assert (events.type, events.content_type) == ("headrace.item.v1", "application/json")
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(interactions, min_size=1, max_size=20))
 def test_interactions_as_protobuf_are_byte_for_byte_the_serialised_message(
     rows: list[dict[str, Any]],
@@ -142,7 +139,6 @@ def test_interactions_as_protobuf_are_byte_for_byte_the_serialised_message(
     assert events.content_type == "application/protobuf"
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(items, min_size=1, max_size=20))
 def test_items_as_protobuf_are_byte_for_byte_the_serialised_message(rows: list[dict[str, Any]]) -> None:
     events = row_events("acme", "items", table("items", rows), "protobuf")
@@ -258,16 +254,15 @@ def test_rejects_have_no_event_type() -> None:
     assert "rejects" not in TYPES
 
 
-def test_cells_that_take_two_gib_are_refused_before_anything_is_written() -> None:
-    with pytest.raises(ValueError, match="join fewer at a time"):
-        join(1 << 21, [Constant(bytes(1024))])
+def test_rows_that_take_two_gib_are_refused_before_anything_is_written() -> None:
+    with pytest.raises(ValueError, match="encode fewer at a time"):
+        encode_rows(1 << 21, [Constant(bytes(1024))])
 
 
-@settings(deadline=None)
 @given(st.lists(st.none() | st.text(max_size=40), max_size=30))
 def test_json_text_is_what_json_dumps_writes(values: list[str | None]) -> None:
     column = pa.array(values, pa.string())
-    data, offsets = join(len(values), [JsonText(b'"', column, b'"'), Text(b"", column)])
+    data, offsets = encode_rows(len(values), [JsonText(b'"', column, b'"'), Text(b"", column)])
     for row, value in enumerate(values):
         found = data[offsets[row] : offsets[row + 1]].tobytes().decode()
         assert found == ("" if value is None else json.dumps(value, ensure_ascii=False) + value)

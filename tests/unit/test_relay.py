@@ -5,24 +5,26 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from harness.watch import until
 
+from headrace_compute.delta import maintenance as upkeep
+from headrace_compute.delta import tables
 from headrace_compute.model import StoreConfig
-from headrace_compute.stages import upkeep
-from headrace_compute.storage import tables
-from headrace_compute.storage.parts import write_part
-from headrace_compute.storage.store import open_store
-from headrace_server.events import feed, relay, slots
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import write_part
+from headrace_server.events import feed, peers, relay, slots
 from headrace_server.events.batch import EventBatch
 from headrace_server.events.cursors import Cursor, Cursors
 from headrace_server.events.feed import Feed
+from headrace_server.events.options import EventOptions
 from headrace_server.events.relay import Relay
 from headrace_server.events.sink import UndeliveredError
 from headrace_server.events.slots import AllSlots, LeasedSlots, slot_of
-from headrace_server.events.style import Style
 
 TOPICS = {
     "interactions": "raw",
@@ -100,10 +102,13 @@ def commit_rows(config: StoreConfig, upload: str, rows: int, tenant: str = "acme
 
 
 async def relayed(
-    config: StoreConfig, sink: MemorySink, style: Style, until: Callable[[], Awaitable[None]] | None = None
+    config: StoreConfig,
+    sink: MemorySink,
+    options: EventOptions,
+    until: Callable[[], Awaitable[None]] | None = None,
 ) -> Relay:
     """Runs a relay until it has nothing to do."""
-    made = Relay(config, sink, Cursors(config, "test"), AllSlots(), style)
+    made = Relay(config, sink, Cursors(config, "test"), AllSlots(), options)
     running = asyncio.create_task(made.run())
     try:
         for tenant in tables.tenants(config):
@@ -125,7 +130,7 @@ async def test_every_commit_is_told_once_and_in_order(config: StoreConfig) -> No
     for upload in ("a", "b", "c"):
         commit_rows(config, upload, 3)
     sink = MemorySink()
-    await relayed(config, sink, Style(TOPICS))
+    await relayed(config, sink, EventOptions(TOPICS))
     assert sink.events == [("raw", f"acme/interactions@{version}") for version in (1, 2, 3)]
 
 
@@ -133,7 +138,7 @@ async def test_rows_are_told_each_in_the_order_of_the_parts(config: StoreConfig)
     commit_rows(config, "a", 100_000)
     commit_rows(config, "b", 2)
     sink = MemorySink()
-    made = await relayed(config, sink, Style(TOPICS, rows="rows"))
+    made = await relayed(config, sink, EventOptions(TOPICS, rows="rows"))
     expected = [f"acme/a/{row}" for row in range(100_000)] + ["acme/b/0", "acme/b/1"]
     assert [event_id for _, event_id in sink.events] == expected
     assert made.counts.published == {"raw": 100_002}
@@ -141,10 +146,10 @@ async def test_rows_are_told_each_in_the_order_of_the_parts(config: StoreConfig)
 
 async def test_a_second_relay_goes_on_where_the_first_stopped(config: StoreConfig) -> None:
     commit_rows(config, "a", 3)
-    await relayed(config, MemorySink(), Style(TOPICS, rows="rows"))
+    await relayed(config, MemorySink(), EventOptions(TOPICS, rows="rows"))
     commit_rows(config, "b", 1)
     sink = MemorySink()
-    await relayed(config, sink, Style(TOPICS, rows="rows"))
+    await relayed(config, sink, EventOptions(TOPICS, rows="rows"))
     assert sink.events == [("raw", "acme/b/0")]
 
 
@@ -154,7 +159,7 @@ async def test_a_failing_sink_loses_nothing(config: StoreConfig, failure: str) -
     commit_rows(config, "b", 5)
     sink = MemorySink()
     sink.failures = [failure, "", failure, failure]
-    made = await relayed(config, sink, Style(TOPICS, rows="rows"))
+    made = await relayed(config, sink, EventOptions(TOPICS, rows="rows"))
     ids = [event_id for _, event_id in sink.events]
     expected = [f"acme/a/{row}" for row in range(100_000)] + [f"acme/b/{row}" for row in range(5)]
     assert list(dict.fromkeys(ids)) == expected
@@ -165,15 +170,15 @@ async def test_a_failing_sink_loses_nothing(config: StoreConfig, failure: str) -
 
 async def test_a_relay_that_dies_mid_version_goes_on_in_it(config: StoreConfig) -> None:
     commit_rows(config, "a", 200_000)
-    first = Feed(config, "acme", "interactions", Cursor(), Style(TOPICS, rows="rows"))
-    portion = await asyncio.to_thread(first.next)
-    assert portion is not None
-    assert portion.events is not None
-    assert portion.after.groups > 0
-    Cursors(config, "test").save("acme", "interactions", portion.after)
+    first = Feed(config, "acme", "interactions", Cursor(), EventOptions(TOPICS, rows="rows"))
+    batch = await asyncio.to_thread(first.next)
+    assert batch is not None
+    assert batch.events is not None
+    assert batch.after.groups > 0
+    Cursors(config, "test").save("acme", "interactions", batch.after)
     sink = MemorySink()
-    await relayed(config, sink, Style(TOPICS, rows="rows"))
-    ids = portion.events.ids.to_pylist() + [event_id for _, event_id in sink.events]
+    await relayed(config, sink, EventOptions(TOPICS, rows="rows"))
+    ids = batch.events.ids.to_pylist() + [event_id for _, event_id in sink.events]
     assert ids == [f"acme/a/{row}" for row in range(200_000)]
 
 
@@ -182,11 +187,11 @@ async def test_many_small_commits_go_out_together(
 ) -> None:
     for number in range(12):
         commit_rows(config, f"u{number}", 1)
-    monkeypatch.setattr(feed, "PORTION_VERSIONS", 5)
-    portions = Feed(config, "acme", "interactions", Cursor(), Style(TOPICS, rows="rows"))
-    found = [portion for _ in range(4) if (portion := portions.next())]
-    assert [len(portion.events or ()) for portion in found] == [5, 5, 2]
-    assert [portion.after for portion in found] == [Cursor(5), Cursor(10), Cursor(12)]
+    monkeypatch.setattr(feed, "MAX_BATCH_VERSIONS", 5)
+    batches = Feed(config, "acme", "interactions", Cursor(), EventOptions(TOPICS, rows="rows"))
+    found = [batch for _ in range(4) if (batch := batches.next())]
+    assert [len(batch.events or ()) for batch in found] == [5, 5, 2]
+    assert [batch.after for batch in found] == [Cursor(5), Cursor(10), Cursor(12)]
 
 
 async def test_rows_that_were_compacted_before_they_were_told_are_told_once(config: StoreConfig) -> None:
@@ -195,14 +200,14 @@ async def test_rows_that_were_compacted_before_they_were_told_are_told_once(conf
     assert upkeep.compact(config, tables.interactions_key(config, "acme"), str(uuid.uuid4()), "1") == 21
     commit_rows(config, "u20", 1)
     sink = MemorySink()
-    await relayed(config, sink, Style(TOPICS, rows="rows"))
+    await relayed(config, sink, EventOptions(TOPICS, rows="rows"))
     assert [event_id for _, event_id in sink.events] == [f"acme/u{number:02d}/0" for number in range(21)]
 
 
 async def test_tables_of_rows_can_be_silent(config: StoreConfig) -> None:
     commit_rows(config, "a", 3)
     sink = MemorySink()
-    await relayed(config, sink, Style(TOPICS, rows="none"))
+    await relayed(config, sink, EventOptions(TOPICS, rows="none"))
     assert sink.events == []
     assert Cursors(config, "test").load("acme", "interactions") == Cursor(1)
 
@@ -217,7 +222,7 @@ async def test_a_commit_nobody_told_of_is_found(config: StoreConfig, monkeypatch
         while len(sink.events) < 2:
             await asyncio.sleep(0.01)
 
-    await relayed(config, sink, Style(TOPICS, rows="rows"), another_server_commits)
+    await relayed(config, sink, EventOptions(TOPICS, rows="rows"), another_server_commits)
     assert [event_id for _, event_id in sink.events] == ["acme/a/0", "acme/b/0"]
 
 
@@ -226,7 +231,7 @@ async def test_the_lag_is_counted_while_events_wait(config: StoreConfig) -> None
         commit_rows(config, f"u{number}", 1)
     sink = MemorySink()
     sink.failures = ["before"] * 10_000
-    made = Relay(config, sink, Cursors(config, "test"), AllSlots(), Style(TOPICS))
+    made = Relay(config, sink, Cursors(config, "test"), AllSlots(), EventOptions(TOPICS))
     running = asyncio.create_task(made.run())
     async with asyncio.timeout(10):
         while made.counts.lag_versions != 5:
@@ -246,31 +251,88 @@ def test_the_log_that_events_come_from_is_never_cleaned_up(config: StoreConfig) 
     assert metadata["configuration"]["delta.enableExpiredLogCleanup"] == "false"
 
 
-async def test_two_servers_share_the_slots_and_the_survivor_takes_all(
-    config: StoreConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+TENANTS = {slot_of(f"t{n}"): f"t{n}" for n in range(400)}
+"""One for each slot."""
+
+
+def owned(who: LeasedSlots) -> set[int]:
+    return {slot for slot, tenant in TENANTS.items() if who.owns(tenant)}
+
+
+def nothing(*_: str) -> None:
+    """Hears nothing."""
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats and deaths within moments."""
     monkeypatch.setattr(slots, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(slots, "EXPIRY_SECONDS", 1.0)
-    monkeypatch.setattr(slots, "YIELD_SECONDS", 0.8)
-    tenants = {slot_of(f"t{n}"): f"t{n}" for n in range(400)}
-    assert len(tenants) == slots.SLOTS
-    one, two = LeasedSlots(config, "test", "one"), LeasedSlots(config, "test", "two")
+    monkeypatch.setattr(slots, "LISTEN_SECONDS", 0.02)
+    for module, name, seconds in (
+        (slots, "EXPIRY_SECONDS", 2.0),
+        (slots, "YIELD_SECONDS", 1.6),
+        (peers, "LIVING_SECONDS", 2.0),
+    ):
+        monkeypatch.setattr(module, name, seconds)
 
-    def owned(who: LeasedSlots) -> set[int]:
-        return {slot for slot, tenant in tenants.items() if who.owns(tenant)}
 
-    running = [asyncio.create_task(each.run()) for each in (one, two)]
-    async with asyncio.timeout(20):
-        while len(owned(one) | owned(two)) < slots.SLOTS:
-            await asyncio.sleep(0.02)
-        assert not owned(one) & owned(two)
-        assert owned(one)
-        assert owned(two)
-        running[0].cancel()
-        while len(owned(two)) < slots.SLOTS:
-            assert not owned(one) & owned(two)
-            await asyncio.sleep(0.02)
+@pytest.mark.usefixtures("quick")
+async def test_slots_are_shared_anew_when_servers_come_die_and_leave(config: StoreConfig) -> None:
+    assert len(TENANTS) == slots.SLOTS
+    every = [LeasedSlots(config, "test", name) for name in ("one", "two", "three")]
+    running = [asyncio.create_task(every[0].run(nothing))]
+    await until(lambda: every[0].owned == slots.SLOTS)
+    for count, most in ((2, 8), (3, 6)):
+        running.append(asyncio.create_task(every[count - 1].run(nothing)))
+
+        def is_shared(count: int = count, most: int = most) -> bool:
+            shares = [each.owned for each in every[:count]]
+            return sum(shares) == slots.SLOTS and max(shares) <= most
+
+        await until(is_shared)
+    sets = [owned(each) for each in every]
+    assert len(set().union(*sets)) == sum(map(len, sets))
+    running[0].cancel()  # It dies.
+    await until(lambda: every[1].owned + every[2].owned == slots.SLOTS and every[1].owned == 8)
     running[1].cancel()
+    await every[1].release()  # It leaves.
+    await until(lambda: every[2].owned == slots.SLOTS)
+    assert every[2].unowned == 0
+    running[2].cancel()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_server_that_comes_back_gets_its_share_again(config: StoreConfig) -> None:
+    stays, leaves = LeasedSlots(config, "test", "stays"), LeasedSlots(config, "test", "leaves")
+    running = [asyncio.create_task(each.run(nothing)) for each in (stays, leaves)]
+    await until(lambda: stays.owned == leaves.owned == 8)
+    running[1].cancel()
+    await leaves.release()
+    await until(lambda: stays.owned == slots.SLOTS)
+    back = LeasedSlots(config, "test", "leaves")
+    running[1] = asyncio.create_task(back.run(nothing))
+    await until(lambda: stays.owned == back.owned == 8)
+    for each in running:
+        each.cancel()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_who_commits_tells_the_owner_of_the_slot_and_nobody_else(config: StoreConfig) -> None:
+    heard: list[tuple[str, str, str]] = []
+
+    def hear(name: str, tenant: str, table: str) -> None:
+        heard.append((name, tenant, table))
+
+    every = {name: LeasedSlots(config, "test", name) for name in ("one", "two")}
+    running = [asyncio.create_task(each.run(partial(hear, name))) for name, each in every.items()]
+    await until(lambda: every["one"].owned == every["two"].owned == 8)
+    tenant = TENANTS[min(owned(every["two"]))]
+    every["one"].pass_on(tenant, "datasets/a")
+    every["one"].pass_on(tenant, "items")
+    await until(lambda: len(heard) == 2)
+    assert sorted(heard) == [("two", tenant, "datasets/a"), ("two", tenant, "items")]
+    for each in running:
+        each.cancel()
 
 
 async def test_a_released_slot_is_taken_without_waiting(
@@ -281,16 +343,13 @@ async def test_a_released_slot_is_taken_without_waiting(
     monkeypatch.setattr(slots, "EXPIRY_SECONDS", 1e9)
     monkeypatch.setattr(slots, "YIELD_SECONDS", 1e9)
     one, two = LeasedSlots(config, "test", "one"), LeasedSlots(config, "test", "two")
-    running = asyncio.create_task(one.run())
-    async with asyncio.timeout(100):
-        while not all(one.owns(f"t{n}") for n in range(100)):
-            await asyncio.sleep(0.02)
-        running.cancel()
-        await one.release()
-        assert not one.owns("t1")
-        running = asyncio.create_task(two.run())
-        while not all(two.owns(f"t{n}") for n in range(100)):
-            await asyncio.sleep(0.02)
+    running = asyncio.create_task(one.run(nothing))
+    await until(lambda: one.owned == slots.SLOTS)
+    running.cancel()
+    await one.release()
+    assert not one.owns("t1")
+    running = asyncio.create_task(two.run(nothing))
+    await until(lambda: two.owned == slots.SLOTS)
     running.cancel()
 
 
@@ -298,12 +357,30 @@ async def test_an_owner_that_slept_finds_itself_replaced(
     config: StoreConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slots, "EXPIRY_SECONDS", 0.0)
+    monkeypatch.setattr(peers, "LIVING_SECONDS", 0.0)
     sleeper, other = LeasedSlots(config, "test", "sleeper"), LeasedSlots(config, "test", "other")
-    monkeypatch.setattr(slots, "TAKEN_AT_ONCE", slots.SLOTS)
-    await asyncio.to_thread(sleeper._round)
+    await asyncio.to_thread(sleeper.renew)
     assert sleeper.owns("acme")
-    await asyncio.to_thread(other._round)
-    await asyncio.to_thread(other._round)
+    await asyncio.to_thread(other.renew)
+    await asyncio.to_thread(other.renew)
     assert other.owns("acme")
-    await asyncio.to_thread(sleeper._round)
+    await asyncio.to_thread(sleeper.renew)
     assert not sleeper.owns("acme")
+
+
+async def test_the_lag_of_slots_that_nobody_has_is_told(config: StoreConfig) -> None:
+    commit_rows(config, "a", 3)
+    commit_rows(config, "b", 3)
+
+    class Nobodys(AllSlots):
+        def owns(self, tenant: str) -> bool:
+            return False
+
+        def is_unowned(self, tenant: str) -> bool:
+            return True
+
+    made = Relay(config, MemorySink(), Cursors(config, "test"), Nobodys(), EventOptions(TOPICS))
+    running = asyncio.create_task(made.run())
+    await until(lambda: made.counts.lag_versions == 2)
+    assert made.counts.lag_seconds > 0
+    running.cancel()

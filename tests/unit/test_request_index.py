@@ -1,6 +1,7 @@
 """Which versions hold a request: never one too few, whatever was frozen, and what a receipt keeps."""
 
 import json
+import time
 import zlib
 from base64 import b64decode, b64encode
 from collections import defaultdict
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_compute.storage import request_index
-from headrace_compute.storage.receipts import RECEIPTS, Group, Receipt, ReceiptFormatError
-from headrace_compute.storage.request_index import RequestIndex
+from headrace_compute.delta import request_index
+from headrace_compute.delta.receipts import RECEIPTS, Group, Receipt, ReceiptFormatError
+from headrace_compute.delta.request_index import RequestIndex
 
 IDS = st.uuids().map(str)
 COMMITS = st.lists(st.lists(IDS, min_size=1, max_size=4, unique=True), max_size=30)
@@ -46,7 +47,7 @@ def test_old_ids_go_when_there_are_too_many_but_none_of_the_last_hour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(request_index.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(request_index, "SEGMENTS", 2)
     index = RequestIndex()
     ids = [f"{number:032x}" for number in range(40)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import xxhash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_compute.distinct import PRECISION, RANKS, REGISTERS
@@ -17,7 +17,6 @@ hashes = st.lists(st.sampled_from(range(8)) | st.integers(0, 2**64 - 1), max_siz
 
 
 @given(texts)
-@settings(max_examples=300, deadline=None)
 def test_the_least_and_the_greatest_text_are_told_by_their_bytes(values: list[str | None]) -> None:
     there = [value for value in values if value]
     valid = np.array([bool(value) for value in values], np.bool_)
@@ -25,19 +24,17 @@ def test_the_least_and_the_greatest_text_are_told_by_their_bytes(values: list[st
     found = extremes(array, valid)
     assert (found is None) == (not there)
     if found:
-        least, most = (array[place].as_py() for place in found)
-        assert (least, most) == (min(there, key=str.encode), max(there, key=str.encode))
+        lowest, highest = (array[place].as_py() for place in found)
+        assert (lowest, highest) == (min(there, key=str.encode), max(there, key=str.encode))
 
 
 @given(texts)
-@settings(max_examples=100, deadline=None)
 def test_strings_hash_as_published(values: list[str | None]) -> None:
     expected = [xxhash.xxh64_intdigest((value or "").encode()) for value in values]
     assert xxh64_strings(pa.array(values, pa.string())).tolist() == expected
 
 
 @given(hashes)
-@settings(max_examples=300, deadline=None)
 def test_rows_are_clustered_by_bucket_then_by_the_first_row_of_their_hash(values: list[int]) -> None:
     array = np.array(values, np.uint64)
     buckets = bucket_of(array)
@@ -47,7 +44,6 @@ def test_rows_are_clustered_by_bucket_then_by_the_first_row_of_their_hash(values
 
 
 @given(hashes)
-@settings(max_examples=100, deadline=None)
 def test_a_sketch_keeps_the_highest_rank_of_each_register(values: list[int]) -> None:
     expected = bytearray(REGISTERS)
     for value in values:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,16 @@ from headrace_compute.kernels.sampling import (
 )
 
 
-def draw(weights, known, ratio, *, groups=1, seed=1, group_ids=None, users=None):
+def draw(
+    weights: Any,
+    known: Any,
+    ratio: int,
+    *,
+    groups: int = 1,
+    seed: int = 1,
+    group_ids: Any = None,
+    users: Any = None,
+) -> Any:
     """Draws for `groups` positives of each user of `known`; returns per positive [(candidate, prob)]."""
     weights = np.asarray(weights, np.float64)
     starts = np.cumsum([0, *map(len, known)]).astype(np.int64)
@@ -40,7 +50,7 @@ def draw(weights, known, ratio, *, groups=1, seed=1, group_ids=None, users=None)
     return [pairs[begin:end] for begin, end in itertools.pairwise(bounds)]
 
 
-def sequence_probabilities(weights, known, ratio):
+def sequence_probabilities(weights: Any, known: Any, ratio: int) -> Any:
     """The probability of each sequence drawn one after another without replacement."""
     free = [item for item in range(len(weights)) if item not in known]
     result = {}
@@ -53,7 +63,7 @@ def sequence_probabilities(weights, known, ratio):
     return result
 
 
-def assert_fits(observed, expected, total):
+def assert_fits(observed: Any, expected: Any, total: int) -> None:
     """Chi-square against `expected` probabilities, cells below five expected hits pooled."""
     assert set(observed) <= set(expected)
     statistic, cells, rest, rest_observed = 0.0, 0, 0.0, 0
@@ -83,16 +93,16 @@ def assert_fits(observed, expected, total):
         pytest.param([7], [], id="one candidate"),
     ],
 )
-def test_sequences_are_drawn_with_their_exact_probability(weights, known):
+def test_sequences_are_drawn_with_their_exact_probability(weights: Any, known: Any) -> None:
     total = 60_000
-    observed = {}
+    observed: dict[Any, Any] = {}
     for group in draw(weights, [known], 3, groups=total):
         sequence = tuple(candidate for candidate, _ in group)
         observed[sequence] = observed.get(sequence, 0) + 1
     assert_fits(observed, sequence_probabilities(weights, known, 3), total)
 
 
-def test_first_draws_of_many_candidates_follow_their_weights():
+def test_first_draws_of_many_candidates_follow_their_weights() -> None:
     rng = np.random.default_rng(3)
     weights = (1.0 + rng.zipf(1.5, 1000).clip(max=50_000)) ** 0.75
     known = list(range(0, 1000, 50))
@@ -104,7 +114,7 @@ def test_first_draws_of_many_candidates_follow_their_weights():
     assert_fits({int(item): int(firsts[item]) for item in np.flatnonzero(firsts)}, expected, total)
 
 
-def test_negatives_are_distinct_unknown_candidates_and_as_many_as_there_can_be():
+def test_negatives_are_distinct_unknown_candidates_and_as_many_as_there_can_be() -> None:
     rng = np.random.default_rng(5)
     weights = rng.pareto(1.0, 40) + 0.01
     known = [sorted(rng.choice(40, size, replace=False).tolist()) for size in range(41)]
@@ -115,7 +125,7 @@ def test_negatives_are_distinct_unknown_candidates_and_as_many_as_there_can_be()
         assert not set(candidates) & set(known[user])
 
 
-def test_probability_is_the_weight_over_all_that_the_user_does_not_know():
+def test_probability_is_the_weight_over_all_that_the_user_does_not_know() -> None:
     rng = np.random.default_rng(6)
     weights = rng.pareto(0.3, 60) + 1e-3
     known = [sorted(rng.choice(60, size, replace=False).tolist()) for size in range(60)]
@@ -126,7 +136,7 @@ def test_probability_is_the_weight_over_all_that_the_user_does_not_know():
             assert probability == pytest.approx(float(Fraction(weights[candidate]) / left), rel=1e-13)
 
 
-def test_what_is_left_beside_an_overwhelming_weight_is_still_drawn_exactly():
+def test_what_is_left_beside_an_overwhelming_weight_is_still_drawn_exactly() -> None:
     weights = [1e28, 1.0, 3.0, *[0.0005] * 2000]
     total = 20_000
     groups = draw(weights, [[0]], 1, groups=total)
@@ -135,7 +145,7 @@ def test_what_is_left_beside_an_overwhelming_weight_is_still_drawn_exactly():
     assert abs(ones / total - 0.2) < 0.015
 
 
-def test_a_positive_draws_the_same_in_any_company():
+def test_a_positive_draws_the_same_in_any_company() -> None:
     rng = np.random.default_rng(7)
     weights = rng.pareto(0.5, 30) + 0.1
     known = [sorted(rng.choice(30, size, replace=False).tolist()) for size in (0, 3, 12, 25, 29, 30, 8)]
@@ -148,12 +158,12 @@ def test_a_positive_draws_the_same_in_any_company():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1])
-def test_every_uint64_is_a_seed(seed):
+def test_every_uint64_is_a_seed(seed: int) -> None:
     assert draw([1.0] * 50, [[]], 4, seed=seed) == draw([1.0] * 50, [[]], 4, seed=seed)
     assert draw([1.0] * 50, [[]], 4, seed=seed) != draw([1.0] * 50, [[]], 4, seed=(seed + 2) % 2**64)
 
 
-def test_draws_are_those_of_the_first_release():
+def test_draws_are_those_of_the_first_release() -> None:
     groups = draw([5.0, 1.0, 3.0, 2.0, 400.0, 7.0, 1.0], [[1], [4]], 3, groups=2, seed=42)
     assert [[candidate for candidate, _ in group] for group in groups] == [
         [4, 5, 3],
@@ -163,7 +173,7 @@ def test_draws_are_those_of_the_first_release():
     ]
 
 
-def test_alias_table_holds_each_weight_exactly():
+def test_alias_table_holds_each_weight_exactly() -> None:
     rng = np.random.default_rng(8)
     for weights in (rng.pareto(0.5, 1000) + 1e-6, np.ones(7), np.array([3.0]), np.array([1.0, 1e12])):
         thresholds, aliases = alias_table(weights)
@@ -174,7 +184,7 @@ def test_alias_table_holds_each_weight_exactly():
         assert ((aliases >= 0) & (aliases < weights.size)).all()
 
 
-def test_weight_tree_sums_pairs_up_to_the_root():
+def test_weight_tree_sums_pairs_up_to_the_root() -> None:
     tree = weight_tree(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert tree.tolist() == [0, 15, 10, 5, 3, 7, 5, 0, 1, 2, 3, 4, 5, 0, 0, 0]
     assert weight_tree(np.array([7.0])).tolist() == [0, 7]

@@ -14,9 +14,12 @@ import google_crc32c
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from headrace.encoding import encoding_of
 from headrace.errors import DataLossError
-from headrace.request import encoding_of, file_upload, file_validation, rows_upload, table_upload
+from headrace.request import file_upload, file_validation, rows_upload, table_upload
 from headrace.source import (
     BATCH_BYTES,
     Chunk,
@@ -27,7 +30,6 @@ from headrace.source import (
     StreamSource,
     TableSource,
     file_source,
-    json_lines,
 )
 from headrace.v1 import upload_pb2
 
@@ -117,7 +119,7 @@ def test_only_what_is_not_acknowledged_is_kept() -> None:
     again = list(source.chunks(Start(250, limit_bytes=100)))
     assert [chunk.offset for chunk in again] == list(range(200, 1_000, 100))
     assert again[0] == sent[2]
-    with pytest.raises(DataLossError, match="the server has 150 bytes of the upload, but acknowledged 200"):
+    with pytest.raises(DataLossError, match="The server has 150 bytes of the upload, but acknowledged 200"):
         list(source.chunks(Start(150)))
 
 
@@ -246,22 +248,27 @@ def test_the_size_of_an_encoded_table_is_known_before() -> None:
 
 
 def test_what_does_not_speak_arrow_is_refused_with_what_does() -> None:
-    with pytest.raises(TypeError, match=r"a list does not speak Arrow.*upload_rows"):
-        TableSource([{"item_id": "i1"}])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"a DataFrame is no file.*upload_table"):
+    with pytest.raises(TypeError, match=r"got a list, which does not speak Arrow.*upload_rows"):
+        TableSource([{"item_id": "i1"}])
+    with pytest.raises(TypeError, match=r"Expected a file, got a DataFrame.*upload_table"):
         file_upload("acme", "items", pl.DataFrame(), None, None)  # type: ignore[arg-type]
 
 
-def test_json_lines_are_rows_and_blank_lines_are_not(tmp_path: Path) -> None:
-    file = tmp_path / "x.jsonl"
-    file.write_text('{"item_id": "i1"}\n\n{"item_id": "i2", "price": 2}\n')
-    rows = [{"item_id": "i1"}, {"item_id": "i2", "price": 2}]
-    assert list(json_lines(file)) == rows
-    packed = tmp_path / "x.jsonl.gz"
-    packed.write_bytes(gzip.compress(file.read_bytes()))
-    assert list(json_lines(packed, "gzip")) == list(json_lines(packed.open("rb"), "gzip")) == rows
-    with pytest.raises(ValueError, match="line 2: expected a JSON object"):
-        list(json_lines(io.BytesIO(b"{}\n[1]\n")))
+@given(
+    content=st.binary() | st.binary().map(gzip.compress),
+    ending=st.sampled_from(["", ".json", ".gz", ".x.zst"]),
+)
+def test_any_bytes_have_an_encoding_or_are_named_as_a_json_array(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, ending: str
+) -> None:
+    file = tmp_path_factory.getbasetemp() / f"any{ending}"
+    file.write_bytes(content)
+    complaint = ""
+    try:
+        encoding_of(file)
+    except ValueError as error:
+        complaint = str(error)
+    assert not complaint or "is a JSON array" in complaint
 
 
 @pytest.mark.parametrize(
@@ -272,9 +279,11 @@ def test_json_lines_are_rows_and_blank_lines_are_not(tmp_path: Path) -> None:
         ("x.csv.gz", ("csv", "gzip")),
         ("x.CSV.ZST", ("csv", "zstd")),
         ("x.gz", ("csv", "gzip")),
-        ("x.jsonl", ("rows", "none")),
-        ("x.ndjson.gz", ("rows", "gzip")),
+        ("x.jsonl", ("json_lines", "none")),
+        ("x.ndjson.gz", ("json_lines", "gzip")),
         ("x.parquet", ("parquet", "none")),
+        ("x.pq", ("parquet", "none")),
+        ("x.PARQ", ("parquet", "none")),
         ("x.arrow", ("arrow_ipc", "none")),
         ("x.arrows", ("arrow_ipc", "none")),
         ("x.feather", ("arrow_ipc", "none")),
@@ -282,6 +291,46 @@ def test_json_lines_are_rows_and_blank_lines_are_not(tmp_path: Path) -> None:
 )
 def test_format_and_compression_follow_the_name(name: str, expected: tuple[str, str]) -> None:
     assert encoding_of(name) == encoding_of(Path(name)) == expected
+
+
+JSON_LINE = b'{"item_id": "i1", "title": "Chair"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("x", b"PAR1...", ("parquet", "none")),
+        ("x.dat", b"ARROW1\x00\x00", ("arrow_ipc", "none")),
+        ("x.dat", b"\xff\xff\xff\xff\x10", ("arrow_ipc", "none")),
+        ("reviews.json", JSON_LINE, ("json_lines", "none")),
+        ("reviews.json", b"\xef\xbb\xbf\r\n " + JSON_LINE, ("json_lines", "none")),
+        ("reviews.json.gz", gzip.compress(JSON_LINE, mtime=0), ("json_lines", "gzip")),
+        ("reviews", gzip.compress(JSON_LINE, mtime=0), ("json_lines", "gzip")),
+        ("x.txt", b"item_id,title\n", ("csv", "none")),
+        ("x.gz", gzip.compress(b"item_id,title\n", mtime=0), ("csv", "gzip")),
+        ("x.gz", b"no gzip", ("csv", "gzip")),
+        ("x", b"", ("csv", "none")),
+        ("x.csv", b"{odd},item_id,title\n", ("csv", "none")),
+    ],
+)
+def test_where_the_name_says_nothing_the_first_bytes_do(
+    tmp_path: Path, name: str, content: bytes, expected: tuple[str, str]
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    assert encoding_of(file) == encoding_of(str(file)) == expected
+    assert encoding_of(file, "csv") == ("csv", expected[1] if name.endswith(".gz") else "none")
+
+
+def test_a_json_array_is_named_with_the_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "reviews.json"
+    file.write_bytes(b" [" + JSON_LINE + b"]")
+    with pytest.raises(ValueError, match=r"^reviews\.json is a JSON array; write one object per line"):
+        encoding_of(file)
+    packed = tmp_path / "reviews.json.gz"
+    packed.write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+    with pytest.raises(ValueError, match="JSON array"):
+        file_upload("acme", "items", packed, None, None)
 
 
 def test_an_open_file_without_a_name_is_plain_csv() -> None:
@@ -294,7 +343,7 @@ def test_an_open_file_without_a_name_is_plain_csv() -> None:
 
 def test_a_compressed_file_is_sent_as_it_is_and_validated_unpacked(tmp_path: Path) -> None:
     file = tmp_path / "x.csv.gz"
-    file.write_bytes(gzip.compress(CONTENT))
+    file.write_bytes(gzip.compress(CONTENT, mtime=0))
     upload, source = file_upload("acme", "items", file, None, None)
     assert upload.header.compression == upload_pb2.COMPRESSION_GZIP
     assert needed(list(source.chunks(Start())), 0) == file.read_bytes()

@@ -9,18 +9,19 @@ from typing import Any, cast
 
 import pytest
 
-from headrace_compute.block_result import BlockResult
-from headrace_compute.errors import FencedError, UploadClosedError, UploadFinishedError
+from headrace_compute.errors import CorruptStreamError, FencedError, UploadClosedError, UploadFinishedError
 from headrace_compute.findings import Findings
+from headrace_compute.ingest.block_result import BlockResult
 from headrace_compute.model import Block, Part, StoreConfig
-from headrace_compute.storage.store import open_store
+from headrace_compute.objects.store import open_store
+from headrace_server.rows.blocks import PersistedBlock
+from headrace_server.rows.options import UploadOptions
+from headrace_server.rpc.live import LiveUploads
 from headrace_server.services import Services
 from headrace_server.uploads import index, records, sweep
 from headrace_server.uploads import session as sessions
-from headrace_server.uploads.grown import Grown
-from headrace_server.uploads.live import LiveUploads
-from headrace_server.uploads.options import UploadOptions
-from headrace_server.uploads.session import PersistedBlock, Session
+from headrace_server.uploads.immutable_list import ImmutableList
+from headrace_server.uploads.session import Session
 from headrace_server.uploads.sweeper import Sweeper
 
 HEADER = UploadOptions("acme", "interactions", "csv").to_json()
@@ -121,6 +122,17 @@ async def test_an_abort_ends_the_upload_for_its_owner_and_for_whoever_resumes(co
     assert sessions.abort(config, aborted, "aborted") is aborted
 
 
+async def test_a_stored_failure_is_named_by_its_reason(config: StoreConfig, tmp_path: Path) -> None:
+    session = await _open(config)
+    sessions.give_up(config, session, CorruptStreamError("Torn.", {"offset": "7"}))
+    path = tmp_path / "raw-data/_headrace/uploads/acme" / UPLOAD / "00000001"
+    expected = {"reason": "CORRUPT_STREAM", "message": "Torn.", "attributes": {"offset": "7"}}
+    assert json.loads(path.read_text())["body"]["failure"] == expected
+    with pytest.raises(CorruptStreamError, match="Torn") as caught:
+        await _open(config)
+    assert caught.value.attributes == {"offset": "7"}
+
+
 async def test_an_abort_loses_against_finish_and_wins_against_a_live_writer(config: StoreConfig) -> None:
     owned = await _open(config)
     before = sessions.load(config, "acme", UPLOAD)
@@ -206,9 +218,9 @@ async def test_sessions_of_a_store_without_an_index_are_entered_once(config: Sto
 
 
 def test_a_grown_sequence_shares_its_items_and_keeps_former_states() -> None:
-    one = Grown([1])
-    two = one.with_one(2)
-    other, three = one.with_one(20), two.with_one(3)
+    one = ImmutableList([1])
+    two = one.appended(2)
+    other, three = one.appended(20), two.appended(3)
     assert (list(one), list(two), list(other), list(three)) == ([1], [1, 2], [1, 20], [1, 2, 3])
     assert (three[-1], three[0], three[1:], len(two), 3 in two) == (3, 1, [2, 3], 2, False)
     with pytest.raises(IndexError):
@@ -235,7 +247,7 @@ class _Clockwork:
 
     async def rounds(self, count: int = 1) -> None:
         for _ in range(count):
-            await self.sweeper._round()
+            await self.sweeper.sweep()
 
 
 async def test_an_upload_that_nobody_goes_on_with_expires_and_leaves_nothing(

@@ -1,13 +1,20 @@
-"""Inbox and outbox: waiting for a client, and keeping what it does not read."""
+"""Requests and responses of a stream: waiting for a client, and keeping what it does not read."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from headrace_compute.errors import DrainingError, HeadraceError, IdleTimeoutError
-from headrace_server.streams import OUTBOX_MESSAGES, Inbox, Outbox, converse
+from headrace_server.rpc.streams import (
+    DRAIN_BYTES,
+    MAX_QUEUED_RESPONSES,
+    RequestStream,
+    ResponseQueue,
+    serve_stream,
+)
 
 
 class _Client:
@@ -28,69 +35,69 @@ class _Client:
 
 
 async def test_messages_come_in_order_up_to_the_half_close() -> None:
-    inbox = Inbox(_Client(1, 2, None), 5)
-    assert [message async for message in inbox] == [1, 2]
+    incoming = RequestStream(_Client(1, 2, None), 5)
+    assert [message async for message in incoming] == [1, 2]
 
 
 async def test_silence_ends_the_wait_and_loses_no_message() -> None:
     client = _Client()
-    inbox = Inbox(client, 0.05)
+    incoming = RequestStream(client, 0.05)
     with pytest.raises(IdleTimeoutError) as caught:
-        await anext(inbox)
+        await anext(incoming)
     assert caught.value.attributes == {"idle_seconds": "0.05"}
     client.messages.put_nowait("late")
-    assert await anext(inbox) == "late"
-    inbox.close()
+    assert await anext(incoming) == "late"
+    incoming.close()
 
 
 async def test_an_interruption_is_raised_once_in_place_of_a_message() -> None:
     client = _Client("kept")
-    inbox = Inbox(client, 5)
-    inbox.interrupt(DrainingError("first"))
-    inbox.interrupt(DrainingError("second"))
+    incoming = RequestStream(client, 5)
+    incoming.interrupt(DrainingError("first"))
+    incoming.interrupt(DrainingError("second"))
     with pytest.raises(DrainingError, match="first"):
-        await anext(inbox)
-    assert await anext(inbox) == "kept"
-    waiting = asyncio.ensure_future(anext(inbox))
+        await anext(incoming)
+    assert await anext(incoming) == "kept"
+    waiting = asyncio.ensure_future(anext(incoming))
     await asyncio.sleep(0)
-    inbox.interrupt(DrainingError("third"))
+    incoming.interrupt(DrainingError("third"))
     with pytest.raises(DrainingError, match="third"):
         await waiting
-    inbox.close()
+    incoming.close()
 
 
 async def test_of_acks_only_the_newest_waits_and_nothing_else_is_dropped() -> None:
-    outbox: Outbox[tuple[str, int]] = Outbox()
-    outbox.send(("started", 0))
+    responses: ResponseQueue[tuple[str, int]] = ResponseQueue()
+    responses.send(("started", 0))
     for offset in range(100_000):
-        outbox.send(("ack", offset), newest_of="ack")
-    outbox.send(("result", 1))
-    outbox.close()
-    responses = []
-    while (response := await outbox.get()) is not None:
-        responses.append(response)
-    assert responses == [("started", 0), ("ack", 99_999), ("result", 1)]
+        responses.send(("ack", offset), newest_of="ack")
+    responses.send(("result", 1))
+    responses.close()
+    received = []
+    while (response := await responses.get()) is not None:
+        received.append(response)
+    assert received == [("started", 0), ("ack", 99_999), ("result", 1)]
 
 
 async def test_a_client_that_does_not_read_is_not_read_from() -> None:
     handled = 0
 
-    async def serve(inbox: Inbox[int], outbox: Outbox[int]) -> None:
+    async def serve(incoming: RequestStream[Any], responses: ResponseQueue[int]) -> None:
         nonlocal handled
-        async for message in inbox:
+        async for message in incoming:
             handled += 1
-            outbox.send(message)
-            await outbox.room()
+            responses.send(message)
+            await responses.room()
 
-    responses = converse(_Client(*range(1000), None), serve, lambda status: -1, idle_seconds=5)
+    responses = serve_stream(_Client(*range(1000), None), serve, lambda status: -1, idle_seconds=5)
     assert await anext(responses) == 0
     await asyncio.sleep(0.05)
-    assert handled <= OUTBOX_MESSAGES + 2
+    assert handled <= MAX_QUEUED_RESPONSES + 2
     assert [response async for response in responses] == list(range(1, 1000))
 
 
 async def test_an_error_goes_in_band_first_and_then_ends_the_call() -> None:
-    async def serve(inbox: Inbox[int], outbox: Outbox[Any]) -> None:
+    async def serve(incoming: RequestStream[Any], responses: ResponseQueue[Any]) -> None:
         raise HeadraceError("what is wrong")
 
     async def collect(responses: AsyncIterator[Any]) -> list[Any]:
@@ -100,5 +107,24 @@ async def test_an_error_goes_in_band_first_and_then_ends_the_call() -> None:
                 seen.append(response.message)
         return seen
 
-    work: Awaitable[list[Any]] = collect(converse(_Client(1, None), serve, lambda status: status, 5))
+    client = _Client(BytesValue(), None)
+    work: Awaitable[list[Any]] = collect(serve_stream(client, serve, lambda status: status, 5))
     assert await work == ["what is wrong"]
+
+
+async def test_of_a_client_that_does_not_listen_only_so_many_bytes_are_read() -> None:
+    message = BytesValue(value=bytes(1 << 20))
+    taken = 0
+
+    async def endless() -> AsyncIterator[BytesValue]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield message
+
+    async def serve(incoming: RequestStream[BytesValue], responses: ResponseQueue[Any]) -> None:
+        raise HeadraceError("what is wrong")
+
+    with pytest.raises(HeadraceError):
+        [_ async for _ in serve_stream(endless(), serve, lambda status: status, 5)]
+    assert taken <= DRAIN_BYTES // message.ByteSize() + 1

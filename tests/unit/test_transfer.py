@@ -1,9 +1,11 @@
 """The client's side of a stream, without a wire: rows as messages, the window, acks, backoff."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import google_crc32c
 import grpc
+import numpy as np
 import pytest
 from google.rpc import status_pb2
 
@@ -13,11 +15,13 @@ from headrace.row import to_interaction, to_item
 from headrace.source import Chunk, RowSource, Start
 from headrace.transfer import Window
 from headrace.upload import Upload, UploadTransfer
-from headrace.v1 import upload_pb2
+from headrace.v1 import row_pb2, upload_pb2
 
 
 def upload(
-    window_bytes: int = 100, backoff: Backoff | None = None, format: upload_pb2.Format.ValueType = 0
+    window_bytes: int = 100,
+    backoff: Backoff | None = None,
+    format: upload_pb2.Format.ValueType = upload_pb2.FORMAT_UNSPECIFIED,
 ) -> UploadTransfer:
     header = upload_pb2.UploadHeader(tenant_id="acme", upload_id="u-1", format=format)
     return Upload(header, 500, window_bytes, backoff).stream()
@@ -40,20 +44,42 @@ def test_datetimes_and_dates_become_iso_8601() -> None:
     assert to_interaction({"timestamp": date(2026, 1, 31)}).timestamp == "2026-01-31"
 
 
-def test_none_and_absence_mean_no_value_but_zero_is_a_value() -> None:
-    assert not to_interaction({"rating": None}).HasField("rating")
-    assert not to_interaction({}).HasField("rating")
+def test_a_datetime_is_sent_in_utc_because_old_offsets_have_seconds() -> None:
+    moment = datetime(1880, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert to_interaction({"timestamp": moment}).timestamp == "1879-12-31T23:06:32+00:00"
+    assert to_interaction({"timestamp": datetime(1880, 1, 1)}).timestamp == "1880-01-01T00:00:00"
+    early = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
+    with pytest.raises(ValueError, match="Row 3: timestamp is datetime"):
+        to_interaction({"timestamp": early}, 3)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.float32("nan")])
+def test_none_nan_and_absence_mean_no_value_but_zero_is_a_value(nothing: object) -> None:
+    assert to_interaction({"rating": nothing, "user_id": nothing}) == row_pb2.Interaction()
     assert to_item({"price": 0}).HasField("price")
+
+
+@pytest.mark.parametrize("number", [17, np.int64(17), np.uint8(17)])
+def test_an_integer_id_is_its_digits(number: object) -> None:
+    assert to_item({"item_id": number}).item_id == "17"
+    assert to_item({"item_id": 2**64}).item_id == "18446744073709551616"
+    assert to_item({"price": number}).price == 17
 
 
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ({"item_id": 17}, "row 4: item_id is 17; give a str"),
-        ({"price": "12.50"}, "row 4: price is '12.50'; give a float or int"),
-        ({"colour": "red"}, "row 4: colour is no column of Item.*item_id, title"),
-        ({"title": "\udcff"}, "row 4"),
-        ("i1,Chair", "row 4: expected a mapping or Item, got str"),
+        ({"item_id": 17.0}, r"Row 4: item_id is 17\.0; give a str or int\."),
+        ({"item_id": True}, r"Row 4: item_id is True; give a str or int\."),
+        ({"price": True}, r"Row 4: price is True; give a float or int\."),
+        ({"price": np.True_}, "Row 4: price is .*True"),
+        (
+            {"title": 17, "price": "12.50"},
+            "Row 4: title is 17; give a str, price is '12.50'; give a float or int",
+        ),
+        ({"title": "\udcff"}, "Row 4: title"),
+        ({"item_id": 10**5_000}, "Row 4: item_id is a number of very many digits"),
+        ("i1,Chair", "Row 4: expected a mapping or Item, got str"),
     ],
 )
 def test_a_row_no_message_can_carry_is_named_before_it_is_sent(
@@ -61,6 +87,16 @@ def test_a_row_no_message_can_carry_is_named_before_it_is_sent(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         to_item(row, 4)
+
+
+def test_unknown_keys_are_ignored_with_a_warning_or_refused_on_request() -> None:
+    row = {"item_id": "i1", "colour": "red", "bucket": 3}
+    with pytest.warns(UserWarning, match=r"^Unknown columns are ignored: 'bucket', 'colour'\.$"):
+        assert to_item(row, 4) == row_pb2.Item(item_id="i1")
+    with pytest.raises(
+        ValueError, match=r"Row 4: unknown column 'bucket', 'colour'; leave it out.*item_id, title"
+    ):
+        to_item(row, 4, reject_unknown=True)
 
 
 def bytes_chunk(start: int, end: int) -> Chunk:
@@ -119,6 +155,18 @@ def test_a_stream_with_nothing_left_to_send_finishes_with_what_the_server_has() 
     assert transfer.finish().finish == upload_pb2.UploadFinish(total_size=100, crc32c=7)
 
 
+@pytest.mark.parametrize("acks", [0, 1])
+def test_an_answer_is_to_this_stream_only_if_its_finish_was_acknowledged(acks: int) -> None:
+    transfer = upload()
+    transfer.receive(started())
+    transfer.chunk(bytes_chunk(0, 50))  # A CSV header alone: nothing of it is ever persisted.
+    transfer.finish()
+    for _ in range(acks):
+        transfer.receive(ack(0))
+    transfer.receive(upload_pb2.UploadResponse(result=upload_pb2.UploadResult()))
+    assert transfer.is_ours == bool(acks)
+
+
 def test_rows_are_sent_without_a_checksum() -> None:
     transfer = upload(format=upload_pb2.FORMAT_ROWS)
     transfer.receive(started(0, 7))
@@ -162,7 +210,12 @@ def test_a_result_stands_even_if_the_connection_breaks_after_it() -> None:
 
 def test_backoff_grows_to_its_cap_with_full_jitter() -> None:
     asked: list[tuple[float, float]] = []
-    backoff = Backoff(1e9, clock=lambda: 0.0, jitter=lambda low, high: asked.append((low, high)) or 0.0)
+
+    def shortest(low: float, high: float) -> float:
+        asked.append((low, high))
+        return 0.0
+
+    backoff = Backoff(1e9, clock=lambda: 0.0, jitter=shortest)
     for _ in range(100):
         backoff.failed()
     assert asked[:4] == [(0.0, BASE_S * 2**n) for n in range(4)]

@@ -11,9 +11,13 @@
 `headrace.v1`; their fields are documented in the proto files.
 """
 
+from importlib.metadata import version
+
 from headrace.aio import AsyncClient
 from headrace.client import Client
 from headrace.errors import HeadraceError, UnavailableError
 from headrace.transfer import Progress
 
-__all__ = ["AsyncClient", "Client", "HeadraceError", "Progress", "UnavailableError"]
+__version__ = version("headrace")
+
+__all__ = ["AsyncClient", "Client", "HeadraceError", "Progress", "UnavailableError", "__version__"]

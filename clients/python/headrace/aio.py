@@ -1,4 +1,4 @@
-"""The aio client: the sync client's twin, method by method."""
+"""The asyncio client: the same methods as the sync client."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from headrace import request
 from headrace.arrow import ArrowReader
 from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
+from headrace.encoding import Format
 from headrace.errors import from_rpc
 from headrace.resume import AsyncRunner
 from headrace.row import DataType, Row, to_interaction, to_item
@@ -65,7 +66,7 @@ class AsyncClient:
         data_type: DataType,
         file: File,
         *,
-        format: request.Format | None = None,
+        format: Format | None = None,
         compression: Compression | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[request.UploadOptions],
@@ -146,7 +147,7 @@ class AsyncClient:
         data_type: DataType,
         file: File,
         *,
-        format: request.Format | None = None,
+        format: Format | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[request.ValidateOptions],
     ) -> validation_pb2.Report:
@@ -210,8 +211,13 @@ class AsyncClient:
 
     async def list_tables(self, tenant: str) -> Sequence[table_pb2.Table]:
         """The tables a tenant has, by name."""
-        question = table_pb2.ListTablesRequest(tenant_id=tenant)
-        return (await self._ask(self._stub.ListTables, question)).tables
+        question, found = table_pb2.ListTablesRequest(tenant_id=tenant), list[table_pb2.Table]()
+        while True:
+            page = await self._ask(self._stub.ListTables, question)
+            found += page.tables
+            if not page.next_page_token:
+                return found
+            question.page_token = page.next_page_token
 
     async def read_table(self, tenant: str, table: str, **options: Unpack[request.ReadOptions]) -> pa.Table:
         """One version of a table, or some of it, in memory; see `ReadOptions`."""

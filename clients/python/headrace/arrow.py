@@ -1,4 +1,4 @@
-"""Tables as they come: Arrow IPC streams, each complete in itself."""
+"""Reads tables sent as Arrow IPC streams, each complete in itself."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""How long to wait before another try, and when to give up."""
+"""Exponential backoff between tries, and when to give up."""
 
 import random
 import time
@@ -12,7 +12,7 @@ PATIENCE_S = 120.0
 
 
 class Backoff:
-    """Exponential backoff with full jitter: clients that broke together do not come back together.
+    """Exponential backoff with full jitter: clients that failed together do not retry together.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter
 

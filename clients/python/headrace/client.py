@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from headrace import request
 from headrace.arrow import ArrowReader
 from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
+from headrace.encoding import Format
 from headrace.errors import from_rpc
 from headrace.resume import Runner
 from headrace.row import DataType, Row, to_interaction, to_item
@@ -65,7 +66,7 @@ class Client:
         data_type: DataType,
         file: File,
         *,
-        format: request.Format | None = None,
+        format: Format | None = None,
         compression: Compression | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[request.UploadOptions],
@@ -83,10 +84,11 @@ class Client:
             file: A path, or a file open for reading bytes, such as a pipe. A
                 file at a path is read again where needed and must not change
                 meanwhile; of an open one at most about 64 MiB are kept.
-            format: Default by the file's name: .jsonl and .ndjson are rows (one
-                JSON object a line); .parquet; .arrow, .arrows and .feather are
-                Arrow IPC; anything else is CSV.
-            compression: Default by the file's name: .gz, .zst.
+            format: Default by the file's name: .csv; .jsonl and .ndjson are JSON
+                lines (one object a line); .parquet, .parq and .pq; .arrow, .arrows
+                and .feather are Arrow IPC. Under another name, by the first bytes
+                of a file at a path; what these do not tell is CSV.
+            compression: Default by the file's name, .gz or .zst, or by its first bytes.
             on_progress: Called with every ack, and with every interruption.
             options: See `UploadOptions`.
 
@@ -97,8 +99,7 @@ class Client:
             FencedError: Another client goes on with the same upload.
             HeadraceError: The call failed otherwise.
             OSError: The file cannot be read.
-            ValueError: A line of a JSON lines file cannot be made a row, or the
-                file is not the one that `upload_id` was begun with.
+            ValueError: The file is not the one that `upload_id` was begun with.
         """
         upload, source = request.file_upload(tenant, data_type, file, format, compression, **options)
         return self._runner.upload(upload, source, on_progress)
@@ -124,7 +125,8 @@ class Client:
             options: See `UploadOptions`.
 
         Raises:
-            ValueError: A row cannot be made a message; nothing becomes visible.
+            ValueError: A value is of a type that its column cannot carry; nothing
+                becomes visible.
         """
         upload, source = request.rows_upload(tenant, data_type, rows, **options)
         return self._runner.upload(upload, source, on_progress)
@@ -187,6 +189,10 @@ class Client:
             tenant: Whose table.
             rows: 1 to 10,000 mappings or `Interaction` messages.
             request_id: A UUID: a repeated call with it stores nothing twice.
+
+        Raises:
+            ValueError: A value is of a type that its column cannot carry; the
+                message names row and column, and nothing was sent.
         """
         messages = [to_interaction(row, number) for number, row in enumerate(rows)]
         question = ingest_pb2.IngestInteractionsRequest(
@@ -207,7 +213,7 @@ class Client:
         data_type: DataType,
         file: File,
         *,
-        format: request.Format | None = None,
+        format: Format | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[request.ValidateOptions],
     ) -> validation_pb2.Report:
@@ -216,7 +222,7 @@ class Client:
         Args:
             data_type: `interactions` or `items`.
             file: A path, or a file open for reading bytes.
-            format: csv or rows; default by the file's name, as for `upload`.
+            format: csv or json_lines; default as for `upload`.
             on_progress: Called as validation goes on.
             options: See `ValidateOptions`.
         """

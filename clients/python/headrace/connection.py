@@ -1,4 +1,4 @@
-"""How the SDK reaches a server: the channel's settings, the same for sync and aio."""
+"""The settings of the SDK's gRPC channels, the same for sync and asyncio."""
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 """Where an embedded server listens unless told otherwise."""

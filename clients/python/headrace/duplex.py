@@ -1,21 +1,78 @@
-"""A stream on the wire: the writer beside the reader, sync and aio.
+"""A bidirectional stream: its writer runs beside its reader, sync and asyncio.
 
 gRPC pulls requests from a generator (the sync client on a thread of its own,
-the aio client in a task) while the caller reads answers. The writer waits for
-the header's answer and for room in the window; an error that comes in band
-stops it, the stream is half-closed, and the reader goes on to the end.
+the aio client in a task) while the caller reads answers. What is written and
+what is waited for is defined once, in `_script`; the two clients only execute it.
+The writer waits for the header's answer and for room in the window; an error that
+comes in band stops it, the stream is half-closed, and the reader goes on to the end.
 """
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias
 
 import grpc
 
 from headrace.errors import from_rpc
-from headrace.source import Source
+from headrace.source import Chunk, Source, Start
 from headrace.transfer import FLUSH_AFTER_S, OnProgress, Outcome, Request, Response, Transfer
+
+
+@dataclass(frozen=True)
+class _Send(Generic[Request]):
+    """Sends a request."""
+
+    request: Request
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """Waits until something holds; answered with whether it does, which it may not after `timeout_s`."""
+
+    until: Callable[[], bool]
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Reads the source's next chunk from `start` on; answered with it, or with None at the end."""
+
+    start: Start
+
+
+_Script: TypeAlias = Generator[_Send[Request] | _Wait | _Read, Any, None]
+
+
+def _script(transfer: Transfer[Request, Response, Outcome], source: Source) -> _Script[Request]:
+    """The writer's side of a transfer, step by step; it blocks on nothing itself."""
+    yield _Send(transfer.opening())
+    yield _Wait(transfer.opened)
+    start = transfer.start()
+    while not transfer.ended:
+        has_room: bool = yield _Wait(transfer.has_room, FLUSH_AFTER_S)
+        if not has_room and (nudge := transfer.nudge()):
+            yield _Send(nudge)
+            yield _Wait(transfer.has_room)
+        if transfer.ended:
+            break
+        chunk: Chunk | None = yield _Read(start)
+        if chunk is None:
+            break
+        if transfer.ended or chunk.end_offset <= start.offset:
+            continue
+        yield _Send(transfer.chunk(chunk))
+        source.acked(transfer.safe_offset)
+    if not transfer.ended:
+        yield _Send(transfer.finish())
+
+
+def _next_step(script: _Script[Request], answer: Any) -> _Send[Request] | _Wait | _Read | None:
+    try:
+        return script.send(answer)
+    except StopIteration:
+        return None
 
 
 def exchange(
@@ -32,30 +89,26 @@ def exchange(
     """
     changed = threading.Condition()
 
-    def wait(until: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        with changed:
-            return changed.wait_for(until, timeout_s)
-
     def requests() -> Iterator[Request]:
+        script = _script(transfer, source)
+        chunks: Iterator[Chunk] | None = None
+        answer: Any = None
         try:
-            yield transfer.opening()
-            wait(transfer.opened)
-            start = transfer.start()
-            chunks = source.chunks(start)
-            while not transfer.ended:
-                if not wait(transfer.has_room, FLUSH_AFTER_S) and (nudge := transfer.nudge()):
-                    yield nudge
-                    wait(transfer.has_room)
-                if transfer.ended or (chunk := next(chunks, None)) is None:
-                    break
-                if transfer.ended or chunk.end_offset <= start.offset:
-                    continue
+            while True:
                 with changed:
-                    message = transfer.chunk(chunk)
-                yield message
-                source.acked(transfer.safe_offset)
-            if not transfer.ended:
-                yield transfer.finish()
+                    step = _next_step(script, answer)
+                match step:
+                    case None:
+                        return
+                    case _Send():
+                        answer = None
+                        yield step.request
+                    case _Wait():
+                        with changed:
+                            answer = changed.wait_for(step.until, step.timeout_s)
+                    case _Read():
+                        chunks = chunks or source.chunks(step.start)
+                        answer = next(chunks, None)
         except Exception as error:
             # Raised again on the caller's thread.
             transfer.source_error = error
@@ -106,23 +159,20 @@ async def aexchange(
         return True
 
     async def requests() -> AsyncIterator[Request]:
+        script = _script(transfer, source)
+        chunks: AsyncIterator[Chunk] | None = None
+        answer: Any = None
         try:
-            yield transfer.opening()
-            await wait(transfer.opened)
-            start = transfer.start()
-            chunks = source.achunks(start)
-            while not transfer.ended:
-                if not await wait(transfer.has_room, FLUSH_AFTER_S) and (nudge := transfer.nudge()):
-                    yield nudge
-                    await wait(transfer.has_room)
-                if transfer.ended or (chunk := await anext(chunks, None)) is None:
-                    break
-                if transfer.ended or chunk.end_offset <= start.offset:
-                    continue
-                yield transfer.chunk(chunk)
-                source.acked(transfer.safe_offset)
-            if not transfer.ended:
-                yield transfer.finish()
+            while (step := _next_step(script, answer)) is not None:
+                match step:
+                    case _Send():
+                        answer = None
+                        yield step.request
+                    case _Wait():
+                        answer = await wait(step.until, step.timeout_s)
+                    case _Read():
+                        chunks = chunks or source.achunks(step.start)
+                        answer = await anext(chunks, None)
         except Exception as error:
             # Raised again in the caller's task.
             transfer.source_error = error

@@ -22,7 +22,8 @@
     │   └── VersionNotFoundError
     ├── ExhaustedError            a limit or the disk; the same call may succeed later
     │   ├── StoreFullError
-    │   └── OverloadedError
+    │   ├── OverloadedError
+    │   └── SuspendedError            the tenant's input has ended workers of the server
     ├── UnavailableError          the server, or something behind it, cannot be reached
     │   ├── DrainingError             the server is shutting down
     │   ├── ComputeUnavailableError
@@ -36,6 +37,7 @@ Rows that break the data contract raise nothing: the report lists them. A row
 that cannot be put into a message at all raises `ValueError` before it is sent.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +48,10 @@ _DETAILS_KEY = "grpc-status-details-bin"
 # What an aio client hears, instead of the status, if it was writing when the call ended:
 # https://github.com/grpc/grpc/issues/36066
 _STATUS_LOST = "Internal error from Core"
+# What sync clients say of an answer that is none.
+_NOT_DECODED = "Exception deserializing response!"
+# What gRPC itself says, on either side, of a message above a limit; it has no ErrorInfo.
+_TOO_LARGE = re.compile(r"(\w+) message larger than max \((\d+) vs\. (\d+)\)", re.IGNORECASE)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -197,6 +203,10 @@ class OverloadedError(ExhaustedError):
     """Too much is under way at the server."""
 
 
+class SuspendedError(ExhaustedError):
+    """The tenant's input has ended workers of the server; wait for `metadata["retry_seconds"]`."""
+
+
 class UnavailableError(HeadraceError):
     """The server, or something behind it, cannot be reached; retry with backoff."""
 
@@ -237,6 +247,8 @@ class PoisonBlockError(InternalError):
 
 _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "INVALID_FIELD": InvalidArgumentError,
+    "MALFORMED_MESSAGE": InvalidArgumentError,
+    "MESSAGE_TOO_LARGE": InvalidArgumentError,
     "UNEXPECTED_MESSAGE": InvalidArgumentError,
     "NO_HEADER": BadDataError,
     "MISSING_COLUMN": BadDataError,
@@ -262,12 +274,16 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "NO_INTERACTIONS": NoInteractionsError,
     "NO_POSITIVES": NoPositivesError,
     "WRONG_TABLE_KIND": WrongTableKindError,
+    "ROW_TOO_LARGE": PreconditionError,
     "POISON_BLOCK": PoisonBlockError,
     "STORE_DENIED": StoreDeniedError,
     "STORE_FULL": StoreFullError,
     "OVERLOADED": OverloadedError,
+    "GAVE_WAY": OverloadedError,
+    "SUSPENDED": SuspendedError,
     "DRAINING": DrainingError,
     "IDLE_TIMEOUT": UnavailableError,
+    "UNREAD_TIMEOUT": UnavailableError,
     "COMPUTE_UNAVAILABLE": ComputeUnavailableError,
     "STORE_UNAVAILABLE": StoreUnavailableError,
     "COMMIT_CONTENDED": CommitContendedError,
@@ -319,9 +335,22 @@ def from_rpc(error: grpc.RpcError, address: str) -> HeadraceError:
             return from_status(status_pb2.Status.FromString(value))
     message = error.details() or code.name
     if code is grpc.StatusCode.INTERNAL and message == _STATUS_LOST:
-        return UnavailableError(f"the connection to the server at {address} broke", code=code)
+        return UnavailableError(f"The connection to the server at {address} broke.", code=code)
+    if message == _NOT_DECODED:
+        message = f"The answer of {address} cannot be decoded; is a Headrace server of this version there?"
+        return InternalError(message, code=code)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (found := _TOO_LARGE.search(message)):
+        return InvalidArgumentError(_too_large(found), code=code)
     if code is grpc.StatusCode.UNAVAILABLE:
-        message = f"no connection to the server at {address}: {message}"
+        message = f"There is no connection to the server at {address}: {message}."
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        message = f"the server at {address} did not answer in time"
+        message = f"The server at {address} did not answer in time."
     return _BY_CODE.get(code, HeadraceError)(message, code=code)
+
+
+def _too_large(found: re.Match[str]) -> str:
+    size, limit = int(found[2]), int(found[3])
+    return (
+        f"A message has {size:,} bytes, and {limit:,} is the most that the other side takes; "
+        "send fewer rows a call, or send them as an upload, which cuts them by itself."
+    )

@@ -4,12 +4,12 @@ import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import PurePath
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from headrace.backoff import PATIENCE_S, Backoff
+from headrace.encoding import Format, encoding_of
 from headrace.row import DataType
 from headrace.source import (
     ArrowData,
@@ -21,29 +21,17 @@ from headrace.source import (
     StreamSource,
     TableSource,
     file_source,
-    json_lines,
     opened,
 )
 from headrace.transfer import ValidateTransfer
 from headrace.upload import Upload
 from headrace.v1 import run_pb2, table_pb2, upload_pb2, validation_pb2
 
-Format: TypeAlias = Literal["csv", "rows", "arrow_ipc", "parquet"]
-"""How a file encodes rows; `rows` is JSON lines, sent as messages."""
-
-_FORMATS: dict[str, Format] = {
-    ".jsonl": "rows",
-    ".ndjson": "rows",
-    ".arrow": "arrow_ipc",
-    ".arrows": "arrow_ipc",
-    ".feather": "arrow_ipc",
-    ".parquet": "parquet",
-}
-_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
+_VALIDATED: tuple[Format, ...] = ("csv", "json_lines")
 
 
 class UploadOptions(TypedDict, total=False):
-    """How an upload is judged, and how long it is kept up.
+    """Options of an upload: what refuses it, and how long it is resumed.
 
     Attributes:
         policy: `quarantine` (default) keeps bad rows out; with `all_or_nothing`
@@ -129,15 +117,6 @@ class ReadOptions(TypedDict, total=False):
     limit: int
 
 
-def encoding_of(file: File) -> tuple[Format, Compression]:
-    """The format and compression a file's name promises; plain CSV if it says nothing."""
-    name = PurePath(file if isinstance(file, str | os.PathLike) else str(getattr(file, "name", "")))
-    compression = _COMPRESSIONS.get(name.suffix.lower(), "none")
-    if compression != "none":
-        name = name.with_suffix("")
-    return _FORMATS.get(name.suffix.lower(), "csv"), compression
-
-
 def file_upload(
     tenant: str,
     data_type: DataType,
@@ -151,12 +130,10 @@ def file_upload(
     Raises:
         OSError: The file cannot be read.
         TypeError: It is no file.
+        ValueError: It is one JSON array.
     """
     _check_is_file(file)
-    named_format, named_compression = encoding_of(file)
-    format, compression = format or named_format, compression or named_compression
-    if format == "rows":
-        return rows_upload(tenant, data_type, json_lines(file, compression), **options)
+    format, compression = encoding_of(file, format, compression)
     header = _upload_header(tenant, data_type, format, **options)
     if compression != "none":
         header.compression = _choice(upload_pb2.Compression, "COMPRESSION", "compression", compression)
@@ -169,7 +146,7 @@ def rows_upload(
     tenant: str, data_type: DataType, rows: Rows, **options: Unpack[UploadOptions]
 ) -> tuple[Upload, RowSource]:
     """The upload of rows, and the source that gives them."""
-    source = RowSource(data_type, rows)
+    source = RowSource(data_type, rows, reject_unknown=options.get("unknown_columns") == "reject")
     header = _upload_header(tenant, data_type, "rows", **options)
     header.expected_rows = source.total
     return _upload(header, source, options), source
@@ -196,13 +173,13 @@ def _upload(header: upload_pb2.UploadHeader, source: Source, options: UploadOpti
 def _check_is_file(file: File) -> None:
     if not isinstance(file, str | os.PathLike) and not hasattr(file, "read"):
         raise TypeError(
-            f"a {type(file).__name__} is no file; give a path or a file open for reading bytes;"
-            " tables and frames are for upload_table, rows for upload_rows"
+            f"Expected a file, got a {type(file).__name__}; give a path or a file open for reading bytes;"
+            " tables and frames are for upload_table, rows for upload_rows."
         )
 
 
 def _upload_header(
-    tenant: str, data_type: DataType, format: Format, **options: Unpack[UploadOptions]
+    tenant: str, data_type: DataType, format: Format | Literal["rows"], **options: Unpack[UploadOptions]
 ) -> upload_pb2.UploadHeader:
     _check_options(options, UploadOptions)
     return upload_pb2.UploadHeader(
@@ -225,9 +202,11 @@ def _upload_header(
 
 
 def _check_options(options: Mapping[str, object], known: type) -> None:
-    """Refuses an option that there is not: a slip of the pen must not commit what it was to refuse."""
+    """Refuses unknown options: a typo must not commit data that the option was meant to refuse."""
     if unknown := sorted(options.keys() - known.__annotations__.keys()):
-        raise TypeError(f"{unknown[0]!r} is no option; there are {', '.join(sorted(known.__annotations__))}")
+        raise TypeError(
+            f"Unknown option {unknown[0]!r}; expected one of {', '.join(sorted(known.__annotations__))}."
+        )
 
 
 def _choice(enum: Any, prefix: str, option: str, value: str) -> Any:
@@ -235,7 +214,7 @@ def _choice(enum: Any, prefix: str, option: str, value: str) -> Any:
     words = (value.name for value in enum.DESCRIPTOR.values if value.number)
     names = {name.removeprefix(f"{prefix}_").lower(): name for name in words}
     if str(value).lower() not in names:
-        raise ValueError(f"{option} is {value!r}; it must be one of {', '.join(sorted(names))}")
+        raise ValueError(f"Option {option} is {value!r}; it must be one of {', '.join(sorted(names))}.")
     return enum.Value(names[str(value).lower()])
 
 
@@ -247,24 +226,24 @@ def file_validation(
     Raises:
         OSError: The file cannot be read.
         TypeError: It is no file.
-        ValueError: The format cannot be validated.
+        ValueError: The format cannot be validated, or the file is one JSON array.
     """
     _check_is_file(file)
-    named_format, compression = encoding_of(file)
-    format = format or named_format
-    if format == "rows":
-        return rows_validation(data_type, json_lines(file, compression), **options)
-    if format != "csv":
-        raise ValueError(f"{format} files cannot be validated; csv and rows can")
+    format, compression = encoding_of(file, format)
+    if format not in _VALIDATED:
+        known = " and ".join(_VALIDATED)
+        raise ValueError(f"Files of format {format} cannot be validated; {known} can.")
     source = file_source(file) if compression == "none" else StreamSource(opened(file, compression))
-    return ValidateTransfer(_validate_header(data_type, **options), source.total), source
+    header = _validate_header(data_type, **options)
+    header.format = _choice(validation_pb2.ValidateFormat, "VALIDATE_FORMAT", "format", format)
+    return ValidateTransfer(header, source.total), source
 
 
 def rows_validation(
     data_type: DataType, rows: Rows, **options: Unpack[ValidateOptions]
 ) -> tuple[ValidateTransfer, RowSource]:
     """The validation of rows, and the source that gives them."""
-    source = RowSource(data_type, rows)
+    source = RowSource(data_type, rows, reject_unknown=options.get("reject_unknown_columns", False))
     return ValidateTransfer(_validate_header(data_type, **options), source.total), source
 
 

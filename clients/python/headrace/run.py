@@ -1,4 +1,4 @@
-"""What the client knows of a features or sampling run under way. No I/O happens here."""
+"""The client's state of a features or sampling run. No I/O happens here."""
 
 from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar
@@ -39,5 +39,5 @@ class RunReader(Generic[Result]):
             InternalError: There was none.
         """
         if self._result is None:
-            raise InternalError("the server ended the run without a result")
+            raise InternalError("The server ended the run without a result.")
         return self._result

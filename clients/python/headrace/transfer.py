@@ -1,4 +1,4 @@
-"""What the client knows of one stream of an upload or a validation.
+"""The client's state of one stream of an upload or a validation.
 
 No I/O happens here: the sync and the aio client both send what it says and tell
 it what they receive.
@@ -148,7 +148,7 @@ class Transfer(ABC, Generic[Request, Response, Outcome]):
 
     def broken(self) -> HeadraceError:
         """Why the call has ended without an answer; an error in band says more than the call's status."""
-        return self.error or self.failure or HeadraceError("the server ended the stream without an answer")
+        return self.error or self.failure or HeadraceError("The server ended the stream without an answer.")
 
 
 class ValidateTransfer(

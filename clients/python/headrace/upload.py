@@ -36,7 +36,7 @@ from headrace.transfer import WINDOW_BYTES, Progress, Transfer, Window
 from headrace.v1 import upload_pb2
 
 DOUBTFUL_TRIES = 6
-"""Errors that may be for good, without progress, after which there is another try."""
+"""Retries after errors that may be permanent, without progress in between."""
 
 
 class Upload:
@@ -100,7 +100,7 @@ class Upload:
         Raises:
             HeadraceError: `error`, naming the upload: it is not worth another try.
         """
-        if error.reason == "IDLE_TIMEOUT":
+        if error.reason in ("IDLE_TIMEOUT", "GAVE_WAY"):
             self._backoff.progressed()  # The source is slow, nothing is wrong.
         if self._passes(error):
             delay_s = self._backoff.failed()
@@ -125,7 +125,7 @@ class Upload:
             return answer.result
         if answer.state == upload_pb2.UPLOAD_STATE_ABORTED:
             raise UploadClosedError(
-                f"upload {answer.upload_id} was aborted; start a new one",
+                f"Upload {answer.upload_id} was aborted; start a new one.",
                 reason="UPLOAD_CLOSED",
                 code=grpc.StatusCode.FAILED_PRECONDITION,
                 metadata={"upload_id": answer.upload_id},
@@ -184,6 +184,7 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
         self.window = Window(upload.window_bytes)
         self.started: upload_pb2.UploadStarted | None = None
         self._last: Chunk | None = None
+        self._is_acked = False
         self._is_draining = False
 
     @property
@@ -195,9 +196,10 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
     def is_ours(self) -> bool:
         """Whether the answer is to what this stream has sent; else the upload had been finished before.
 
-        Servers acknowledge what a stream brings before they tell its result.
+        A server acknowledges a finish before it tells the result, even one that adds no bytes, such as
+        that of a CSV header alone; of an upload that is finished it tells the result at once.
         """
-        return self.upload.is_finish_sent and (self._last is None or self.safe_offset > self.start().offset)
+        return self.upload.is_finish_sent and self._is_acked
 
     def opened(self) -> bool:
         """Whether the server has answered the header, or will not."""
@@ -252,6 +254,7 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
             case "started":
                 return self._begin(response.started)
             case "ack":
+                self._is_acked = True
                 return self._safe(response.ack)
             case "draining":
                 # The writer stops and half-closes; the server acknowledges what it can, and the
@@ -267,7 +270,7 @@ class UploadTransfer(Transfer[upload_pb2.UploadRequest, upload_pb2.UploadRespons
     def broken(self) -> HeadraceError:
         """Why the stream has ended without a result."""
         if self._is_draining and self.error is None and self.failure is None:
-            return DrainingError("the server is shutting down", code=grpc.StatusCode.UNAVAILABLE)
+            return DrainingError("The server is shutting down.", code=grpc.StatusCode.UNAVAILABLE)
         return super().broken()
 
     def _begin(self, started: upload_pb2.UploadStarted) -> Progress:

@@ -42,19 +42,19 @@ def _fold(order: Any, keys: Any, positive_us: Any, starts: Any, items: Any, firs
 
 
 @nb.njit(nb.int64(_I64, _I32, _BOOL, nb.int64, nb.int64), nogil=True, cache=True)
-def _degree(starts: Any, items: Any, alive: Any, user: Any, least: Any) -> Any:
-    """Living items of the user, 0 if there are fewer than `least`."""
+def _degree(starts: Any, items: Any, alive: Any, user: Any, minimum: Any) -> Any:
+    """Living items of the user, 0 if there are fewer than `minimum`."""
     degree = 0
     for pair in range(starts[user], starts[user + 1]):
         degree += alive[items[pair]]
-    return degree if degree >= least else 0
+    return degree if degree >= minimum else 0
 
 
 @nb.njit(nb.int64(_I64, _I32, _BOOL, nb.int64, _OUT_I32), nogil=True, cache=True)
-def _count(starts: Any, items: Any, alive: Any, least: Any, counts: Any) -> Any:
+def _count(starts: Any, items: Any, alive: Any, minimum: Any, counts: Any) -> Any:
     users = 0
     for user in range(starts.size - 1):
-        if _degree(starts, items, alive, user, least) == 0:
+        if _degree(starts, items, alive, user, minimum) == 0:
             continue
         users += 1
         for pair in range(starts[user], starts[user + 1]):
@@ -64,11 +64,11 @@ def _count(starts: Any, items: Any, alive: Any, least: Any, counts: Any) -> Any:
 
 @nb.njit(nb.int64(_I64, _I32, _I64, _BOOL, nb.int64, nb.int64, _OUT_I64, _OUT_I64), nogil=True, cache=True)
 def _choose(
-    starts: Any, items: Any, first_us: Any, alive: Any, least: Any, cap: Any, chosen: Any, owner: Any
+    starts: Any, items: Any, first_us: Any, alive: Any, minimum: Any, cap: Any, chosen: Any, owner: Any
 ) -> Any:
     total = 0
     for user in range(starts.size - 1):
-        if _degree(starts, items, alive, user, least) == 0:
+        if _degree(starts, items, alive, user, minimum) == 0:
             continue
         begin = total
         for pair in range(starts[user], starts[user + 1]):
@@ -121,25 +121,25 @@ def fold_pairs(
 
 
 def count_core(
-    starts: np.ndarray, items: np.ndarray, alive: np.ndarray, least: int
+    starts: np.ndarray, items: np.ndarray, alive: np.ndarray, minimum: int
 ) -> tuple[int, np.ndarray]:
-    """Users with at least `least` living items, and how many of them each living item has.
+    """Users with at least `minimum` living items, and how many of them each living item has.
 
     Args:
         starts: int64, users + 1.
         items: int32, one per pair.
         alive: bool, one per item number.
-        least: `min_interactions_per_user`; 0 and 1 keep every user with a living item.
+        minimum: `min_interactions_per_user`; 0 and 1 keep every user with a living item.
 
     Returns:
         The number of such users, and counts (int32, one per item; 0 for dead items).
     """
     counts = np.zeros(alive.size, np.int32)
-    return int(_count(starts, items, alive, least, counts)), counts
+    return int(_count(starts, items, alive, minimum, counts)), counts
 
 
 def choose_positives(
-    starts: np.ndarray, items: np.ndarray, first_us: np.ndarray, alive: np.ndarray, least: int, cap: int
+    starts: np.ndarray, items: np.ndarray, first_us: np.ndarray, alive: np.ndarray, minimum: int, cap: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The positives of the core: each user's newest `cap` by (time DESC, item ASC); 0 = all.
 
@@ -148,5 +148,5 @@ def choose_positives(
     """
     chosen = np.empty(items.size, np.int64)
     owner = np.empty(items.size, np.int64)
-    total = _choose(starts, items, first_us, alive, least, cap, chosen, owner)
+    total = _choose(starts, items, first_us, alive, minimum, cap, chosen, owner)
     return chosen[:total].copy(), owner[:total].copy()

@@ -1,4 +1,4 @@
-"""The least and the greatest of many texts."""
+"""The smallest and the greatest of many texts, in byte order."""
 
 from typing import Any
 
@@ -43,23 +43,23 @@ def _prefix(data: Any, at: Any, end: Any) -> Any:
 @nb.njit(void(BYTES, INT64S, FLAGS, INT64S_OUT), nogil=True, cache=True)
 def _extremes(data: Any, offsets: Any, valid: Any, found: Any) -> None:
     low, high = -1, -1
-    least, most = U64(0), U64(0)
+    lowest, highest = U64(0), U64(0)
     for i in range(valid.size):
         at, end = offsets[i], offsets[i + 1]
         if not valid[i] or at == end:
             continue
         word = _prefix(data, at, end)
         if low < 0:
-            low, high, least, most = i, i, word, word
-        if word <= least and (word < least or _less(data, at, end, offsets[low], offsets[low + 1])):
-            low, least = i, word
-        if word >= most and (word > most or _less(data, offsets[high], offsets[high + 1], at, end)):
-            high, most = i, word
+            low, high, lowest, highest = i, i, word, word
+        if word <= lowest and (word < lowest or _less(data, at, end, offsets[low], offsets[low + 1])):
+            low, lowest = i, word
+        if word >= highest and (word > highest or _less(data, offsets[high], offsets[high + 1], at, end)):
+            high, highest = i, word
     found[0], found[1] = low, high
 
 
 def extremes(column: pa.Array, valid: np.ndarray) -> tuple[int, int] | None:
-    """Where the least and the greatest text stand, in the order of their bytes; None if there is none.
+    """Indices of the smallest and the greatest text in byte order; None if there is no text.
 
     Args:
         column: Strings; an empty one counts as none.

@@ -28,7 +28,7 @@ def _is_digit(data: Any, at: int, end: int) -> bool:
 
 @nb.njit(nogil=True)
 def _exponent(data: Any, at: int, end: int) -> tuple[int, bool]:
-    """The exponent that `data[at:end]` spells, behind the `e`, and whether it does."""
+    """The exponent in `data[at:end]`, which follows the `e`, and whether it is well-formed."""
     negative = False
     if at < end and (data[at] == 43 or data[at] == 45):
         negative = data[at] == 45

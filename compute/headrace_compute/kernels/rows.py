@@ -187,7 +187,7 @@ def _equal(table: pa.Table, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _settle(table: pa.Table, places: np.ndarray, first: np.ndarray, colliding: np.ndarray) -> None:
-    """Corrects `first` for rows whose hashes collide; one does not meet them by chance."""
+    """Corrects `first` for rows whose hashes collide; this does not happen by chance."""
     seen: dict[tuple[Any, ...], int] = {}
     columns = [column.to_pylist() for column in table.take(pa.array(places[colliding])).columns]
     for index, values in zip(colliding.tolist(), zip(*columns, strict=True), strict=True):

@@ -1,14 +1,14 @@
-"""Weighted draws without replacement, the same whoever makes them.
+"""Weighted sampling without replacement, reproducible on every machine and shard plan.
 
 Each positive draws its negatives one after another from the candidates that
 its user does not know and that it has not drawn yet, each with probability
 proportional to its weight. Two methods give that same distribution:
 
 - an alias table over all candidates, refusing what is excluded, for at most
-  `ATTEMPTS` tries. Fast, and right for nearly every draw;
+  `ATTEMPTS` tries. Fast, and enough for nearly every draw;
 - a tree of weight sums in which excluded candidates weigh nothing, when the
   tries were in vain or the user knows more than half of all weight. Exact in
-  log2(candidates) steps, so a user who has seen nearly everything costs no spin.
+  log2(candidates) steps, so a user who has seen nearly everything causes no long rejection.
 
 Randomness is counter-based: draw d's try t of a positive is a function of
 (seed, the positive's key, d, t) and of nothing else. Candidates are numbered in
@@ -102,7 +102,7 @@ def _set_weights(tree: Any, candidates: Any, weights: Any, present: Any) -> None
 
 @nb.njit(nogil=True)
 def _stamp(known: Any, weights: Any, stamps: Any, mark: Any) -> Any:
-    """Marks what a user knows; returns the weight of it."""
+    """Marks the candidates a user knows; returns their total weight."""
     weight = 0.0
     for candidate in known:
         if candidate >= 0:

@@ -1,14 +1,15 @@
 """The one state machine of CSV: where records and fields begin and end.
 
-RFC 4180 with the liberties that real files take. A quote opens a quoted field
+RFC 4180, with the deviations that are common in real files. A quote opens a quoted field
 only as the field's first byte; inside it `""` is a quote, and commas and line
 ends are text. LF, CRLF and CR end a record. Blank lines are lines but no
-records. Text after a closing quote belongs to the value, literally, up to the
-next comma or line end, and quotes in it are text too. A quoted field that is
-still open when the stream ends, ends there. Nothing else is interpreted.
+records. Text after a closing quote runs up to the next comma or line end,
+quotes in it are text too, and the record is marked as faulty. A quoted field
+that is still open at the end of the stream ends there; callers that know the end
+check STATE first. Nothing else is interpreted.
 
-Framing and tokenising run this same kernel, the one to count and the other to
-write down, so they cannot disagree about where a record ends.
+Framing runs this kernel to count and tokenising to record positions, so they cannot
+disagree about where a record ends.
 """
 
 from enum import IntEnum
@@ -23,9 +24,12 @@ from headrace_compute.kernels.words import load64
 
 _QUOTE, _COMMA, _LF, _CR = 34, 44, 10, 13
 U64 = np.uint64
-_ONES, _TOPS = U64(0x0101010101010101), U64(0x8080808080808080)
-_UP_TO_QUOTE, _UP_TO_COMMA = U64(_QUOTE + 1) * _ONES, U64(_COMMA + 1) * _ONES
-_AT_RECORD, _AT_FIELD, _PLAIN, _QUOTED, _CLOSED, AFTER_CR = range(6)
+ONES, _TOPS = U64(0x0101010101010101), U64(0x8080808080808080)
+_UP_TO_QUOTE, _UP_TO_COMMA = U64(_QUOTE + 1) * ONES, U64(_COMMA + 1) * ONES
+_AT_RECORD, _AT_FIELD, _PLAIN, QUOTED, _CLOSED, AFTER_CR = range(6)
+
+MISQUOTED = 1 << 30
+"""Added to the number of a record's fields; there are never as many."""
 
 
 class Cursor(IntEnum):
@@ -64,7 +68,7 @@ _RECORDS, _SEEN, _TOO_LARGE = int(Cursor.RECORDS), int(Cursor.SEEN), int(Cursor.
 
 
 @nb.njit(nogil=True, inline="always")
-def _skip(data: Any, at: Any, stop: Any, above: Any) -> Any:
+def skip(data: Any, at: Any, stop: Any, above: Any) -> Any:
     """The first place from `at` on that may hold a byte below some limit; `stop` if none does.
 
     Eight bytes at a time, as in S. E. Anderson's "Bit Twiddling Hacks" ("hasless"): a word without
@@ -78,7 +82,7 @@ def _skip(data: Any, at: Any, stop: Any, above: Any) -> Any:
         below = (word - above) & ~word & _TOPS
         if below:
             # Ones in all bytes up to the lowest such; their number comes out in the top byte.
-            return at + np.int64(((((below - U64(1)) & ~below) & _ONES) * _ONES) >> U64(56)) - 1
+            return at + np.int64(((((below - U64(1)) & ~below) & ONES) * ONES) >> U64(56)) - 1
         at += 8
     return at
 
@@ -108,8 +112,9 @@ def scan(
         max_record_bytes: Longest record, its line end not counted; a longer one halts with TOO_LARGE.
         cursor: int64, see Cursor; read and written.
         slots: int32, per field of a record: which row of `bounds` takes it, or -1.
-        records: int32, length 0 to only count; else 4 per record:
-            start, end without its line end, line ends before it, fields.
+        records: int32, length 0 to only count; else zeros, of which 4 become, per record:
+            start, end without its line end, line ends before it, fields; MISQUOTED is added
+            to their number where text stands behind a closing quote.
         bounds: int32, 2 * max_records per slot, so that `bounds[2 * (slot * max_records + record)]` is
             the field's start, and the next number its end. Quotes are left out. A field that
             needs unescaping has its start as -1 - start. Fields that a record lacks stay as they were.
@@ -124,7 +129,7 @@ def scan(
         byte = data[position] if position < stop else np.uint8(_LF)
         if state == _PLAIN:
             if recording:
-                position = _skip(data, position, stop, _UP_TO_COMMA)
+                position = skip(data, position, stop, _UP_TO_COMMA)
                 byte = data[position] if position < stop else np.uint8(_LF)
                 while byte != _COMMA and byte != _LF and byte != _CR:
                     position += 1
@@ -133,18 +138,18 @@ def scan(
                     byte = data[position]
             else:
                 # Commas matter only before a quote, so few bytes need looking at.
-                position = _skip(data, position, stop, _UP_TO_QUOTE)
+                position = skip(data, position, stop, _UP_TO_QUOTE)
                 byte = data[position] if position < stop else np.uint8(_LF)
                 while byte > _QUOTE or not (
                     byte in (_LF, _CR) or (byte == _QUOTE and data[position - 1] == _COMMA)
                 ):
-                    position = _skip(data, position + 1, stop, _UP_TO_QUOTE)
+                    position = skip(data, position + 1, stop, _UP_TO_QUOTE)
                     if position >= stop:
                         break
                     byte = data[position]
                 if position < stop and byte == _QUOTE:
                     position += 1
-                    state = _QUOTED
+                    state = QUOTED
                     continue
             if position >= stop:
                 if not final:
@@ -157,7 +162,7 @@ def scan(
             if byte == _QUOTE and position < stop:
                 position += 1
                 field_start = position
-                state = _QUOTED
+                state = QUOTED
             else:
                 state = _PLAIN
             continue
@@ -183,7 +188,7 @@ def scan(
             cursor[_END], cursor[_END_LINES], cursor[_RECORDS] = position, lines, seen
             state = _AT_RECORD
             continue
-        elif state == _QUOTED:
+        elif state == QUOTED:
             while position < stop and data[position] != _QUOTE:
                 if data[position] == _CR or (data[position] == _LF and data[position - 1] != _CR):
                     lines += 1
@@ -200,10 +205,12 @@ def scan(
             if byte == _QUOTE and position < stop:
                 escaped = True
                 position += 1
-                state = _QUOTED
+                state = QUOTED
                 continue
             if byte != _COMMA and byte != _LF and byte != _CR:
                 escaped = True
+                if 4 * seen + 3 < records.size:
+                    records[4 * seen + 3] = MISQUOTED
                 state = _PLAIN
                 continue
         if recording and field < slots.size and slots[field] >= 0:
@@ -222,7 +229,7 @@ def scan(
             records[4 * seen] = record_start
             records[4 * seen + 1] = end
             records[4 * seen + 2] = record_lines
-            records[4 * seen + 3] = field
+            records[4 * seen + 3] += field
         seen += 1
         lines += 1
         if byte == _CR:

@@ -127,7 +127,7 @@ def _look(data: Any, offsets: Any, printable: Any) -> None:
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at the bytes of texts tells of each.
+    """What a scan of the bytes of texts finds for each text.
 
     Attributes:
         printable: bool, whether they are all printable ASCII, U+0020 to U+007E.
@@ -139,7 +139,7 @@ class Look:
 
 
 def look_at(texts: pa.Array) -> Look:
-    """Looks at the bytes of a string or binary array."""
+    """Scans the bytes of a string or binary array."""
     data, offsets = string_buffers(texts)
     printable = np.ones(len(texts), np.bool_)
     if not _all_printable(data, offsets):
@@ -148,7 +148,7 @@ def look_at(texts: pa.Array) -> Look:
 
 
 def _all_printable(data: np.ndarray, offsets: np.ndarray) -> bool:
-    """Two passes without branches, which nearly all columns pass."""
+    """Whether all bytes are printable ASCII: two passes without branches, true of nearly all columns."""
     used = data[offsets[0] : offsets[-1]]
     return used.size == 0 or bool(used.max() < 0x7F and used.min() >= 0x20)
 

@@ -3,11 +3,12 @@
 The grammar, with nothing before, between or behind:
 
     YYYY-MM-DD                             midnight UTC
-    YYYY-MM-DD (T| ) HH:MM[:SS[.F+]] [Z|(+|-)HH:MM|(+|-)HHMM]
+    YYYY-MM-DD (T| ) HH:MM[:SS[.F+]] [Z|z|(+|-)HH[:MM]|(+|-)HHMM]
 
 No offset is UTC. A fraction is truncated to microseconds. Dates are proleptic
-Gregorian, years 0001 to 9999, in UTC too. 24:00 and leap seconds are refused,
-and so are epochs and the basic format, which one cannot tell apart.
+Gregorian, years 0001 to 9999, in UTC too. 24:00 and leap seconds are refused, as are
+epochs and the basic format, which cannot be told apart. `faults.py` explains why a
+text is refused.
 """
 
 from typing import Any
@@ -30,8 +31,8 @@ _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 @nb.njit(nogil=True)
-def _digits(data: Any, at: int, count: int) -> Any:
-    """The number that `count` digits spell, or -1."""
+def digits(data: Any, at: int, count: int) -> Any:
+    """The value of `count` decimal digits, or -1 if one of them is no digit."""
     value: Any = 0
     for i in range(at, at + count):
         digit = np.int64(data[i]) - 48
@@ -52,7 +53,8 @@ def _days(year: int, month: int, day: int) -> int:
 
 
 @nb.njit(nogil=True)
-def _month_days(year: int, month: int) -> int:
+def days_in_month(year: int, month: int) -> int:
+    """Days of a month, 1 to 12."""
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
@@ -61,10 +63,10 @@ def _month_days(year: int, month: int) -> int:
 @nb.njit(nogil=True)
 def _date_seconds(data: Any, at: int) -> int:
     """Seconds of the midnight that `YYYY-MM-DD` at `at` names, or a value before year 1."""
-    year, month, day = _digits(data, at, 4), _digits(data, at + 5, 2), _digits(data, at + 8, 2)
+    year, month, day = digits(data, at, 4), digits(data, at + 5, 2), digits(data, at + 8, 2)
     if data[at + 4] != 45 or data[at + 7] != 45 or year < 1 or month < 1 or month > 12:
         return 2 * _FIRST_SECOND
-    if day < 1 or day > _month_days(year, month):
+    if day < 1 or day > days_in_month(year, month):
         return 2 * _FIRST_SECOND
     return _days(year, month, day) * 86400
 
@@ -73,14 +75,16 @@ def _date_seconds(data: Any, at: int) -> int:
 def _offset_seconds(data: Any, at: int, end: int) -> int:
     """Seconds east of UTC that `data[at:end]` names, or a day and more if it is no offset."""
     none = 100_000
-    if end - at == 1:
-        return 0 if data[at] == 90 else none
-    sign = 1 if data[at] == 43 else -1
-    colon = 1 if end - at == 6 else 0
-    if (data[at] != 43 and data[at] != 45) or end - at != 5 + colon or (colon and data[at + 3] != 58):
+    size = end - at
+    if size == 1:
+        return 0 if data[at] == 90 or data[at] == 122 else none
+    if (data[at] != 43 and data[at] != 45) or (size != 3 and size != 5 and size != 6):
         return none
-    hours: int = _digits(data, at + 1, 2)
-    minutes: int = _digits(data, at + 3 + colon, 2)
+    if size == 6 and data[at + 3] != 58:
+        return none
+    sign = 1 if data[at] == 43 else -1
+    hours: int = digits(data, at + 1, 2)
+    minutes: int = digits(data, end - 2, 2) if size > 3 else 0
     if hours < 0 or hours > 23 or minutes < 0 or minutes > 59:
         return none
     return sign * (hours * 3600 + minutes * 60)
@@ -92,13 +96,13 @@ def _clock(data: Any, at: int, end: int) -> tuple[int, int, int]:
     none = (-1, 0, at)
     if end - at < 5 or data[at + 2] != 58:
         return none
-    hour, minute, second = _digits(data, at, 2), _digits(data, at + 3, 2), 0
+    hour, minute, second = digits(data, at, 2), digits(data, at + 3, 2), 0
     micros: Any = 0
     at += 5
     if at < end and data[at] == 58:
         if end - at < 3:
             return none
-        second = _digits(data, at + 1, 2)
+        second = digits(data, at + 1, 2)
         at += 3
         if at < end and data[at] == 46:
             at += 1
@@ -116,7 +120,7 @@ def _clock(data: Any, at: int, end: int) -> tuple[int, int, int]:
 
 @nb.njit(nogil=True, inline="always")
 def _pairs(word: Any, shape: Any, marks: Any) -> Any:
-    """What each two digits of a word spell, in the byte of the first; -1 if the word has not the shape.
+    """The value of each pair of digits of a word, in the byte of the first digit; -1 if the shape differs.
 
     Args:
         shape: `0` where a digit belongs, else the character that does.
@@ -144,10 +148,10 @@ def _usual(data: Any, at: int, end: int) -> tuple[int, int]:
     year, month, day = (
         100 * (date & 0xFF) + ((date >> 16) & 0xFF),
         (date >> 40) & 0xFF,
-        _digits(data, at + 8, 2),
+        digits(data, at + 8, 2),
     )
     hour, minute, second = clock & 0xFF, (clock >> 24) & 0xFF, (clock >> 48) & 0xFF
-    if year < 1 or month < 1 or month > 12 or day < 1 or day > _month_days(year, month):
+    if year < 1 or month < 1 or month > 12 or day < 1 or day > days_in_month(year, month):
         return other
     if hour > 23 or minute > 59 or second > 59:
         return other

@@ -1,6 +1,6 @@
-"""Takes a block of whole CSV records apart into columns of raw text."""
+"""Splits a block of whole CSV records into columns of raw text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numba import int32, void
 
-from headrace_compute.kernels.scan import Cursor, new_cursor, scan
+from headrace_compute.kernels.scan import MISQUOTED, Cursor, new_cursor, scan
 from headrace_compute.kernels.types import BYTES, BYTES_OUT, INT32S, INT32S_OUT
-from headrace_compute.kernels.words import load64, store64
+from headrace_compute.kernels.words import append
 
 _QUOTE, _LF, _CR = 34, 10, 13
 
@@ -24,6 +24,7 @@ class Tokens:
         starts, ends: int32, each record's bytes in the block, its line end left out.
         lines: int32, line ends of the block before the record.
         fields: int32, fields in it.
+        misquoted: bool, whether text stands behind a closing quote in it.
         columns: Per wanted column its values, unescaped, as Arrow binary. Empty and absent fields are null.
     """
 
@@ -31,6 +32,7 @@ class Tokens:
     ends: np.ndarray
     lines: np.ndarray
     fields: np.ndarray
+    misquoted: np.ndarray
     columns: tuple[pa.BinaryArray, ...]
 
 
@@ -40,25 +42,13 @@ def _gather(data: Any, bounds: Any, width: Any, offsets: Any, out: Any) -> None:
     for i in range(width):
         offsets[i] = at
         start, end = bounds[2 * i], bounds[2 * i + 1]
-        if start >= 0 and end + 8 <= data.size and at + end - start + 8 <= out.size:
-            # By words: what is written behind the end, the next value or nobody takes.
-            for j in range(start, end, 8):
-                store64(out, at + j - start, load64(data, j))
-            at += end - start
-        elif start >= 0:
-            for j in range(start, end):
-                out[at] = data[j]
-                at += 1
+        if start >= 0:
+            at = append(data, start, end, out, at)
         else:
             j = -1 - start
-            quoted = True
             while j < end:
-                if quoted and data[j] == _QUOTE:
-                    j += 1
-                    # A second quote is one of the value; otherwise this one closed the field.
-                    quoted = j < end and data[j] == _QUOTE
-                    if not quoted:
-                        continue
+                if data[j] == _QUOTE:
+                    j += 1  # The second of two is the value's.
                 out[at] = data[j]
                 at += 1
                 j += 1
@@ -73,7 +63,7 @@ def tokenise(block: np.ndarray, rows: int, wanted: Sequence[int], width: int) ->
         rows: Records in it, as the framer counted.
         wanted: Places of the wanted columns in the header, all different; -1 for one that it lacks.
         width: Fields of the header. Records with more or fewer are null in every column,
-            since there is no telling which field is which.
+            since it is unknown which field is which; so are misquoted ones.
 
     Raises:
         ValueError: The block does not hold `rows` records.
@@ -82,7 +72,7 @@ def tokenise(block: np.ndarray, rows: int, wanted: Sequence[int], width: int) ->
     for slot, place in enumerate(wanted):
         if place >= 0:
             slots[place] = slot
-    records = np.empty(4 * max(rows, 1), np.int32)
+    records = np.zeros(4 * max(rows, 1), np.int32)
     bounds = np.zeros(2 * rows * len(wanted), np.int32)
     cursor = new_cursor()
     scan(block, block.size, True, rows, block.size, cursor, slots, records, bounds)
@@ -95,17 +85,26 @@ def tokenise(block: np.ndarray, rows: int, wanted: Sequence[int], width: int) ->
         starts=table[:, 0],
         ends=table[:, 1],
         lines=table[:, 2],
-        fields=table[:, 3],
-        columns=tuple(_column(block, bounds[2 * rows * i : 2 * rows * (i + 1)]) for i in range(len(wanted))),
+        fields=table[:, 3] % MISQUOTED,
+        misquoted=table[:, 3] >= MISQUOTED,
+        columns=tuple(
+            gathered(_gather, block, bounds[2 * rows * i : 2 * rows * (i + 1)]) for i in range(len(wanted))
+        ),
     )
 
 
-def _column(block: np.ndarray, bounds: np.ndarray) -> pa.BinaryArray:
+def gathered(gather: Callable[..., None], block: np.ndarray, bounds: np.ndarray) -> pa.BinaryArray:
+    """Pieces of a block as Arrow binary; empty ones are null.
+
+    Args:
+        gather: Copies the pieces, as `_gather` does.
+        bounds: int32, start and end of each piece.
+    """
     rows = bounds.size // 2
     # Room for the whole block: pages that stay unused are never mapped.
     out = np.empty(block.size, np.uint8)
     offsets = np.empty(rows + 1, np.int32)
-    _gather(block, bounds, rows, offsets, out)
+    gather(block, bounds, rows, offsets, out)
     filled = offsets[1:] > offsets[:-1]
     mask = None if filled.all() else pa.py_buffer(np.packbits(filled, bitorder="little"))
     buffers = [mask, pa.py_buffer(offsets), pa.py_buffer(out[: offsets[-1]])]

@@ -52,25 +52,25 @@ def one_of(values: tuple[str, ...]) -> pa.Check:
     )
 
 
-def between(least: float, most: float) -> pa.Check:
-    """From `least` to `most`, both included."""
+def between(minimum: float, maximum: float) -> pa.Check:
+    """From `minimum` to `maximum`, both included."""
     return pa.Check.in_range(
-        least,
-        most,
+        minimum,
+        maximum,
         name="OUT_OF_RANGE",
-        description=f"From {least:g} to {most:g}.",
-        error=f"is not from {least:g} to {most:g}; rescale it or leave it empty.",
+        description=f"From {minimum:g} to {maximum:g}.",
+        error=f"is not from {minimum:g} to {maximum:g}; rescale it or leave it empty.",
         n_failure_cases=FAILURE_CASES,
     )
 
 
-def at_least(least: float) -> pa.Check:
-    """`least` or more."""
+def at_least(minimum: float) -> pa.Check:
+    """`minimum` or more."""
     return pa.Check.greater_than_or_equal_to(
-        least,
+        minimum,
         name="OUT_OF_RANGE",
-        description=f"{least:g} or more.",
-        error=f"is below {least:g}; correct it or leave it empty.",
+        description=f"{minimum:g} or more.",
+        error=f"is below {minimum:g}; correct it or leave it empty.",
         n_failure_cases=FAILURE_CASES,
     )
 
@@ -87,9 +87,9 @@ def not_after(latest_us: int, latest: str) -> pa.Check:
 
 
 def surely_holds(check: pa.Check, texts: Look) -> np.ndarray:
-    """The texts of which a look at their bytes tells that a check holds: bool.
+    """Whether a scan of a text's bytes already shows that a check holds: bool.
 
-    A way round the check itself, never another rule: what this says of a text, the check must say too.
+    A fast path, never another rule: wherever it is true the check must hold too.
     """
     if check.name == "TOO_LONG":
         short: np.ndarray = texts.nbytes <= (check.statistics or {})["max_bytes"]

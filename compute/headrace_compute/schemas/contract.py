@@ -1,4 +1,4 @@
-"""The contract as others ask for it: the schema to validate with, and its description.
+"""The data contract: the schema to validate with, and its description.
 
 Everything here is read off the pandera schemas; the only rules added are those
 that the parser enforces before pandera sees typed columns. Pandera is loaded when a
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from headrace_compute.findings import ColumnType
+from headrace_compute.columns import CONTRACT, ColumnType
 from headrace_compute.model import DataType, StoreConfig
 from headrace_compute.report import iso_time
 
@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     import pandera.polars as pa
 
 MISSING = "is empty; every row must have one."
-"""What a reject's message says of an empty required cell."""
+"""The message of a reject for an empty required cell."""
 
 _LATEST_US = 253_402_300_799_999_999
 """The last timestamp of all: 9999-12-31T23:59:59.999999Z."""
-
-_TYPES: dict[str, ColumnType] = {"String": "string", "Float64": "double", "Datetime": "timestamp"}
-"""By the name of the schema's Polars type."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,20 @@ _PARSING: dict[ColumnType, tuple[Rule, ...]] = {
     "timestamp": (
         Rule(
             "BAD_TIMESTAMP",
-            "ISO 8601: a date, or date `T` or space time with optional fraction and Z, +HH:MM or +HHMM.",
+            "ISO 8601: a date, or date `T` or space time with optional fraction and Z, +HH, +HH:MM or +HHMM.",
         ),
     ),
 }
-_BAD_TYPE = Rule("BAD_TYPE", "In JSON and Arrow, a value of the column's type.")
+_BAD_TYPE = Rule(
+    "BAD_TYPE",
+    "In JSON and Arrow, a value of the column's type. Integers are taken as ids; booleans are no numbers.",
+)
 _RECORD_RULES = (
     Rule("WRONG_FIELD_COUNT", "A CSV record has as many fields as the header."),
+    Rule(
+        "BAD_QUOTE", 'In CSV a comma or line end follows a closing quote; `""` is a quote in a quoted value.'
+    ),
+    Rule("BAD_JSON", "A JSON line is one JSON object that names each column once."),
     Rule("DUPLICATE", "No row equals an earlier valid row of the same upload in every column."),
 )
 
@@ -95,7 +99,9 @@ def describe(data_type: DataType) -> SchemaDescription:
     schema = schema_of(data_type, 0)
     return SchemaDescription(
         data_type=data_type,
-        columns=tuple(_describe(name, column) for name, column in schema.columns.items()),
+        columns=tuple(
+            _describe(name, kind, schema.columns[name]) for name, kind in CONTRACT[data_type].items()
+        ),
         rules=_RECORD_RULES,
     )
 
@@ -105,11 +111,10 @@ def describe_for(config: StoreConfig, data_type: DataType) -> SchemaDescription:
     return describe(data_type)
 
 
-def _describe(name: str, column: "pa.Column") -> ColumnContract:
+def _describe(name: str, kind: ColumnType, column: "pa.Column") -> ColumnContract:
     statistics: dict[str, Any] = {}
     for check in column.checks:
         statistics |= check.statistics or {}
-    kind = _TYPES[str(column.dtype).partition("(")[0]]
     required = (Rule("MISSING", "Not empty."),) if not column.nullable else ()
     return ColumnContract(
         name=name,

@@ -1,1 +1,1 @@
-"""Events: what became visible, told to whoever wants to know."""
+"""Events: publishes what commits made visible."""

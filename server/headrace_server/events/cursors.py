@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from headrace_compute.errors import StoreUnavailableError
 from headrace_compute.model import StoreConfig
-from headrace_compute.storage.store import KeyMissingError, open_store
+from headrace_compute.objects.store import KeyMissingError, open_store
 
 FORMAT_VERSION = 1
 
@@ -53,8 +53,8 @@ class Cursors:
             return Cursor()
         if (version := body.pop("format_version")) != FORMAT_VERSION:
             raise StoreUnavailableError(
-                f"the relay's cursor of {tenant}/{table} has format version {version}; this server reads "
-                f"{FORMAT_VERSION}; use a newer server"
+                f"The relay's cursor of {tenant}/{table} has format version {version}; this server reads "
+                f"{FORMAT_VERSION}; use a newer server."
             )
         return Cursor(**body)
 

@@ -2,7 +2,7 @@
 
 A batch is encoded in a thread while earlier ones are on their way. Each partition has
 one batch on its way at a time and gets the next one only when that is acknowledged, so
-nothing can overtake what failed. A producer that failed is never used again: aiokafka
+no batch can overtake one that failed. A producer that failed is never used again: aiokafka
 leaves it unable to send after some errors, and would go on sending after others.
 """
 
@@ -36,8 +36,8 @@ from headrace_server.events.sink import UndeliveredError
 
 __all__ = ["KafkaConfig", "KafkaSink"]
 
-PATIENCE_SECONDS = 30.0
-"""How long a publish goes on without any acknowledgement; aiokafka by itself would for ever."""
+DELIVERY_TIMEOUT_SECONDS = 30.0
+"""How long a publish may go without an acknowledgement; aiokafka itself would wait for ever."""
 
 REQUEST_SECONDS = 20.0
 PROBE_SECONDS = 1.5
@@ -47,7 +47,7 @@ END_SECONDS = 0.4
 AHEAD_BATCHES = 2
 """Batches that a partition may have encoded and not sent."""
 
-MOST_EVENTS = 2_000_000_000
+MAX_EVENTS = 2_000_000_000
 """Events of one producer at most: the sequence numbers of a partition have 31 bits, and
 aiokafka, which should then begin again at 0, goes on with negative ones."""
 
@@ -63,20 +63,20 @@ class KafkaSink:
         self._topics: set[str] = set()
         self._sent = 0
         self._probe: AIOKafkaClient | None = None
-        self._overheard = _overhear()
+        self._log_capture = _capture_log()
 
     async def publish(self, topic: str, events: EventBatch) -> None:
         """See EventSink."""
         started = time.monotonic()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS) as patience:
-                await self._deliver(await self._ready(topic), topic, events, patience)
+            async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS) as timeout:
+                await self._deliver(await self._ready(topic), topic, events, timeout)
         except (KafkaError, OSError, RecordTooLargeError) as error:
             await self._discard()
-            late = f"no acknowledgement for {PATIENCE_SECONDS:g} s"
+            late = f"no acknowledgement for {DELIVERY_TIMEOUT_SECONDS:g} s"
             raise UndeliveredError(
                 f"events for topic {topic!r} may not have reached Kafka at {self._config.bootstrap_servers}: "
-                f"{late if patience.expired() else _reason(error)}{self._overheard.since(started)}"
+                f"{late if timeout.expired() else _reason(error)}{self._log_capture.since(started)}"
             ) from error
         except BaseException:
             await self._discard()
@@ -104,7 +104,7 @@ class KafkaSink:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _deliver(
-        self, producer: AIOKafkaProducer, topic: str, events: EventBatch, patience: asyncio.Timeout
+        self, producer: AIOKafkaProducer, topic: str, events: EventBatch, timeout: asyncio.Timeout
     ) -> None:
         """Returns when all are acknowledged; encodes ahead of what is being sent."""
         loop = asyncio.get_running_loop()
@@ -114,7 +114,7 @@ class KafkaSink:
         async def send(partition: int) -> None:
             while (batch := await queues[partition].get()) is not None:
                 await (await producer.send_batch(batch, topic, partition=partition))
-                patience.reschedule(loop.time() + PATIENCE_SECONDS)
+                timeout.reschedule(loop.time() + DELIVERY_TIMEOUT_SECONDS)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -131,7 +131,7 @@ class KafkaSink:
 
     async def _ready(self, topic: str) -> AIOKafkaProducer:
         """A producer that works, and a topic that exists."""
-        if self._sent >= MOST_EVENTS:
+        if self._sent >= MAX_EVENTS:
             await self._discard()
         if self._producer is None:
             self._producer = AIOKafkaProducer(**self._connection(), acks="all", enable_idempotence=True)
@@ -196,14 +196,14 @@ class KafkaSink:
             return
         _cut(producer.client)
         # Its `stop` would first wait for what it still has to send, which may be for ever.
-        sender = producer._sender.sender_task
+        sender = producer._sender.sender_task  # noqa: SLF001
         if sender is not None:
             # Cancelled once it waits for its requests, cancelled twice it cancels those.
             for _ in range(2):
                 sender.cancel()
                 await asyncio.wait([sender], timeout=END_SECONDS)
         await _end(producer.client)
-        producer._closed = True
+        producer._closed = True  # noqa: SLF001, else it warns that it was left open
 
     async def _drop_probe(self) -> None:
         probe, self._probe = self._probe, None
@@ -213,13 +213,13 @@ class KafkaSink:
 
 def _cut(client: AIOKafkaClient) -> None:
     """Cuts a client's connections: closing them would first wait until all is sent that is to be."""
-    for connection in client._conns.values():
-        if connection._writer is not None:
-            connection._writer.transport.abort()
+    for connection in client._conns.values():  # noqa: SLF001
+        if (writer := connection._writer) is not None:  # noqa: SLF001
+            writer.transport.abort()
 
 
 async def _end(client: AIOKafkaClient) -> None:
-    """Ends a client within its time, however broken it is: nobody cares what else goes wrong with it."""
+    """Closes a client within a time limit, however broken it is; further errors are ignored."""
     _cut(client)
     closing = asyncio.create_task(client.close())
     closing.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -249,7 +249,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-class _Overheard(logging.Handler):
+class _LogCapture(logging.Handler):
     """Keeps the newest warning of aiokafka, which logs causes and raises without them.
 
     Its other messages, one for each attempt to reconnect, would drown the log, and at
@@ -270,12 +270,12 @@ class _Overheard(logging.Handler):
         return f"; its client says: {self._message}" if self._at >= started else ""
 
 
-_OVERHEARD = _Overheard()
+_LOG_CAPTURE = _LogCapture()
 
 
-def _overhear() -> _Overheard:
+def _capture_log() -> _LogCapture:
     """The one handler of aiokafka's log in this process, in its place."""
     logger = logging.getLogger("aiokafka")
-    logger.handlers, logger.propagate = [_OVERHEARD], False
+    logger.handlers, logger.propagate = [_LOG_CAPTURE], False
     logger.setLevel(logging.WARNING)
-    return _OVERHEARD
+    return _LOG_CAPTURE

@@ -1,4 +1,4 @@
-"""What is to be known of a Kafka cluster to send it events."""
+"""How to reach a Kafka cluster, and how to write to it."""
 
 from dataclasses import dataclass, field
 from typing import Literal

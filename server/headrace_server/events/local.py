@@ -1,8 +1,8 @@
 """The local event log: one append-only JSON-lines file a topic, CloudEvents in structured mode.
 
 A line counts once its newline is on the disk. A torn last line, left by a crash in the
-middle of an append, is cut when the file is opened. What a file holds already is not
-written again, so a replay leaves no trace.
+middle of an append, is cut when the file is opened. Events that a file already holds are
+not written again, so a replay changes nothing.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace_server.events.batch import EventBatch
-from headrace_server.events.cells import Cell, Constant, JsonText, Text, Time, join
+from headrace_server.events.column_encoders import ColumnEncoder, Constant, JsonText, Text, Time, encode_rows
 from headrace_server.events.sink import UndeliveredError
 
 _START = b'{"specversion":"1.0","id":"'
@@ -136,13 +136,13 @@ def _lines(events: EventBatch, rows: pa.Array) -> np.ndarray:
     else:
         encoded = pa.array([base64.b64encode(value) for value in values.to_pylist()], pa.binary())
         data = Text(b'_base64":"', encoded, b'"}\n')
-    cells: list[Cell] = [
+    encoders: list[ColumnEncoder] = [
         JsonText(_START, events.ids.take(rows)),
         Time(front.encode(), events.times_us.take(rows)),
         Constant(back.encode()),
         data,
     ]
-    return join(len(rows), cells)[0]
+    return encode_rows(len(rows), encoders)[0]
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Payloads: what events say, as JSON or as protobuf, in columns.
+"""The payloads of events, as JSON or protobuf, encoded column by column.
 
 JSON payloads of rows are objects of the contract's columns and where the row came
 from; what is null is left out, times are RFC 3339 in UTC with six digits of a second,
@@ -15,9 +15,10 @@ from google.protobuf.timestamp_pb2 import Timestamp as ProtoTimestamp
 
 from headrace.v1.event_pb2 import CommitEvent as ProtoCommitEvent
 from headrace.v1.event_pb2 import InteractionEvent, ItemEvent
+from headrace_compute.columns import CONTRACT, KEY, ORIGIN
 from headrace_server.events.batch import EventBatch
-from headrace_server.events.cells import (
-    Cell,
+from headrace_server.events.column_encoders import (
+    ColumnEncoder,
     Constant,
     Digits,
     JsonText,
@@ -25,9 +26,9 @@ from headrace_server.events.cells import (
     Time,
     Timestamp,
     Varint,
-    join,
+    encode_rows,
 )
-from headrace_server.events.style import TYPES, Format
+from headrace_server.events.options import TYPES, Format
 
 CONTENT_TYPES: Mapping[Format, str] = {"json": "application/json", "protobuf": "application/protobuf"}
 
@@ -53,7 +54,7 @@ class CommitEvent:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _RowMapping:
     """How rows of one kind become events.
 
     Attributes:
@@ -69,19 +70,17 @@ class _Rows:
     message: type[InteractionEvent] | type[ItemEvent]
 
 
-_ORIGIN = ("upload_id", "row_number", "ingested_at")
-
 _ROWS = {
-    "interactions": _Rows(
-        key="user_id",
+    "interactions": _RowMapping(
+        key=KEY["interactions"],
         time="timestamp",
-        columns=("user_id", "item_id", "interaction_type", "timestamp", "rating", *_ORIGIN),
+        columns=(*CONTRACT["interactions"], *ORIGIN),
         message=InteractionEvent,
     ),
-    "items": _Rows(
-        key="item_id",
+    "items": _RowMapping(
+        key=KEY["items"],
         time="ingested_at",
-        columns=("item_id", "title", "category", "price", "brand", "description", *_ORIGIN),
+        columns=(*CONTRACT["items"], *ORIGIN),
         message=ItemEvent,
     ),
 }
@@ -92,23 +91,23 @@ def row_events(tenant: str, kind: str, rows: pa.Table, format: Format) -> EventB
 
     Args:
         kind: `interactions` or `items`.
-        rows: Columns of `storage.layout.SCHEMAS[kind]`; others are not looked at.
+        rows: Columns of `delta.layout.SCHEMAS[kind]`; others are not looked at.
 
     Raises:
         ValueError: The payloads take 2 GiB or more: give fewer rows at a time.
     """
-    style = _ROWS[kind]
-    columns = {name: _whole(rows.column(name)) for name in style.columns}
+    mapping = _ROWS[kind]
+    columns = {name: _whole(rows.column(name)) for name in mapping.columns}
     prefix = f"{tenant}/".encode()
-    ids: list[Cell] = [Text(prefix, columns["upload_id"]), Digits(b"/", columns["row_number"])]
-    values = _json_cells(columns) if format == "json" else _protobuf_cells(tenant, style, columns)
+    ids: list[ColumnEncoder] = [Text(prefix, columns["upload_id"]), Digits(b"/", columns["row_number"])]
+    values = _json_encoders(columns) if format == "json" else _protobuf_encoders(tenant, mapping, columns)
     return EventBatch(
         tenant=tenant,
         type=TYPES[kind],
         content_type=CONTENT_TYPES[format],
-        keys=_joined(pa.string(), rows.num_rows, [Text(prefix, columns[style.key])]),
+        keys=_joined(pa.string(), rows.num_rows, [Text(prefix, columns[mapping.key])]),
         ids=_joined(pa.string(), rows.num_rows, ids),
-        times_us=columns[style.time].cast(pa.int64()),
+        times_us=columns[mapping.time].cast(pa.int64()),
         values=_joined(pa.binary(), rows.num_rows, values),
     )
 
@@ -126,42 +125,44 @@ def commit_event(event: CommitEvent, format: Format) -> EventBatch:
     )
 
 
-def _json_cells(columns: Mapping[str, pa.Array]) -> list[Cell]:
-    cells: list[Cell] = []
+def _json_encoders(columns: Mapping[str, pa.Array]) -> list[ColumnEncoder]:
+    encoders: list[ColumnEncoder] = []
     for name, column in columns.items():
-        label = f'{"," if cells else "{"}"{name}":'.encode()
+        label = f'{"," if encoders else "{"}"{name}":'.encode()
         if pa.types.is_string(column.type):
-            cells.append(JsonText(label + b'"', column, b'"'))
+            encoders.append(JsonText(label + b'"', column, b'"'))
         elif pa.types.is_timestamp(column.type):
-            cells.append(Time(label + b'"', column, b'"'))
+            encoders.append(Time(label + b'"', column, b'"'))
         elif pa.types.is_integer(column.type):
-            cells.append(Digits(label, column))
+            encoders.append(Digits(label, column))
         else:
-            cells.append(Text(label, column.cast(pa.string())))
-    return [*cells, Constant(b"}")]
+            encoders.append(Text(label, column.cast(pa.string())))
+    return [*encoders, Constant(b"}")]
 
 
 _VARINT, _FIXED64, _SIZED = 0, 1, 2
 """Wire types of protobuf, the lowest three bits of a field's tag."""
 
 
-def _protobuf_cells(tenant: str, style: _Rows, columns: Mapping[str, pa.Array]) -> list[Cell]:
-    fields = style.message.DESCRIPTOR.fields_by_name
-    cells: dict[int, Cell] = {
-        fields["tenant_id"].number: Constant(style.message(tenant_id=tenant).SerializeToString())
+def _protobuf_encoders(
+    tenant: str, mapping: _RowMapping, columns: Mapping[str, pa.Array]
+) -> list[ColumnEncoder]:
+    fields = mapping.message.DESCRIPTOR.fields_by_name
+    encoders: dict[int, ColumnEncoder] = {
+        fields["tenant_id"].number: Constant(mapping.message(tenant_id=tenant).SerializeToString())
     }
     for name, column in columns.items():
         number = fields[name].number
         if pa.types.is_string(column.type):
-            cells[number] = Text(_tag(number, _SIZED), column, sized=True)
+            encoders[number] = Text(_tag(number, _SIZED), column, sized=True)
         elif pa.types.is_timestamp(column.type):
-            cells[number] = Timestamp(_tag(number, _SIZED), column)
+            encoders[number] = Timestamp(_tag(number, _SIZED), column)
         elif pa.types.is_integer(column.type):
-            cells[number] = Varint(_tag(number, _VARINT), column)
+            encoders[number] = Varint(_tag(number, _VARINT), column)
         else:
             # Eight bytes as they lie in memory, which is little-endian wherever Arrow is.
-            cells[number] = Text(_tag(number, _FIXED64), column.view(pa.binary(8)).cast(pa.binary()))
-    return [cells[number] for number in sorted(cells)]
+            encoders[number] = Text(_tag(number, _FIXED64), column.view(pa.binary(8)).cast(pa.binary()))
+    return [encoders[number] for number in sorted(encoders)]
 
 
 def _tag(number: int, wire_type: int) -> bytes:
@@ -193,8 +194,8 @@ def _commit_protobuf(event: CommitEvent) -> bytes:
     ).SerializeToString(deterministic=True)
 
 
-def _joined(kind: pa.DataType, rows: int, cells: list[Cell]) -> pa.Array:
-    data, offsets = join(rows, cells)
+def _joined(kind: pa.DataType, rows: int, encoders: list[ColumnEncoder]) -> pa.Array:
+    data, offsets = encode_rows(rows, encoders)
     return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 

@@ -4,7 +4,7 @@ The format is magic 2 of KIP-98 (https://kafka.apache.org/documentation/#recordb
 a header of 61 bytes with a checksum, then the records, compressed together. CloudEvents
 are in binary mode (CloudEvents Kafka binding 1.0.2): attributes are headers, the payload
 is the value. A record's own time is that of its encoding, not that of its event: brokers
-delete by it, and what happened last year is not to be gone the moment it is published.
+apply retention by it, and an event of last year must not be deleted as soon as it is published.
 """
 
 import struct
@@ -22,16 +22,16 @@ from headrace_compute.kernels.strings import string_buffers
 from headrace_compute.kernels.types import BYTES, BYTES_OUT, INT64S, INT64S_OUT
 from headrace_server.events.batch import EventBatch
 from headrace_server.events.compression import CODECS, Compression
-from headrace_server.events.spelling import TIME_BYTES, U64, copy, put_time, put_zigzag, zigzag_size
+from headrace_server.events.encoding import TIME_BYTES, U64, copy, put_time, put_zigzag, zigzag_size
 
 BATCH_BYTES = 1 << 20
-"""Of a batch at most, as it is sent: what brokers take by default (`message.max.bytes`) is 12 more."""
+"""Limit on a batch as it is sent: what brokers accept by default (`message.max.bytes`) is 12 more."""
 
 _ROOM_BYTES = 2 << 20
-"""Of a batch's records before they are compressed, at most."""
+"""Limit on a batch's records before compression."""
 
 _WINDOW_BYTES = 16 << 20
-"""Of what is encoded at a time, all partitions together."""
+"""Bytes encoded at a time, all partitions together."""
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 """Base offset, length of what follows, leader epoch, magic, CRC-32C of what follows, attributes,
@@ -39,7 +39,7 @@ last offset delta, first and largest timestamp, producer id and epoch, first seq
 
 _AFTER_LENGTH = 12
 _CHECKED = 21
-"""Where the bytes begin that the checksum is over."""
+"""Offset of the bytes that the checksum covers."""
 
 
 class RecordTooLargeError(Exception):
@@ -47,7 +47,7 @@ class RecordTooLargeError(Exception):
 
 
 class EncodedBatch:
-    """A whole batch but for what only a producer knows.
+    """An encoded batch, without the fields that only a producer knows.
 
     It has the interface of the batch builders of aiokafka, whose producers put the
     rest into it: their id and epoch, and where in their sequence it is.
@@ -133,9 +133,9 @@ class Encoder:
 
     def __init__(self, compression: Compression, batch_bytes: int = BATCH_BYTES) -> None:
         self._codec = CODECS[compression]
-        self._most = batch_bytes - _HEADER.size
+        self._max_bytes = batch_bytes - _HEADER.size
         # What is not compressed does not shrink: encoding more than fits would be for nothing.
-        self._room = self._most if compression == "none" else _ROOM_BYTES
+        self._room = self._max_bytes if compression == "none" else _ROOM_BYTES
         self._out = np.empty(_WINDOW_BYTES, np.uint8)
 
     def batches(self, events: EventBatch, partitions: int) -> Iterator[tuple[int, EncodedBatch]]:
@@ -162,14 +162,14 @@ class Encoder:
             sizes, counts = np.zeros(count, np.int64), np.zeros(count, np.int64)
             taken = _plan(columns, rows, slots, self._room, self._out.size, sizes, counts)
             if not taken:
-                raise RecordTooLargeError(_too_large(columns, rows[0], self._most))
+                raise RecordTooLargeError(_too_large(columns, rows[0], self._max_bytes))
             ends = np.cumsum(sizes)
             _write(columns, rows[:taken], slots, ends - sizes, np.zeros(count, np.int64), self._out)
             time_ms = time.time_ns() // 1_000_000
             oversize = []
             for slot in np.flatnonzero(counts):
                 records = self._codec.compress(self._out.data[ends[slot] - sizes[slot] : ends[slot]])
-                if len(records) <= self._most:
+                if len(records) <= self._max_bytes:
                     yield int(slot), EncodedBatch(records, int(counts[slot]), self._codec.number, time_ms)
                 else:
                     oversize.append(slot)
@@ -180,18 +180,19 @@ class Encoder:
     def _halves(self, columns: Columns, rows: np.ndarray, slot: int) -> Iterator[tuple[int, EncodedBatch]]:
         """Batches of rows of one slot that are too large as one, even compressed."""
         if rows.size == 1:
-            raise RecordTooLargeError(_too_large(columns, rows[0], self._most))
+            raise RecordTooLargeError(_too_large(columns, rows[0], self._max_bytes))
         for half in np.array_split(rows, 2):
             for _, batch in self._batches(columns, half, np.zeros(half.size, np.int64), 1):
                 yield slot, batch
 
 
-def _too_large(columns: Columns, row: int, most: int) -> str:
+def _too_large(columns: Columns, row: int, max_bytes: int) -> str:
     _, _, ids, id_offsets, _, value_offsets, _, _ = columns
     name = ids[id_offsets[row] : id_offsets[row + 1]].tobytes().decode()
     size = value_offsets[row + 1] - value_offsets[row]
     return (
-        f"event {name!r} has a payload of {size:,} bytes; a batch holds {most:,}, and no event can be split"
+        f"event {name!r} has a payload of {size:,} bytes; "
+        f"a batch holds {max_bytes:,}, and no event can be split"
     )
 
 
@@ -240,11 +241,11 @@ def _plan(
     rows: Any,
     slots: Any,
     room: Any,
-    most: Any,
+    max_bytes: Any,
     sizes: Any,
     counts: Any,
 ) -> Any:
-    """How many rows to take: `room` bytes of a slot (or one row), `most` of all; adds up the slots."""
+    """How many rows to take: `room` bytes of a slot (or one row), `max_bytes` of all; adds up the slots."""
     _, key_offsets, _, id_offsets, _, value_offsets, _, front = columns
     total = 0
     for i in range(rows.size):
@@ -258,7 +259,7 @@ def _plan(
         )
         size = zigzag_size(body) + body
         total += size
-        if total > most or (counts[slot] and sizes[slot] + size > room):
+        if total > max_bytes or (counts[slot] and sizes[slot] + size > room):
             return i
         sizes[slot] += size
         counts[slot] += 1

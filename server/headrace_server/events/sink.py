@@ -1,4 +1,4 @@
-"""The seam to whatever takes events: Kafka, or a local log."""
+"""The interface of event sinks: Kafka, or a local log."""
 
 from typing import Protocol
 

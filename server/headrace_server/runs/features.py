@@ -6,16 +6,19 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from headrace.v1 import run_pb2
-from headrace_compute.errors import NoInteractionsError
-from headrace_compute.model import Snapshot
-from headrace_compute.report import iso_time, warning_of
-from headrace_compute.stages.feature_tables import FeatureTables, make_features
-from headrace_compute.stages.features import ITEM_SCHEMA, USER_SCHEMA
-from headrace_compute.storage import tables
-from headrace_server import messages, metrics
+from headrace_compute.delta import tables
+from headrace_compute.features.aggregate import ITEM_SCHEMA, USER_SCHEMA
+from headrace_compute.features.run import FeatureTables, make_features
+from headrace_compute.inputs.events import no_interactions
+from headrace_compute.model import Kind, Snapshot
+from headrace_compute.pool import RunExecutor
+from headrace_compute.report import warning_of
+from headrace_server import metrics
+from headrace_server.rpc import messages, requests
 from headrace_server.runs.inputs import RunInputs, pin_inputs, timestamp_message, version_message
-from headrace_server.runs.outputs import commit_output, row_messages
+from headrace_server.runs.outputs import row_messages
 from headrace_server.runs.progress import Reported
+from headrace_server.runs.run import begun
 from headrace_server.services import Services
 
 
@@ -33,10 +36,13 @@ async def compute_features(
 ) -> AsyncIterator[run_pb2.ComputeFeaturesResponse]:
     """Serves one ComputeFeatures call; the client's going away cancels the run."""
     started = time.monotonic()
-    inputs = await pin_inputs(services, request)
-    run = Reported(lambda report: _run(services, inputs, report))
-    async for progress in run.progress():
-        yield run_pb2.ComputeFeaturesResponse(progress=progress)
+    tenant = requests.check_tenant(request.tenant_id)
+    with services.runs.enter(tenant):
+        executor = services.pool.run_executor(tenant, uuid.uuid4().hex)
+        inputs = await pin_inputs(services, executor, request)
+        run = Reported(lambda report: _run(services, executor, inputs, report))
+        async for progress in run.progress():
+            yield run_pb2.ComputeFeaturesResponse(progress=progress)
     if request.include_rows:
         for snapshot in (run.result.users, run.result.items):
             async for rows in row_messages(services, snapshot):
@@ -45,36 +51,32 @@ async def compute_features(
     yield run_pb2.ComputeFeaturesResponse(result=_result(inputs, run.result))
 
 
-async def _run(services: Services, inputs: RunInputs, report: Callable[[str, int, int], None]) -> FeaturesRun:
-    run_id = uuid.uuid4().hex
+async def _run(
+    services: Services, executor: RunExecutor, inputs: RunInputs, report: Callable[[str, int, int], None]
+) -> FeaturesRun:
     users_key = tables.user_features_key(services.config, inputs.tenant)
     items_key = tables.item_features_key(services.config, inputs.tenant)
-    made = await make_features(
-        services.pool,
-        inputs.interactions.files,
-        inputs.items.files if inputs.items else (),
-        inputs.shards,
-        inputs.as_of_us,
-        f"{users_key}/{run_id}-",
-        f"{items_key}/{run_id}-",
-        report,
-    )
-    if made.interactions == 0:
-        as_of = iso_time(inputs.as_of_us)
-        raise NoInteractionsError(
-            f"tenant {inputs.tenant} has no interactions before {as_of}; choose a later as_of",
-            {"as_of": as_of},
+    outputs: dict[str, Kind] = {users_key: "user_features", items_key: "item_features"}
+    async with begun(services, executor, inputs.tenant, outputs) as run:
+        made = await make_features(
+            executor,
+            inputs.interactions.files,
+            inputs.items.files if inputs.items else (),
+            inputs.shards,
+            inputs.as_of_us,
+            run.part_prefix(users_key),
+            run.part_prefix(items_key),
+            report,
+            run.admit,
         )
-    report("commit", 0, 2)
-    lineage = inputs.lineage(services, {})
-    users = await commit_output(
-        services, inputs.tenant, users_key, "user_features", USER_SCHEMA, made.users, run_id, lineage
-    )
-    report("commit", 1, 2)
-    items = await commit_output(
-        services, inputs.tenant, items_key, "item_features", ITEM_SCHEMA, made.items, run_id, lineage
-    )
-    report("commit", 2, 2)
+        if made.interactions == 0:
+            raise no_interactions(inputs.as_of_us)
+        report("commit", 0, 2)
+        lineage = inputs.lineage(services, {})
+        users = await run.commit(users_key, USER_SCHEMA, made.users, lineage)
+        report("commit", 1, 2)
+        items = await run.commit(items_key, ITEM_SCHEMA, made.items, lineage)
+        report("commit", 2, 2)
     return FeaturesRun(users, items, made)
 
 

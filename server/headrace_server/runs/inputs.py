@@ -1,4 +1,4 @@
-"""What a run reads: table versions, pinned before it starts."""
+"""The inputs of a run: table versions, pinned before it starts."""
 
 import asyncio
 import json
@@ -9,11 +9,13 @@ from typing import Any
 from google.protobuf import timestamp_pb2
 
 from headrace.v1 import run_pb2
-from headrace_compute.errors import NoInteractionsError, TableNotFoundError, UnsupportedError
+from headrace_compute.delta import tables
+from headrace_compute.errors import TableNotFoundError, UnsupportedError
+from headrace_compute.inputs.events import END_US, newest_event, no_interactions
 from headrace_compute.model import Shard, Snapshot, shard_plan
-from headrace_compute.stages.source import newest_event
-from headrace_compute.storage import tables
-from headrace_server import requests
+from headrace_compute.pool import Executor
+from headrace_server import __version__
+from headrace_server.rpc import requests
 from headrace_server.services import Services
 
 RunRequest = run_pb2.ComputeFeaturesRequest | run_pb2.SampleNegativesRequest
@@ -47,11 +49,11 @@ class RunInputs:
             "headrace.as_of_us": str(self.as_of_us),
             "headrace.shards": str(len(self.shards)),
             "headrace.parameters": json.dumps(parameters, sort_keys=True),
-            "headrace.code_version": services.settings.version,
+            "headrace.code_version": __version__,
         }
 
 
-async def pin_inputs(services: Services, request: RunRequest) -> RunInputs:
+async def pin_inputs(services: Services, executor: Executor, request: RunRequest) -> RunInputs:
     """Pins the versions that a request names, the newest by default.
 
     Raises:
@@ -62,7 +64,7 @@ async def pin_inputs(services: Services, request: RunRequest) -> RunInputs:
     tenant = requests.check_tenant(request.tenant_id)
     if request.request_id:
         raise UnsupportedError(
-            "request_id is not implemented in this version; leave it out", {"feature": "request_id"}
+            "Field request_id is not implemented in this version; leave it out.", {"feature": "request_id"}
         )
     config = services.config
     try:
@@ -73,14 +75,12 @@ async def pin_inputs(services: Services, request: RunRequest) -> RunInputs:
             request.interactions_version if request.HasField("interactions_version") else None,
         )
     except TableNotFoundError:
-        raise NoInteractionsError(
-            f"tenant {tenant} has no interactions; upload some first", {"as_of": ""}
-        ) from None
+        raise no_interactions(None) from None
     items = await _pin_items(services, tenant, request)
     if request.HasField("as_of"):
         as_of_us = requests.instant_us("as_of", request.as_of)
     else:
-        as_of_us = await services.pool.run(newest_event, interactions.files) + 1
+        as_of_us = await executor.run(newest_event, interactions.files) + 1
     return RunInputs(tenant, interactions, items, as_of_us, shard_plan(interactions.rows))
 
 
@@ -106,7 +106,10 @@ def version_message(snapshot: Snapshot) -> run_pb2.TableVersion:
 
 
 def timestamp_message(time_us: int) -> timestamp_pb2.Timestamp:
-    """A point in time of a result."""
+    """A point in time of a result; the end of the year 9999, which none has, as its last nanosecond."""
     message = timestamp_pb2.Timestamp()
-    message.FromMicroseconds(time_us)
+    if time_us >= END_US:
+        message.FromNanoseconds(END_US * 1000 - 1)
+    else:
+        message.FromMicroseconds(time_us)
     return message

@@ -6,23 +6,26 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 
 from headrace.v1 import run_pb2
+from headrace_compute.columns import INTERACTION_TYPES
+from headrace_compute.delta import tables
 from headrace_compute.errors import UnsupportedError
+from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.model import Snapshot
-from headrace_compute.stages.catalog import current_catalog
-from headrace_compute.stages.dataset import Dataset, make_dataset
-from headrace_compute.stages.negatives import TRAINING_SCHEMA, SamplingParams
-from headrace_compute.storage import tables
-from headrace_server import metrics, requests
+from headrace_compute.pool import RunExecutor
+from headrace_compute.training.negatives import TRAINING_SCHEMA, SamplingParams
+from headrace_compute.training.run import Dataset, make_dataset
+from headrace_server import metrics
+from headrace_server.rpc import requests
 from headrace_server.runs.inputs import RunInputs, pin_inputs, timestamp_message, version_message
-from headrace_server.runs.outputs import commit_output, row_messages
+from headrace_server.runs.outputs import row_messages
 from headrace_server.runs.progress import Reported
+from headrace_server.runs.run import begun
 from headrace_server.services import Services
 from headrace_server.settings import Settings
 
 DEFAULT_DATASET = "training_data"
 MAX_RATIO = 1_000
 MAX_ALPHA = 4.0
-INTERACTION_TYPES = ("view", "click", "purchase", "like", "add_to_cart")
 STRATEGIES = ("uniform", "popularity")
 LATER_STRATEGIES = ("zipf", "mixed", "exposed")
 
@@ -43,10 +46,12 @@ async def sample_negatives(
     params = sampling_params(request, services.settings)
     tenant = requests.check_tenant(request.tenant_id)
     key = tables.dataset_key(services.config, tenant, request.dataset or DEFAULT_DATASET)
-    inputs = await pin_inputs(services, request)
-    run = Reported(lambda report: _run(services, inputs, key, params, report))
-    async for progress in run.progress():
-        yield run_pb2.SampleNegativesResponse(progress=progress)
+    with services.runs.enter(tenant):
+        executor = services.pool.run_executor(tenant, uuid.uuid4().hex)
+        inputs = await pin_inputs(services, executor, request)
+        run = Reported(lambda report: _run(services, executor, inputs, key, params, report))
+        async for progress in run.progress():
+            yield run_pb2.SampleNegativesResponse(progress=progress)
     if request.include_rows:
         async for rows in row_messages(services, run.result.output):
             yield run_pb2.SampleNegativesResponse(rows=rows)
@@ -64,23 +69,25 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
     strategy = request.strategy or "popularity"
     if strategy in LATER_STRATEGIES:
         raise UnsupportedError(
-            f"strategy {strategy} is not implemented in this version; use {' or '.join(STRATEGIES)}",
+            f"Strategy {strategy} is not implemented in this version; use {' or '.join(STRATEGIES)}.",
             {"feature": f"strategy {strategy}"},
         )
     if strategy not in STRATEGIES:
         names = ", ".join((*STRATEGIES, *LATER_STRATEGIES))
-        raise requests.invalid("strategy", f"strategy is {strategy[:80]!r}; it must be one of {names}")
+        raise requests.invalid("strategy", f"Field strategy is {strategy[:80]!r}; it must be one of {names}.")
     ratio = request.negative_ratio if request.HasField("negative_ratio") else settings.negative_sampling_ratio
     if not 1 <= ratio <= MAX_RATIO:
-        raise requests.invalid("negative_ratio", f"negative_ratio is {ratio}; it must be 1 to {MAX_RATIO:,}")
+        raise requests.invalid(
+            "negative_ratio", f"Field negative_ratio is {ratio}; it must be 1 to {MAX_RATIO:,}."
+        )
     alpha = request.alpha if request.HasField("alpha") else SamplingParams.alpha
     if not 0.0 <= alpha <= MAX_ALPHA:
-        raise requests.invalid("alpha", f"alpha is {alpha}; it must be 0.0 to {MAX_ALPHA}")
+        raise requests.invalid("alpha", f"Field alpha is {alpha}; it must be 0.0 to {MAX_ALPHA}.")
     types = tuple(request.positive_interaction_types) or SamplingParams.positive_types
     if unknown := [name for name in types if name not in INTERACTION_TYPES]:
         raise requests.invalid(
             "positive_interaction_types",
-            f"{unknown[0][:80]!r} is no interaction type; use {', '.join(INTERACTION_TYPES)}",
+            f"Unknown interaction type {unknown[0][:80]!r}; expected one of {', '.join(INTERACTION_TYPES)}.",
         )
 
     def setting(name: str) -> int:
@@ -100,29 +107,29 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
 
 async def _run(
     services: Services,
+    executor: RunExecutor,
     inputs: RunInputs,
     key: str,
     params: SamplingParams,
     report: Callable[[str, int, int], None],
 ) -> NegativesRun:
-    run_id = uuid.uuid4().hex
-    catalog = await services.pool.hold(current_catalog, inputs.items.files) if inputs.items else None
-    made = await make_dataset(
-        services.pool,
-        inputs.interactions.files,
-        catalog,
-        inputs.shards,
-        inputs.as_of_us,
-        params,
-        f"{key}/{run_id}-",
-        report,
-    )
-    report("commit", 0, 1)
-    lineage = inputs.lineage(services, asdict(params))
-    output = await commit_output(
-        services, inputs.tenant, key, "training_data", TRAINING_SCHEMA, made.parts, run_id, lineage
-    )
-    report("commit", 1, 1)
+    async with begun(services, executor, inputs.tenant, {key: "training_data"}) as run:
+        catalog = await executor.hold(current_catalog, inputs.items.files) if inputs.items else None
+        made = await make_dataset(
+            executor,
+            inputs.interactions.files,
+            catalog,
+            inputs.shards,
+            inputs.as_of_us,
+            params,
+            run.part_prefix(key),
+            report,
+            run.admit,
+        )
+        report("commit", 0, 1)
+        lineage = inputs.lineage(services, asdict(params))
+        output = await run.commit(key, TRAINING_SCHEMA, made.parts, lineage)
+        report("commit", 1, 1)
     return NegativesRun(output, made)
 
 

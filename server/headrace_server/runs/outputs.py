@@ -1,4 +1,4 @@
-"""What a run writes: one overwriting commit a table, and its rows for callers who want them."""
+"""The outputs of a run: one overwriting commit for each table, and its rows if the caller asks for them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -6,20 +6,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pyarrow as pa
 
 from headrace.v1 import run_pb2
-from headrace_compute.model import Kind, Part, Snapshot
-from headrace_compute.storage import tables
+from headrace_compute.delta import tables
+from headrace_compute.model import Part, Snapshot
 from headrace_server.reading import arrow_streams
+from headrace_server.runs.registry import RunEntry
 from headrace_server.services import Services, TableCommit
 
 
 async def commit_output(
     services: Services,
-    tenant: str,
+    run: RunEntry,
     key: str,
-    kind: Kind,
     schema: pa.Schema,
     parts: Sequence[Part],
-    run_id: str,
     lineage: Mapping[str, str],
 ) -> Snapshot:
     """Makes the parts the newest version of a derived table; older versions stay readable.
@@ -29,14 +28,14 @@ async def commit_output(
     """
     commit = TableCommit(
         key=key,
-        kind=kind,
+        kind=run.outputs[key],
         schema=schema,
         parts=tuple(parts),
-        transaction=f"{run_id}/{kind}",
-        metadata={**lineage, "headrace.run_id": run_id},
+        transaction=run.transaction(key),
+        metadata={**lineage, "headrace.run_id": run.run_id},
         overwrite=True,
     )
-    version = await services.commit(tenant, commit)
+    version = await services.commit(run.tenant, commit)
     return await asyncio.to_thread(tables.open_table, services.config, key, version)
 
 

@@ -1,1 +1,1 @@
-"""Uploads: from a client's stream to one table version."""
+"""Uploads: sessions, from a client's stream to one table version."""

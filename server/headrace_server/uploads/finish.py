@@ -12,20 +12,21 @@ from typing import Any
 
 import structlog
 
-from headrace_compute.block_result import part_from_json
+from headrace_compute.delta import tables
 from headrace_compute.errors import FencedError, PartLostError, StoreUnavailableError
 from headrace_compute.findings import Findings
+from headrace_compute.ingest.block_result import part_from_json
+from headrace_compute.ingest.verify import verify_parts
 from headrace_compute.model import Part
-from headrace_compute.pool import Lane
-from headrace_compute.stages.verify import verify_parts
-from headrace_compute.storage import tables
-from headrace_server import metrics
+from headrace_compute.pool import Executor
+from headrace_server import __version__, metrics
+from headrace_server.rows.duplicates import settle_duplicates
+from headrace_server.rows.options import UploadOptions
 from headrace_server.services import Services, TableCommit
 from headrace_server.uploads import session as sessions
 from headrace_server.uploads import sweep
-from headrace_server.uploads.duplicates import settle_duplicates
-from headrace_server.uploads.options import UploadOptions, spec_of
 from headrace_server.uploads.session import Session
+from headrace_server.uploads.spec import spec_of
 
 VERIFY_PARTS = 8
 """Parts that one task verifies."""
@@ -47,17 +48,17 @@ async def close(services: Services, session: Session, total_size: int, crc32c: i
     """
     options = UploadOptions.from_json(session.header)
     spec = spec_of(services.config, options, session.upload_id, session.started_us)
-    lane = services.pool.lane(session.tenant, session.upload_id)
+    executor = services.pool.executor(session.tenant, session.upload_id)
     blocks = [block.result for block in session.blocks]
     try:
-        settled = await settle_duplicates(lane, spec, blocks, session.findings)
+        settled = await settle_duplicates(executor, spec, blocks, session.findings)
         parts = [block.data for block in settled.blocks if block.data is not None]
         rejects = [block.rejects for block in settled.blocks if block.rejects]
-        await _verify(lane, [*parts, *(part for group in rejects for part in group)])
+        await _verify(executor, [*parts, *(part for group in rejects for part in group)])
     except PartLostError as error:
         # Whoever took over may have finished, and swept what this attempt wrote.
         await asyncio.to_thread(sessions.check_newest, services.config, session)
-        await _verify(lane, [part for block in blocks for part in block.parts])
+        await _verify(executor, [part for block in blocks for part in block.parts])
         raise StoreUnavailableError("What finish wrote is gone from the store; finish again.") from error
     findings = settled.findings
     _check_counts(session, findings, parts)
@@ -99,15 +100,15 @@ async def roll_forward(services: Services, session: Session, *, verified: bool =
     finish = session.finish
     if not verified:
         groups = [finish["parts"], *finish["rejects"]]
-        lane = services.pool.lane(session.tenant, session.upload_id)
-        await _verify(lane, [part_from_json(part) for group in groups for part in group])
+        executor = services.pool.executor(session.tenant, session.upload_id)
+        await _verify(executor, [part_from_json(part) for group in groups for part in group])
     published = finish["outcome"] == "COMMITTED"
     metadata = {
         "headrace.upload_id": session.upload_id,
         "headrace.rows": str(finish["accepted"]),
         "headrace.received": str(finish["received"]),
         "headrace.rejected": str(finish["rejected"]),
-        "headrace.code_version": services.settings.version,
+        "headrace.code_version": __version__,
     }
     done: dict[str, Any] = {"rejects_version": None, "version": None}
     if finish["rejects"]:
@@ -144,10 +145,10 @@ async def roll_forward(services: Services, session: Session, *, verified: bool =
     return session
 
 
-async def _verify(lane: Lane, parts: Sequence[Part]) -> None:
+async def _verify(executor: Executor, parts: Sequence[Part]) -> None:
     """Reads every part back and compares size, rows and checksum, several at a time."""
     chunks = [tuple(parts[i : i + VERIFY_PARTS]) for i in range(0, len(parts), VERIFY_PARTS)]
-    await asyncio.gather(*(lane.run(verify_parts, chunk) for chunk in chunks))
+    await asyncio.gather(*(executor.run(verify_parts, chunk) for chunk in chunks))
 
 
 def _check_counts(session: Session, findings: Findings, parts: Sequence[Part]) -> None:

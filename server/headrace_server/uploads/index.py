@@ -1,4 +1,4 @@
-"""The index of uploads that are not over, so that nobody has to read every session ever made.
+"""The index of uploads that have not ended, so that no server has to read every session.
 
 An entry is an object `{raw bucket}/_headrace/open/{tenant}/{upload_id}`. It is there before
 its session's first record and until everything the upload leaves behind is swept.
@@ -8,7 +8,7 @@ All functions block: call them in a thread.
 from collections.abc import Iterator
 
 from headrace_compute.model import StoreConfig
-from headrace_compute.storage.store import KeyExistsError, open_store
+from headrace_compute.objects.store import KeyExistsError, open_store
 
 
 def entry_key(config: StoreConfig, tenant: str, upload_id: str) -> str:
@@ -26,7 +26,7 @@ def add(config: StoreConfig, tenant: str, upload_id: str) -> bool:
 
 
 def restore(config: StoreConfig, tenant: str, upload_id: str) -> None:
-    """Enters an upload whose entry may be being removed, for want of a session, at this moment."""
+    """Enters an upload again: for want of a session its entry may be under removal at this moment."""
     open_store(config).put(entry_key(config, tenant, upload_id), b"")
 
 

@@ -1,17 +1,20 @@
-"""Looking at uploads: where one stands, and what it kept out."""
+"""Queries about uploads: their state, and the rows they rejected."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 from headrace.v1 import upload_pb2
-from headrace_compute.block_result import part_from_json
 from headrace_compute.errors import UploadNotFoundError, UploadOpenError
-from headrace_compute.stages.reading import read_rejects
-from headrace_server import messages, metrics, requests
+from headrace_compute.ingest.block_result import part_from_json
+from headrace_compute.inputs.reading import read_rejects
+from headrace_compute.model import ROW_GROUP_ROWS
+from headrace_server import metrics
+from headrace_server.rows.options import UploadOptions
+from headrace_server.rpc import messages, requests
 from headrace_server.services import Services
 from headrace_server.uploads import finish, sweep
 from headrace_server.uploads import session as sessions
-from headrace_server.uploads.options import UploadOptions
+from headrace_server.uploads.result import result_message
 from headrace_server.uploads.session import Session
 
 
@@ -30,7 +33,7 @@ async def get_upload(
     )
     response.create_time.FromMicroseconds(session.started_us)
     if session.done is not None:
-        response.result.CopyFrom(messages.result_message(services.config, session))
+        response.result.CopyFrom(result_message(services.config, session))
     return response
 
 
@@ -51,7 +54,7 @@ async def abort_upload(services: Services, request: upload_pb2.AbortUploadReques
 async def list_rejects(
     services: Services, request: upload_pb2.ListRejectsRequest
 ) -> AsyncIterator[upload_pb2.ListRejectsResponse]:
-    """Streams an ended upload's rejects in order of row_number, a block's worth in memory at a time.
+    """Streams an ended upload's rejects in order of row_number, a row group in memory at a time.
 
     Raises:
         UploadOpenError: The upload has not ended.
@@ -62,19 +65,21 @@ async def list_rejects(
         raise sessions.ending(session)
     if session.finish is None:
         raise UploadOpenError(
-            f"upload {session.upload_id} has not ended; its rejects can be listed after finish",
+            f"Upload {session.upload_id} has not ended; its rejects can be listed after finish.",
             {"upload_id": session.upload_id},
         )
     session = await finish.roll_forward(services, session)
     left = request.limit or (1 << 63)
     for group in session.finish["rejects"] if session.finish else ():
         parts = [part_from_json(part) for part in group]
-        rows = (await services.pool.run(read_rejects, parts))[:left]
-        left -= len(rows)
-        for page in messages.reject_pages(rows):
-            yield page
-        if left <= 0:
-            return
+        stored = sum(part.rows for part in parts)
+        for place in range(-(-stored // ROW_GROUP_ROWS)):
+            rows = await services.pool.run(read_rejects, parts, place, min(left, ROW_GROUP_ROWS))
+            left -= len(rows)
+            for page in await services.packed(messages.reject_pages, rows):
+                yield page
+            if left <= 0:
+                return
 
 
 async def _find(services: Services, tenant_id: str, upload_id: str) -> Session:
@@ -82,7 +87,7 @@ async def _find(services: Services, tenant_id: str, upload_id: str) -> Session:
     upload = requests.check_uuid("upload_id", upload_id)
     session = await asyncio.to_thread(sessions.load, services.config, tenant, upload)
     if session is None:
-        raise UploadNotFoundError(f"tenant {tenant} has no upload {upload}", {"upload_id": upload})
+        raise UploadNotFoundError(f"Tenant {tenant} has no upload {upload}.", {"upload_id": upload})
     return session
 
 

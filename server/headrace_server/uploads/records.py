@@ -14,13 +14,13 @@ from typing import Any
 
 from headrace_compute.errors import HeadraceError, StoreUnavailableError
 from headrace_compute.model import StoreConfig
-from headrace_compute.storage.store import KeyMissingError, ObjectStore, open_store
+from headrace_compute.objects.store import KeyMissingError, ObjectStore, open_store
 
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 
 LISTINGS = 10
-"""Times a session is listed anew because records were swept while it was read."""
+"""Times a session is listed again because records were swept while it was read."""
 
 Record = Mapping[str, Any]
 
@@ -70,8 +70,8 @@ def read(store: ObjectStore, key: str) -> dict[str, Any]:
     version = record.get("format_version")
     if version not in READABLE_VERSIONS:
         raise SessionFormatError(
-            f"an upload record has format version {version}; this server reads "
-            f"{', '.join(map(str, READABLE_VERSIONS))}; use a newer server"
+            f"An upload record has format version {version}; this server reads "
+            f"{', '.join(map(str, READABLE_VERSIONS))}; use a newer server."
         )
     return record
 

@@ -1,4 +1,4 @@
-"""Recovery at start: what a former server left finished but not done is rolled forward."""
+"""Recovery at startup: rolls forward uploads that an earlier server left finished but not done."""
 
 import asyncio
 
@@ -8,7 +8,6 @@ from headrace_compute.errors import HeadraceError
 from headrace_server.services import Services
 from headrace_server.uploads import finish, index, records
 from headrace_server.uploads import session as sessions
-from headrace_server.validation import sweep_scratch
 
 _log = structlog.get_logger(__name__)
 
@@ -18,7 +17,6 @@ async def recover(services: Services) -> None:
 
     Looks at the index and the newest record of what stands in it, not at uploads that are over.
     """
-    await sweep_scratch(services.config)
     await asyncio.to_thread(index.complete, services.config)
     for tenant, upload_id in await asyncio.to_thread(lambda: list(index.entries(services.config))):
         try:

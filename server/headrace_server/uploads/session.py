@@ -1,4 +1,4 @@
-"""The session log: an upload's durable record, and the only truth about it.
+"""The session log: the durable record of an upload, and its only source of truth.
 
 A session is a list of create-only records
 `{raw bucket}/_headrace/uploads/{tenant}/{upload_id}/{seq:08d}`. Its state is the
@@ -12,26 +12,25 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
-from headrace_compute import errors
-from headrace_compute.block_result import BlockResult
 from headrace_compute.errors import (
     FencedError,
     HeadraceError,
     IdInUseError,
     UploadClosedError,
     UploadFinishedError,
+    class_of,
 )
 from headrace_compute.findings import Findings
 from headrace_compute.model import StagedObject, StoreConfig
-from headrace_compute.storage.store import KeyExistsError, KeyMissingError, open_store
+from headrace_compute.objects.store import KeyExistsError, KeyMissingError, open_store
+from headrace_server.rows.blocks import PersistedBlock
 from headrace_server.uploads import index, records
-from headrace_server.uploads.grown import Grown
+from headrace_server.uploads.immutable_list import ImmutableList
 from headrace_server.uploads.records import Record, SessionFormatError, session_prefix
 
 __all__ = [
-    "PersistedBlock",
     "Session",
     "abort",
     "append",
@@ -45,30 +44,7 @@ __all__ = [
 
 PASSING = frozenset({"staged", "block", "alive"})
 """Kinds that may be swept once the session has ended. Every other record stays, so that the number
-at which an older stream would go on is always taken: a sweep lets nobody in again."""
-
-
-@dataclass(frozen=True)
-class PersistedBlock:
-    """A block whose part and record survive any crash.
-
-    Attributes:
-        lines: Lines it covers; with its own numbers, where the next block begins.
-        crc32c: CRC-32C of the stream up to the block's end; None where it is not known.
-    """
-
-    result: BlockResult
-    lines: int
-    crc32c: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The record's body."""
-        return {"result": self.result.to_json(), "lines": self.lines, "crc32c": self.crc32c}
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> Self:
-        """The block of a record's body."""
-        return cls(BlockResult.from_json(body["result"]), body["lines"], body.get("crc32c"))
+at which an older stream would continue is always taken, and a sweep never unfences it."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +74,8 @@ class Session:
     owner: str
     next_seq: int
     columns: str | None = None
-    staged: Grown[StagedObject] = field(default_factory=Grown)
-    blocks: Grown[PersistedBlock] = field(default_factory=Grown)
+    staged: ImmutableList[StagedObject] = field(default_factory=ImmutableList)
+    blocks: ImmutableList[PersistedBlock] = field(default_factory=ImmutableList)
     findings: Findings = field(default_factory=Findings)
     finish: Mapping[str, Any] | None = None
     done: Mapping[str, Any] | None = None
@@ -183,7 +159,7 @@ def append(config: StoreConfig, session: Session, kind: str, body: Mapping[str, 
 
 
 def check_newest(config: StoreConfig, session: Session) -> None:
-    """Sees whether anybody has appended to a session since its owner last did.
+    """Checks that no other stream has appended to a session since its owner last did.
 
     Raises:
         FencedError: Another stream of this upload has taken over, or ended it.
@@ -207,10 +183,7 @@ def abort(config: StoreConfig, session: Session, reason: str) -> Session:
     """
     while not session.aborted:
         if session.finish is not None:
-            raise UploadFinishedError(
-                f"upload {session.upload_id} has finished, so it cannot be aborted; GetUpload tells the end",
-                {"upload_id": session.upload_id},
-            )
+            raise UploadFinishedError.of(session.upload_id)
         try:
             return append(config, session, "abort", {"reason": reason})
         except (FencedError, UploadClosedError):
@@ -226,7 +199,7 @@ def give_up(config: StoreConfig, session: Session, error: HeadraceError) -> Sess
         FencedError: Another stream of this upload has taken over.
         UploadClosedError: The upload was given up meanwhile.
     """
-    failure = {"error": type(error).__name__, "message": error.message, "attributes": error.attributes}
+    failure = {"reason": error.reason, "message": error.message, "attributes": error.attributes}
     return append(config, session, "abort", {"reason": "failed", "failure": failure})
 
 
@@ -249,7 +222,7 @@ def fold(tenant: str, upload_id: str, numbered: Iterable[tuple[int, Record]]) ->
 def fenced(upload_id: str) -> FencedError:
     """The error for a stream that is no longer its upload's newest."""
     return FencedError(
-        f"a newer stream of upload {upload_id} took over; this one ends here", {"upload_id": upload_id}
+        f"A newer stream of upload {upload_id} took over; this one ends here.", {"upload_id": upload_id}
     )
 
 
@@ -257,16 +230,16 @@ def closed(upload_id: str, reason: str) -> UploadClosedError:
     """The error for an upload that was given up: `aborted`, `expired` or `failed`."""
     how = {"expired": "given up, as nobody went on with it", "failed": "given up, as it can never succeed"}
     return UploadClosedError(
-        f"upload {upload_id} was {how.get(reason, reason)}; start a new one under another id",
+        f"Upload {upload_id} was {how.get(reason, reason)}; start a new one under another id.",
         {"upload_id": upload_id},
     )
 
 
 def ending(session: Session) -> HeadraceError:
-    """The error that everybody is told who asks for an upload that was given up: again and again the same."""
+    """The error that every later call about an upload that was given up gets, always the same."""
     if session.failure is None:
         return closed(session.upload_id, session.aborted)
-    kind: type[HeadraceError] = getattr(errors, session.failure["error"])
+    kind = class_of(session.failure["reason"])
     return kind(session.failure["message"], session.failure["attributes"])
 
 
@@ -298,7 +271,8 @@ def _take_over(
             raise closed(upload_id, "expired")
         if session.header != header:
             raise IdInUseError(
-                f"upload_id {upload_id} belongs to an upload with another header; choose a new id",
+                f"Field upload_id is {upload_id}, which belongs to an upload with another header; "
+                "choose a new id.",
                 {"upload_id": upload_id},
             )
         if session.aborted:
@@ -324,7 +298,7 @@ def _apply(session: Session, seq: int, record: Record) -> Session:
         case "block":
             return _with_block(session, body)
         case "staged":
-            return replace(session, staged=session.staged.with_one(StagedObject(**body)))
+            return replace(session, staged=session.staged.appended(StagedObject(**body)))
         case "finish":
             return replace(session, finish=body)
         case "done":
@@ -332,7 +306,9 @@ def _apply(session: Session, seq: int, record: Record) -> Session:
         case "abort":
             return replace(session, aborted=body["reason"], failure=body.get("failure"))
         case _:
-            raise SessionFormatError(f"upload {session.upload_id} has a record of unknown kind {kind!r}")
+            raise SessionFormatError(
+                f"Upload {session.upload_id} has a record of unknown kind {kind!r}; use a newer server."
+            )
 
 
 def _with_block(session: Session, body: Mapping[str, Any]) -> Session:
@@ -341,6 +317,6 @@ def _with_block(session: Session, body: Mapping[str, Any]) -> Session:
     return replace(
         session,
         columns=body.get("columns", session.columns),
-        blocks=session.blocks.with_one(replace(block, result=block.result.counted)),
+        blocks=session.blocks.appended(replace(block, result=block.result.counted)),
         findings=session.findings.merge(block.result.findings),
     )

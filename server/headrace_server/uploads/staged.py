@@ -1,4 +1,4 @@
-"""Streams that cannot be cut at records as they arrive: staged raw, decoded after finish.
+"""Streams that cannot be split at records as they arrive: staged raw, decoded after finish.
 
 The bytes go into create-only objects of some MiB, each recorded in the session
 log before it is acknowledged. After finish they become blocks like any other,
@@ -15,16 +15,15 @@ from dataclasses import replace
 import google_crc32c
 import xxhash
 
+from headrace_compute.formats.decode import decode
 from headrace_compute.model import Position, StagedObject, StagedSource, StoreConfig, UploadSpec
-from headrace_compute.pool import Lane
+from headrace_compute.objects.store import open_store
+from headrace_compute.pool import Executor
 from headrace_compute.schemas.contract import describe_for
-from headrace_compute.stages.decode import arrow_block, decode
-from headrace_compute.stages.parquet import plan_parquet
-from headrace_compute.storage.store import open_store
-from headrace_server.requests import invalid
-from headrace_server.uploads.blocks import BlockQueue
-from headrace_server.uploads.intake import AnyChunk, bytes_of
-from headrace_server.uploads.options import UploadOptions
+from headrace_server.rows.blocks import BlockQueue
+from headrace_server.rows.intake import AnyChunk, bytes_of
+from headrace_server.rows.options import UploadOptions
+from headrace_server.rpc.requests import invalid
 from headrace_server.uploads.session import Session, staged_prefix
 
 STAGED_BYTES = 8 << 20
@@ -49,7 +48,7 @@ class StagedIntake:
     def __init__(
         self,
         config: StoreConfig,
-        pool: Lane,
+        pool: Executor,
         queue: BlockQueue,
         spec: UploadSpec,
         options: UploadOptions,
@@ -70,8 +69,7 @@ class StagedIntake:
         self._buffer = bytearray()
         self.received = self._objects[-1].end_offset if self._objects else 0
         self.crc32c = self._objects[-1].crc32c if self._objects else 0
-        if options.format != "parquet":
-            pool.decoders.prepare()
+        pool.decoders.prepare()
 
     def content(self, chunk: AnyChunk) -> bytes:
         """A chunk's bytes.
@@ -79,7 +77,7 @@ class StagedIntake:
         Raises:
             InvalidFieldError: The chunk is too large, or has rows.
         """
-        return bytes_of(chunk, "the stream's format is one of bytes; send chunk.data")
+        return bytes_of(chunk, "The stream's format is one of bytes; send chunk.data.")
 
     async def feed(self, data: bytes) -> None:
         """Takes the next bytes of the stream; waits while an object is written.
@@ -90,8 +88,8 @@ class StagedIntake:
         if self._start.index:
             raise invalid(
                 "chunk",
-                f"the upload was finished with {self.received:,} bytes, which are being decoded; "
-                "send finish again",
+                f"The upload was finished with {self.received:,} bytes, which are being decoded; "
+                "send finish again.",
             )
         self.received += len(data)
         self.crc32c = google_crc32c.extend(self.crc32c, data)
@@ -120,10 +118,7 @@ class StagedIntake:
             reject_unknown=self._options.reject_unknown,
             block_bytes=self._block_bytes(),
         )
-        if source.format == "parquet":
-            await self._ingest_parquet(source)
-        else:
-            await self._ingest_decoded(source)
+        await self._ingest(source)
         await self._queue.drain()
 
     async def _write(self, count: int) -> None:
@@ -134,19 +129,15 @@ class StagedIntake:
         await self._stage(piece)
         self._objects.append(piece)
 
-    async def _ingest_decoded(self, source: StagedSource) -> None:
+    async def _ingest(self, source: StagedSource) -> None:
         contract = (await self._pool.run(describe_for, source.data_type)).columns
-        items = self._pool.decoders.blocks(decode, self._start, source, contract)
+        items = self._pool.decoders.blocks(
+            self._pool.group, self._pool.member, decode, self._start, source, contract
+        )
         async with aclosing(items):
             async for decoded, payload in items:
                 spec = replace(self._spec, columns=decoded.columns)
                 await self._queue.submit(spec, decoded.block, payload, decoded.lines)
-
-    async def _ingest_parquet(self, source: StagedSource) -> None:
-        plan = await self._pool.run(plan_parquet, source, self._start)
-        spec = replace(self._spec, columns=plan.columns)
-        for index, piece in enumerate(plan.pieces, self._start.index):
-            await self._queue.submit(spec, arrow_block(index, piece.first_row, piece.rows), piece, 0)
 
 
 def _create(config: StoreConfig, prefix: str, last: StagedObject | None, data: bytes) -> StagedObject:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +16,7 @@ from headrace_compute.errors import (
     ChecksumMismatchError,
     DrainingError,
     FencedError,
+    GaveWayError,
     HeadraceError,
     IdInUseError,
     IdleTimeoutError,
@@ -27,25 +28,28 @@ from headrace_compute.errors import (
     UploadClosedError,
 )
 from headrace_compute.model import StagedObject
-from headrace_server import requests
-from headrace_server.messages import reject_message, result_message
+from headrace_server.rows.blocks import BlockQueue, PersistedBlock
+from headrace_server.rows.intake import CsvIntake, Intake, JsonLinesIntake, RowsIntake
+from headrace_server.rows.options import UploadOptions
+from headrace_server.rpc import call_log, requests
+from headrace_server.rpc.bounds import MAX_CHUNK_BYTES
+from headrace_server.rpc.ids import is_small
+from headrace_server.rpc.messages import reject_message
+from headrace_server.rpc.status import to_status
+from headrace_server.rpc.streams import RequestStream, ResponseQueue, serve_stream, unexpected
 from headrace_server.services import Services
-from headrace_server.status import to_status
-from headrace_server.streams import Inbox, Outbox, converse, unexpected
 from headrace_server.uploads import finish, sweep
 from headrace_server.uploads import session as sessions
-from headrace_server.uploads.blocks import BlockQueue
-from headrace_server.uploads.ids import is_small
-from headrace_server.uploads.intake import MAX_CHUNK_BYTES, CsvIntake, Intake, RowsIntake
-from headrace_server.uploads.options import UploadOptions, spec_of
-from headrace_server.uploads.session import PersistedBlock, Session
+from headrace_server.uploads.result import result_message
+from headrace_server.uploads.session import Session
+from headrace_server.uploads.spec import spec_of
 from headrace_server.uploads.staged import StagedIntake
 
-ERRORS_A_BLOCK = 20
-ERRORS_A_STREAM = 100
+ERRORS_PER_BLOCK = 20
+ERRORS_PER_STREAM = 100
 
-Requests = Inbox[upload_pb2.UploadRequest]
-Responses = Outbox[upload_pb2.UploadResponse]
+Requests = RequestStream[upload_pb2.UploadRequest]
+Responses = ResponseQueue[upload_pb2.UploadResponse]
 
 _log = structlog.get_logger(__name__)
 
@@ -62,8 +66,8 @@ async def serve_upload(
             raise unexpected("header", first.WhichOneof("request") if first else "the end of the stream")
         options = UploadOptions.from_header(first.header)
         upload_id = _upload_id(first.header)
-        structlog.contextvars.bind_contextvars(upload_id=upload_id, tenant=options.tenant)
-        with services.uploads.enter(options.tenant):
+        call_log.note(upload_id=upload_id, tenant=options.tenant)
+        async with services.uploads.enter_stream(options.tenant, requests):
             session = await sessions.open_session(
                 services.config, options.tenant, upload_id, options.to_json()
             )
@@ -76,7 +80,7 @@ async def serve_upload(
     def in_band(status: status_pb2.Status) -> upload_pb2.UploadResponse:
         return upload_pb2.UploadResponse(error=status)
 
-    async for response in converse(messages, serve, in_band, services.settings.idle_seconds):
+    async for response in serve_stream(messages, serve, in_band, services.settings.idle_seconds):
         yield response
 
 
@@ -109,8 +113,8 @@ class UploadStream:
         self._requests = requests
         self._responses = responses
         self._errors_shown = 0
-        self._lane = services.pool.lane(session.tenant, session.upload_id)
-        self._queue = BlockQueue(self._lane, self._persist, services.places)
+        self._executor = services.pool.executor(session.tenant, session.upload_id)
+        self._queue = BlockQueue(self._executor, self._persist, services.places)
         self._intake = self._make_intake(options)
         self._taking = asyncio.Lock()  # Who holds it may use the intake.
         self._appending = asyncio.Lock()  # Who holds it may append to the session.
@@ -127,10 +131,12 @@ class UploadStream:
         if self._session.finish is not None:
             await self._end()
             return
+        # Said before anything is sent that would only be refused at its end.
+        self._services.pool.quarantine.check(self._session.tenant)
         with self._beside(self._stay_alive(), self._tell_draining()):
             try:
                 await self._take_all()
-            except (IdleTimeoutError, DrainingError):
+            except (IdleTimeoutError, DrainingError, GaveWayError):
                 await self._settle()
                 raise
             except UnreadableStreamError as error:
@@ -151,7 +157,9 @@ class UploadStream:
             async with self._taking:
                 match message.WhichOneof("request"):
                     case "chunk":
-                        await self._take(message.chunk)
+                        taking = self._take(message.chunk)
+                        del message  # Fifty streams that wait for workers would hold it all twice.
+                        await taking
                     case "flush":
                         await self._intake.flush()
                         self._acknowledge()
@@ -172,7 +180,7 @@ class UploadStream:
 
     @contextmanager
     def _beside(self, *works: Coroutine[Any, Any, None]) -> Iterator[None]:
-        """Does other things while the context lasts."""
+        """Runs background tasks while the context lasts."""
         tasks = [asyncio.create_task(work) for work in works]
         try:
             yield
@@ -181,7 +189,7 @@ class UploadStream:
                 task.cancel()
 
     async def _stay_alive(self) -> None:
-        """Gives the session a record now and then, so that nobody takes it for left."""
+        """Appends a record periodically, so that the upload is not taken for abandoned."""
         while True:
             seen = self._session.next_seq
             await asyncio.sleep(self._services.settings.alive_seconds)
@@ -212,7 +220,7 @@ class UploadStream:
         if options.staged:
             return StagedIntake(
                 self._services.config,
-                self._lane,
+                self._executor,
                 self._queue,
                 spec,
                 options,
@@ -220,18 +228,13 @@ class UploadStream:
                 session,
                 self._stage,
             )
-        return CsvIntake(
-            self._lane,
-            self._queue,
-            spec,
-            block_bytes=self._services.block_bytes,
-            reject_unknown=options.reject_unknown,
-            header=session.columns,
-            blocks=session.blocks,
-        )
+        block_bytes = self._services.block_bytes
+        if options.format == "json_lines":
+            return JsonLinesIntake(self._queue, spec, block_bytes, session.blocks)
+        return CsvIntake(self._executor, self._queue, spec, block_bytes, session.columns, session.blocks)
 
-    async def _take(self, chunk: upload_pb2.UploadChunk) -> None:
-        """Appends a chunk; a gap or a wrong checksum drops it and leaves the stream usable."""
+    def _take(self, chunk: upload_pb2.UploadChunk) -> Awaitable[None]:
+        """Appends a chunk when awaited; a gap or a wrong checksum drops it and leaves the stream usable."""
         content = self._intake.content(chunk)
         received = self._intake.received
         offset = chunk.offset if chunk.HasField("offset") else received
@@ -239,24 +242,23 @@ class UploadStream:
             _check_crc32c(chunk, received)
             if offset > received:
                 raise OffsetGapError(
-                    f"the chunk begins at {offset:,}, but the stream has {received:,} so far; go on there",
+                    f"The chunk begins at {offset:,}, but the stream has {received:,} so far; go on there.",
                     {"expected_offset": str(received), "offset": str(offset)},
                 )
         except (OffsetGapError, ChecksumMismatchError) as error:
             self._responses.send(upload_pb2.UploadResponse(error=to_status(error, "")))
-            return
+            return asyncio.sleep(0)
         known = min(received - offset, len(content))
         if known:
             self._acknowledge()
-        if known < len(content):
-            await self._intake.feed(content[known:])
+        return self._intake.feed(content[known:]) if known < len(content) else asyncio.sleep(0)
 
     async def _finish(self, message: upload_pb2.UploadFinish) -> None:
         received = self._intake.received
         if message.HasField("total_size") and message.total_size != received:
             raise SizeMismatchError(
-                f"finish says that the stream has {message.total_size:,} {self._intake.unit}, but "
-                f"{received:,} came; {_remedy(message.total_size, received)}",
+                f"Finish says that the stream has {message.total_size:,} {self._intake.unit}, but "
+                f"{received:,} came; {_remedy(message.total_size, received)}.",
                 {"total_size": str(message.total_size), "received": str(received)},
             )
         crc32c = self._intake.crc32c
@@ -281,7 +283,7 @@ class UploadStream:
         async with self._appending:
             await self._append("block", body)
         self._acknowledge()
-        room = min(ERRORS_A_BLOCK, ERRORS_A_STREAM - self._errors_shown)
+        room = min(ERRORS_PER_BLOCK, ERRORS_PER_STREAM - self._errors_shown)
         if samples := block.result.findings.first_rejects(room):
             self._errors_shown += len(samples)
             errors = upload_pb2.RowErrors(errors=map(reject_message, samples))
@@ -337,7 +339,8 @@ def _upload_id(header: upload_pb2.UploadHeader) -> str:
     upload_id = requests.check_uuid("upload_id", header.upload_id)
     if is_small(upload_id):
         raise IdInUseError(
-            f"upload_id {upload_id} has the form of a small ingest's id; choose a UUID of version 4",
+            f"Field upload_id is {upload_id}, which has the form of a small ingest's id; "
+            "choose a UUID of version 4.",
             {"upload_id": upload_id},
         )
     return upload_id
@@ -347,27 +350,27 @@ def _check_crc32c(chunk: upload_pb2.UploadChunk, received: int) -> None:
     if not chunk.HasField("crc32c"):
         return
     if chunk.WhichOneof("content") == "rows":
-        raise requests.invalid("chunk.crc32c", "chunk.crc32c covers bytes; leave it out for rows")
+        raise requests.invalid("chunk.crc32c", "Field chunk.crc32c covers bytes; leave it out for rows.")
     found = google_crc32c.value(chunk.data or chunk.text.encode())
     if found != chunk.crc32c:
         raise ChecksumMismatchError(
-            f"the chunk's crc32c is {chunk.crc32c:#010x}, its content has {found:#010x}; send it again",
+            f"The chunk's crc32c is {chunk.crc32c:#010x}, its content has {found:#010x}; send it again.",
             {"expected_offset": str(received)},
         )
 
 
 def _check_whole(sent: int, found: int | None, intake: Intake, persisted: int) -> None:
-    """Holds the checksum of finish against that of what came."""
+    """Compares the checksum of finish with that of what was received."""
     if intake.unit == "rows":
-        raise requests.invalid("finish.crc32c", "finish.crc32c covers bytes; leave it out for rows")
+        raise requests.invalid("finish.crc32c", "Field finish.crc32c covers bytes; leave it out for rows.")
     if found is None:
         raise UnsupportedError(
-            "the upload began on a version that kept no checksum of it; finish without crc32c",
+            "The upload began on a version that kept no checksum of it; finish without crc32c.",
             {"feature": "finish.crc32c"},
         )
     if found != sent:
         raise ChecksumMismatchError(
-            f"finish says that the stream's crc32c is {sent:#010x}, but what came has {found:#010x}; "
-            "resume if persisted_crc32c is your file's, else abort the upload and send it anew",
+            f"Finish says that the stream's crc32c is {sent:#010x}, but what came has {found:#010x}; "
+            "resume if persisted_crc32c is your file's, else abort the upload and send it anew.",
             {"expected_offset": str(persisted)},
         )

@@ -1,18 +1,19 @@
-"""Sweeping: what an upload that is over leaves behind.
+"""Sweeping: deletes what an ended upload leaves behind.
 
-Once a session has ended, no record can name anything new: what its records do not
-name by then is garbage, whoever wrote it and when. Only a stream that lost the upload
+Once a session has ended, no record can refer to anything new, so whatever its records
+do not refer to is garbage. Only a stream that lost the upload
 may still write a part late, so an upload that had more than one owner stays in the
 index until it is old, and is swept once more.
 """
 
-from headrace_compute.block_result import part_from_json
+from headrace_compute.ingest.block_result import part_from_json
 from headrace_compute.model import StoreConfig
-from headrace_compute.storage.store import open_store
+from headrace_compute.objects.store import open_store
+from headrace_server.rows.options import UploadOptions
 from headrace_server.uploads import index, records
 from headrace_server.uploads import session as sessions
-from headrace_server.uploads.options import UploadOptions, spec_of
 from headrace_server.uploads.session import Session
+from headrace_server.uploads.spec import spec_of
 
 
 def clear(config: StoreConfig, session: Session, *, late: bool = False) -> None:
@@ -46,7 +47,7 @@ def clear_late(config: StoreConfig, tenant: str, upload_id: str) -> None:
 
 
 def forget(config: StoreConfig, tenant: str, upload_id: str) -> None:
-    """Takes an upload that never came to a session out of the index."""
+    """Removes an upload that never opened a session from the index."""
     index.remove(config, tenant, upload_id)
     if records.read_newest(config, tenant, upload_id) is not None:
         index.add(config, tenant, upload_id)  # It came to one at this very moment.

@@ -1,4 +1,4 @@
-"""The sweeper: what becomes of uploads that nobody goes on with.
+"""The sweeper: expires and deletes abandoned uploads.
 
 Every server has one. It visits the uploads of the index, a bounded number a round, and
 is never needed for correctness: giving an upload up is a record like any other, so it
@@ -14,7 +14,7 @@ from itertools import islice
 import structlog
 
 from headrace_compute.errors import HeadraceError
-from headrace_compute.storage.store import KeyMissingError, open_store
+from headrace_compute.objects.store import KeyMissingError, open_store
 from headrace_server import metrics
 from headrace_server.services import Services
 from headrace_server.uploads import finish, index, records, sweep
@@ -28,7 +28,7 @@ ENTRIES = 100_000
 """Entries of the index looked at in a round."""
 
 LEFT_SECONDS = 60.0
-"""Age of a finish record from which on its server is taken to have left it."""
+"""Age of a finish record above which its server is assumed to be gone."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ Upload = tuple[str, str]
 
 
 class Sweeper:
-    """Visits uploads for ever. Times are judged by the store's clock, and by our own monotonic one."""
+    """Visits the uploads of the index. Ages come from the store's clock and our own monotonic one."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -52,11 +52,12 @@ class Sweeper:
             # Servers started together must not sweep together.
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             try:
-                await self._round()
+                await self.sweep()
             except HeadraceError as error:
                 _log.error("uploads are not swept", reason=error.reason, message=error.message)
 
-    async def _round(self) -> None:
+    async def sweep(self) -> None:
+        """Visits a bounded number of uploads; the next call goes on behind them."""
         listed = await asyncio.to_thread(lambda: list(islice(index.entries(self._config), ENTRIES)))
         self._seen = {upload: self._seen[upload] for upload in listed if upload in self._seen}
         first = bisect_right(listed, self._after)

@@ -1,4 +1,4 @@
-"""Messages as the JSON that people expect: the proto's field names, zeros shown, counts as numbers."""
+"""Messages as JSON: the proto's field names, zeros included, counts as numbers."""
 
 import itertools
 import json

@@ -32,7 +32,9 @@ def export(batches: Iterable[pa.RecordBatch], file: Path) -> int:
     """
     opened = WRITERS.get(file.suffix.lower())
     if opened is None:
-        raise ValueError(f"{file.name}: name the file {', '.join('*' + ending for ending in WRITERS)}")
+        raise ValueError(
+            f"Unknown ending of {file.name!r}; name the file {', '.join('*' + ending for ending in WRITERS)}."
+        )
     unfinished = file.with_name(file.name + ".part")
     try:
         rows = _write(batches, unfinished, opened)

@@ -1,4 +1,4 @@
-"""Rows of any table, as people can read them: wide tables are turned on their side."""
+"""Prints rows of any table for people; wide tables are transposed."""
 
 from datetime import datetime
 from typing import Any

@@ -1,15 +1,19 @@
-"""Progress bars for long work, on stderr, and only when a person looks at it."""
+"""Progress of long work, on stderr: a bar for a person who looks, else a line now and then."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from headrace.cli.console import stderr
+from headrace.cli.console import plain, stderr
 from headrace.run import OnRunProgress
 from headrace.transfer import OnProgress
 from headrace.transfer import Progress as TransferProgress
 from headrace.v1 import run_pb2
+
+LINE_SECONDS = 30.0
+"""How often a line is written where there is no terminal."""
 
 
 @contextmanager
@@ -51,15 +55,35 @@ def rows_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda rows: bars.update(task, completed=rows, note=f"{rows:,} rows")
 
 
-def _bars() -> Progress:
+@contextmanager
+def _bars() -> Iterator[Progress]:
     console = stderr()
-    return Progress(
-        TextColumn("{task.description}"),
+    bars = Progress(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         console=console,
         disable=not console.is_terminal,
         transient=True,
     )
+    ended = threading.Event()
+    lines = threading.Thread(target=_write_lines, args=(bars, ended), daemon=True)
+    with bars:
+        if not console.is_terminal:
+            lines.start()
+        try:
+            yield bars
+        finally:
+            ended.set()
+    if lines.is_alive():
+        lines.join()
+
+
+def _write_lines(bars: Progress, ended: threading.Event) -> None:
+    while not ended.wait(LINE_SECONDS):
+        for task in bars.tasks:
+            share = f"{task.percentage:.0f} %, " if task.total else ""
+            line = f"{task.description}: {share}{task.fields['note'] or 'waiting'}, {task.elapsed or 0:.0f} s"
+            stderr().print(plain(line), soft_wrap=True)

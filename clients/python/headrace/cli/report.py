@@ -13,7 +13,7 @@ SAMPLES_SHOWN = 3
 """Samples shown of each warning; the report holds up to 20."""
 
 TELLING_ROWS = 10_000
-"""Below this a rate says more of the start-up than of the work."""
+"""Below this number of rows a rate would measure the start-up, not the work."""
 
 _OUTCOME_STYLES = {"COMMITTED": "bold green", "REFUSED": "bold red", "EMPTY": "bold yellow"}
 

@@ -4,16 +4,18 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
 from headrace.cli.console import (
     FAILED,
+    LARGEST,
     AddressOption,
     JsonOption,
     TenantOption,
     answering,
+    given,
     moment,
     print_json,
     stdout,
@@ -25,10 +27,23 @@ from headrace.cli.progress import run_bar
 from headrace.cli.report import facts_table, pace, show_tables, show_warnings, versions_table
 from headrace.client import Client
 from headrace.connection import DEFAULT_ADDRESS
-from headrace.request import NegativesOptions, ReadOptions
+
+LARGEST_SETTING = 2**32 - 1
 
 ROWS_SHOWN = 20
 """Rows printed for people unless --limit says otherwise."""
+
+AsOfOption: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option(parser=moment, metavar="ISO8601", help="Count what is before it. Default: everything."),
+]
+InteractionsVersionOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=0, max=LARGEST, help="Version of the interactions to read. Default: the newest."),
+]
+ItemsVersionOption: TypeAlias = Annotated[
+    int | None, typer.Option(min=0, max=LARGEST, help="Version of the items to read. Default: the newest.")
+]
 
 app = typer.Typer()
 
@@ -36,17 +51,17 @@ app = typer.Typer()
 @app.command()
 def features(
     tenant: TenantOption,
-    as_of: Annotated[
-        datetime | None,
-        typer.Option(parser=moment, metavar="ISO8601", help="Count what is before it. Default: everything."),
-    ] = None,
+    as_of: AsOfOption = None,
+    interactions_version: InteractionsVersionOption = None,
+    items_version: ItemsVersionOption = None,
     address: AddressOption = DEFAULT_ADDRESS,
     as_json: JsonOption = False,
 ) -> None:
     """Compute user_features and item_features anew."""
+    options = given(interactions_version=interactions_version, items_version=items_version)
     with answering(as_json), Client(address) as client, run_bar("features") as show:
         started = time.monotonic()
-        result = client.compute_features(tenant, as_of=as_of, on_progress=show)
+        result = client.compute_features(tenant, as_of=as_of, on_progress=show, **options)
         elapsed_s = time.monotonic() - started
     if as_json:
         print_json(result)
@@ -61,10 +76,46 @@ def features(
 def negatives(
     tenant: TenantOption,
     ratio: Annotated[
-        int | None, typer.Option(min=1, help="Negatives for each positive. Default: the server's, 4.")
+        int | None,
+        typer.Option(
+            min=1, max=LARGEST_SETTING, help="Negatives for each positive. Default: the server's, 4."
+        ),
     ] = None,
     strategy: Annotated[str | None, typer.Option(help="popularity (default) or uniform.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal tables.")] = 0,
+    alpha: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=4.0, help="Exponent of popularity. Default: 0.75; 0 is uniform."),
+    ] = None,
+    positive_types: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TYPE", help="Makes a positive; repeat it for more. Default: click, purchase, like."
+        ),
+    ] = None,
+    max_interactions_per_user: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=LARGEST_SETTING,
+            help="Newest positives kept of a user. Default: the server's, 50. 0: no limit.",
+        ),
+    ] = None,
+    min_interactions_per_user: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_SETTING, help="Distinct items a user needs. Default: the server's, 5. 0: off."
+        ),
+    ] = None,
+    min_interactions_per_item: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_SETTING, help="Distinct users an item needs. Default: the server's, 5. 0: off."
+        ),
+    ] = None,
+    as_of: AsOfOption = None,
+    interactions_version: InteractionsVersionOption = None,
+    items_version: ItemsVersionOption = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Equal seeds give equal tables.")] = 0,
     dataset: Annotated[
         str | None, typer.Option(help="Name of the training set. Default: training_data.")
     ] = None,
@@ -72,16 +123,22 @@ def negatives(
     as_json: JsonOption = False,
 ) -> None:
     """Make training data: positives, and negatives sampled for them."""
-    options: NegativesOptions = {"seed": seed}
-    if ratio is not None:
-        options["negative_ratio"] = ratio
-    if strategy is not None:
-        options["strategy"] = strategy
-    if dataset is not None:
-        options["dataset"] = dataset
+    options = given(
+        negative_ratio=ratio,
+        strategy=strategy,
+        alpha=alpha,
+        positive_interaction_types=positive_types,
+        max_interactions_per_user=max_interactions_per_user,
+        min_interactions_per_user=min_interactions_per_user,
+        min_interactions_per_item=min_interactions_per_item,
+        interactions_version=interactions_version,
+        items_version=items_version,
+        dataset=dataset,
+        seed=seed,
+    )
     with answering(as_json), Client(address) as client, run_bar("negatives") as show:
         started = time.monotonic()
-        result = client.sample_negatives(tenant, on_progress=show, **options)
+        result = client.sample_negatives(tenant, as_of=as_of, on_progress=show, **options)
         elapsed_s = time.monotonic() - started
     if as_json:
         print_json(result)
@@ -119,8 +176,12 @@ def tables(
 def read(
     table: Annotated[str, typer.Argument(help="As `headrace tables` names it.")],
     tenant: TenantOption,
-    version: Annotated[int | None, typer.Option(min=0, help="Default: the newest.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most this many rows.")] = None,
+    version: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Default: the newest.")] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="NAME", help="A column to read; repeat it for more. Default: all."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="At most this many rows.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", dir_okay=False, help="A .parquet, .csv or .jsonl file.")
     ] = None,
@@ -128,11 +189,7 @@ def read(
     as_json: JsonOption = False,
 ) -> None:
     """Read rows of a table: into a file, or the first 20 to the screen."""
-    options: ReadOptions = {}
-    if version is not None:
-        options["version"] = version
-    if limit is not None:
-        options["limit"] = limit
+    options = given(version=version, columns=columns, limit=limit)
     with answering(as_json), Client(address) as client:
         if output is not None:
             rows = export(client.read_batches(tenant, table, **options), output)

@@ -1,4 +1,4 @@
-"""Sample data: a made-up shop with tastes in it, so that a recommender has something to learn."""
+"""Sample data of a fictional shop, with user preferences that a recommender can learn."""
 
 from headrace.sample.files import DEFAULT_END, Generated, Sample, generate
 

@@ -24,11 +24,13 @@ class Fault:
         checks: The (column, code) pairs it is reported under; column "" is the whole record.
         values: What the fields become.
         surplus: Fields added at the end, or, if negative, taken away.
+        misquoted: Whether text follows the closing quote of the first field.
     """
 
     checks: tuple[tuple[str, str], ...]
     values: Mapping[str, str] = field(default_factory=dict)
     surplus: int = 0
+    misquoted: bool = False
 
 
 def _fault(column: str, code: str, value: str) -> Fault:
@@ -42,6 +44,7 @@ _ANY_FILE = (
     DUPLICATE,
     Fault((("", "WRONG_FIELD_COUNT"),), surplus=1),
     Fault((("", "WRONG_FIELD_COUNT"),), surplus=-1),
+    Fault((("", "BAD_QUOTE"),), misquoted=True),
     _fault("item_id", "MISSING", ""),
     _fault("item_id", "TOO_LONG", "i" * 257),
     _fault("item_id", "BAD_TEXT", "item\x1b[31m"),
@@ -93,7 +96,7 @@ def spoil(
     Args:
         lines: Good records with their line ends, no two equal; binary.
         columns: Their columns.
-        faults: What may befall them.
+        faults: The faults to choose from.
         rate: Share of the records to break.
         draw: Chooses the records.
 
@@ -106,7 +109,9 @@ def spoil(
     """
     bad = max(round(rate * len(lines)), len(faults))
     if len(lines) < 2 * len(faults):
-        raise ValueError(f"{len(lines)} records are too few to be dirty in every way; make {2 * len(faults)}")
+        raise ValueError(
+            f"There are {len(lines)} records, too few to be dirty in every way; make {2 * len(faults)}."
+        )
     # The first record stays good, so that every duplicate has something to copy.
     places = 1 + np.argsort(draw.random(len(lines) - 1))[:bad]
     good = np.setdiff1d(np.arange(len(lines)), places)
@@ -131,5 +136,7 @@ def _break(line: bytes, columns: Sequence[str], fault: Fault) -> bytes:
         values = values[: fault.surplus]
     values += ["surplus"] * fault.surplus
     text = io.StringIO(newline="")
+    if fault.misquoted:
+        text.write(f'"{values.pop(0)}" (new),')
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode(errors="surrogateescape")

@@ -14,6 +14,9 @@ from headrace.sample import catalog, dirt, event
 from headrace.sample.draw import Ints, draws
 from headrace.sample.shop import open_shop
 
+EARLIEST_END = datetime(1, 4, 1)
+"""The 90 days before it lie in the year 1."""
+
 DEFAULT_END = datetime(2026, 1, 1, tzinfo=UTC)
 """Where the sample ends unless told otherwise: a fixed date, so that equal calls give equal files."""
 
@@ -47,11 +50,15 @@ class Sample:
         """Refuses what cannot be made."""
         for name in ("users", "items", "interactions"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; make at least 1")
+                raise ValueError(f"Option {name} is {getattr(self, name)}; it must be at least 1.")
         if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; use 0 or more")
+            raise ValueError(f"Option seed is {self.seed}; it must be 0 or more.")
+        if self.end.replace(tzinfo=None) < EARLIEST_END:
+            raise ValueError(
+                f"Option end is {self.end.isoformat()}; it must be {EARLIEST_END.date()} or later."
+            )
         if not 0 <= self.dirty <= MAX_DIRTY:
-            raise ValueError(f"dirty is {self.dirty}; use a share from 0 to {MAX_DIRTY}")
+            raise ValueError(f"Option dirty is {self.dirty}; it must be a share from 0 to {MAX_DIRTY}.")
 
 
 @dataclass(frozen=True)

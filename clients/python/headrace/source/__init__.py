@@ -1,4 +1,4 @@
-"""Where the content of a stream comes from: files, rows, tables, each cut into chunks.
+"""Sources of a stream's content: files, rows, tables, each split into chunks.
 
 A file named by its path is read again from wherever the server stands. Everything
 else can be read once: its chunks are kept until the server has acknowledged them.
@@ -6,7 +6,7 @@ else can be read once: its chunks are kept until the server has acknowledged the
 
 from headrace.source.chunk import BATCH_BYTES, CHUNK_BYTES, Chunk, Source, Start
 from headrace.source.file import Compression, File, FileSource, StreamSource, file_source, opened
-from headrace.source.rows import Rows, RowSource, json_lines
+from headrace.source.rows import Rows, RowSource
 from headrace.source.table import ArrowData, TableSource
 
 __all__ = [
@@ -24,6 +24,5 @@ __all__ = [
     "StreamSource",
     "TableSource",
     "file_source",
-    "json_lines",
     "opened",
 ]

@@ -1,4 +1,4 @@
-"""Chunks, where a stream of them starts, and what gives them."""
+"""Chunks, where a stream of them starts, and the interface of their sources."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
@@ -83,9 +83,9 @@ class Start:
         """
         if self.crc32c is not None and crc32c is not None and crc32c != self.crc32c:
             raise ValueError(
-                f"the first {self.offset:,} bytes have crc32c {crc32c:#010x}, but those stored have "
+                f"The first {self.offset:,} bytes have crc32c {crc32c:#010x}, but those stored have "
                 f"{self.crc32c:#010x}: not the same content; give what was uploaded before, or another"
-                " upload_id"
+                " upload_id."
             )
 
 
@@ -134,14 +134,14 @@ class Source(ABC):
 def too_short(unit: str, size: int, start: Start) -> ValueError:
     """The error of a source that ends before what the server has of it."""
     return ValueError(
-        f"there are only {size:,} {unit}, but {start.offset:,} were stored: not the same content;"
-        " give what was uploaded before, or another upload_id"
+        f"There are only {size:,} {unit}, but {start.offset:,} were stored: not the same content;"
+        " give what was uploaded before, or another upload_id."
     )
 
 
 def not_the_same(unit: str, size: int, start: Start) -> ValueError:
     """The error of a source that has another size than the upload that was finished under its id."""
     return ValueError(
-        f"there are {size:,} {unit}, but the upload was finished with {start.offset:,}: not the same content;"
-        " give what was uploaded before, or another upload_id"
+        f"There are {size:,} {unit}, but the upload was finished with {start.offset:,}: not the same content;"
+        " give what was uploaded before, or another upload_id."
     )

@@ -66,7 +66,7 @@ class OnceSource(Source):
         self._check_end(start)
 
     def acked(self, offset: int) -> None:
-        """Lets go of the chunks that end before `offset`."""
+        """Drops the chunks that end before `offset`."""
         with self._guard:
             self._safe_offset = max(self._safe_offset, offset)
             while self._kept and self._kept[0].end_offset <= offset:
@@ -105,9 +105,9 @@ class OnceSource(Source):
     def _enter(self, start: Start) -> int:
         if start.offset < self._kept_from:
             raise DataLossError(
-                f"the server has {start.offset:,} {self.unit} of the upload, but acknowledged "
+                f"The server has {start.offset:,} {self.unit} of the upload, but acknowledged "
                 f"{self._kept_from:,} before; they cannot be read again, so upload all of it under another"
-                " upload_id"
+                " upload_id."
             )
         self.acked(start.offset)
         return self._kept_from

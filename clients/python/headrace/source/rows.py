@@ -1,12 +1,10 @@
 """Rows, packed into batches."""
 
-import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from typing import TypeAlias
 
 from headrace.row import DataType, Row, to_interaction, to_item
 from headrace.source.chunk import BATCH_BYTES, Chunk, Start, not_the_same
-from headrace.source.file import Compression, File, opened
 from headrace.source.once import OnceSource
 from headrace.v1 import row_pb2
 
@@ -17,34 +15,18 @@ ROWS_PASSED = 8_192
 """Rows passed over in one step, because the server has them; between steps the stream may end."""
 
 
-def json_lines(file: File, compression: Compression = "none") -> Iterator[Row]:
-    """The rows of a JSON lines file: one object a line, blank lines passed over.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: A line is no JSON object.
-    """
-    for line_number, line in enumerate(opened(file, compression), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"line {line_number}: this is no JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {line_number}: expected a JSON object, got {line[:80]!r}")
-            yield row
-
-
 class RowBatcher:
     """Packs rows into chunks.
 
     Args:
         data_type: What the rows are.
         start: How many rows to pass over, and how large a chunk may be.
+        reject_unknown: Whether a key that is no column is an error.
     """
 
-    def __init__(self, data_type: DataType, start: Start) -> None:
+    def __init__(self, data_type: DataType, start: Start, reject_unknown: bool) -> None:
         self._data_type = data_type
+        self._reject_unknown = reject_unknown
         self._start = start.offset
         self._limit_bytes = min(start.limit_bytes, BATCH_BYTES)
         self._seen = 0
@@ -63,11 +45,11 @@ class RowBatcher:
             full = self._seen == self._start or self._seen - self._first == ROWS_PASSED
             return self.rest() if full else None
         if self._data_type == "items":
-            item = to_item(row, number)
+            item = to_item(row, number, reject_unknown=self._reject_unknown)
             self._batch.items.append(item)
             self._weight_bytes += item.ByteSize() + 4
         else:
-            interaction = to_interaction(row, number)
+            interaction = to_interaction(row, number, reject_unknown=self._reject_unknown)
             self._batch.interactions.append(interaction)
             self._weight_bytes += interaction.ByteSize() + 4
         return self.rest() if self._weight_bytes >= self._limit_bytes else None
@@ -88,13 +70,15 @@ class RowSource(OnceSource):
     Args:
         data_type: What the rows are.
         rows: Mappings or messages.
+        reject_unknown: Whether a key that is no column is an error.
     """
 
     unit = "rows"
 
-    def __init__(self, data_type: DataType, rows: Rows) -> None:
+    def __init__(self, data_type: DataType, rows: Rows, *, reject_unknown: bool = False) -> None:
         super().__init__()
         self.data_type = data_type
+        self.reject_unknown = reject_unknown
         self.rows = rows
         self.total = len(rows) if isinstance(rows, Sized) else 0
         self._aiterator: AsyncIterator[Chunk] | None = None
@@ -107,8 +91,8 @@ class RowSource(OnceSource):
             ValueError: A row cannot be made a message.
         """
         if isinstance(self.rows, AsyncIterable):
-            raise TypeError("rows are an async iterable; use headrace.AsyncClient, or give a list")
-        batcher = RowBatcher(self.data_type, start)
+            raise TypeError("Rows are an async iterable; use headrace.AsyncClient, or give a list.")
+        batcher = RowBatcher(self.data_type, start, self.reject_unknown)
         for row in self.rows:
             if chunk := batcher.add(row):
                 yield chunk
@@ -130,7 +114,7 @@ class RowSource(OnceSource):
         return None if chunk is None else self.keep(chunk)
 
     async def _aread(self, rows: AsyncIterable[Row], start: Start) -> AsyncIterator[Chunk]:
-        batcher = RowBatcher(self.data_type, start)
+        batcher = RowBatcher(self.data_type, start, self.reject_unknown)
         async for row in rows:
             if chunk := batcher.add(row):
                 yield chunk

@@ -1,4 +1,4 @@
-"""Tables: whatever speaks Arrow, encoded as an Arrow IPC stream."""
+"""Tables: any object with Arrow's C interface, encoded as an Arrow IPC stream."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias
@@ -70,8 +70,9 @@ def reader_of(data: ArrowData) -> pa.RecordBatchReader:
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data)
     raise TypeError(
-        f"a {type(data).__name__} does not speak Arrow; give a pyarrow.Table or RecordBatchReader, or a"
-        " frame of polars or of pandas 2.2 or newer; rows are for upload_rows, files for upload"
+        f"Expected a table, got a {type(data).__name__}, which does not speak Arrow; give a pyarrow.Table"
+        " or RecordBatchReader, or a frame of polars or of pandas 2.2 or newer;"
+        " rows are for upload_rows, files for upload."
     )
 
 

@@ -39,7 +39,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: {"columns": "user_id,timestamp"}. Do not retry.
     """
     ERROR_REASON_DUPLICATE_COLUMN: _ErrorReason.ValueType  # 5
-    """INVALID_ARGUMENT: the header line names a column twice.
+    """INVALID_ARGUMENT: a column of the contract is there twice.
     Metadata: {"columns": "user_id"}. Do not retry.
     """
     ERROR_REASON_UNKNOWN_COLUMN: _ErrorReason.ValueType  # 6
@@ -48,7 +48,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_BAD_ENCODING: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT: the stream is not UTF-8 text, or not of the format and
-    compression that its header names. Metadata: {"found": "a UTF-16 byte order mark"}.
+    compression that its header names. Metadata: {"found": "FF FE 75 00 (UTF-16 text)"}.
     Do not retry.
     """
     ERROR_REASON_RECORD_TOO_LARGE: _ErrorReason.ValueType  # 8
@@ -71,7 +71,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_ID_IN_USE: _ErrorReason.ValueType  # 12
     """ALREADY_EXISTS: the upload_id or request_id is in use with other parameters.
-    Metadata: {"upload_id": "..."}. Do not retry; choose another id.
+    Metadata: {"upload_id": "..."}; of a request_id {"request_id": "...", "upload_id": "..."},
+    both the request_id: 0.1.0 named it under upload_id alone. Do not retry; choose another id.
     """
     ERROR_REASON_FENCED: _ErrorReason.ValueType  # 13
     """ABORTED: a newer stream of the same upload took over.
@@ -115,7 +116,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Parquet have no lines: {"block": "3", "row": "196608"}. Do not retry as it is.
     """
     ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 23
-    """RESOURCE_EXHAUSTED: the store is full. Metadata: {}. Retry with backoff."""
+    """RESOURCE_EXHAUSTED: the store is full. Metadata: {}; of a run that it has no room for
+    {"needed_bytes": "9000000000", "free_bytes": "2000000000"}, about. Retry with backoff.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 24
     """RESOURCE_EXHAUSTED: too much is under way, on the server or for the tenant.
     Metadata: {"limit": "64", "what": "uploads"}. Retry with backoff.
@@ -145,14 +148,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CORRUPT_STREAM: _ErrorReason.ValueType  # 40
     """INVALID_ARGUMENT: a compressed, Arrow or Parquet stream cannot be decoded, or
-    ends before its end. Metadata: {"format": "gzip"}. Do not retry.
+    ends before its end. Metadata: {"format": "gzip"}. Or a CSV stream ends inside a
+    quoted value: {"format": "CSV", "line": "3", "byte_offset": "61"}, where the quote
+    was opened. Do not retry.
     """
     ERROR_REASON_TOO_LARGE: _ErrorReason.ValueType  # 41
     """INVALID_ARGUMENT: the stream decodes to more than the limits allow.
     Metadata: {"what": "decoded bytes", "limit": "67108864"}. Do not retry; split it.
     """
     ERROR_REASON_UNSUPPORTED_TYPE: _ErrorReason.ValueType  # 42
-    """INVALID_ARGUMENT: columns have Arrow extension types.
+    """INVALID_ARGUMENT: columns of the contract have Arrow extension types.
     Metadata: {"columns": "user_id"}. Do not retry; cast them to plain types.
     """
     ERROR_REASON_UPLOAD_FINISHED: _ErrorReason.ValueType  # 50
@@ -166,6 +171,34 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PART_LOST: _ErrorReason.ValueType  # 52
     """DATA_LOSS: the store has lost or damaged a part, of an upload that is therefore not
     committed, or of a table. Metadata: {}. Do not retry; upload its rows anew under another id.
+    """
+    ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 53
+    """INVALID_ARGUMENT: the bytes of a message cannot be decoded as what the call takes.
+    Metadata: {"method": "/headrace.v1.PipelineService/GetUpload"}. Do not retry.
+    """
+    ERROR_REASON_ROW_TOO_LARGE: _ErrorReason.ValueType  # 54
+    """FAILED_PRECONDITION: a row of the table is larger than a response may be.
+    Metadata: {"size_bytes": "5000000", "limit_bytes": "4190208"}. Do not retry; name
+    fewer columns, or read the table at its uri.
+    """
+    ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 55
+    """INVALID_ARGUMENT: a message has more bytes than the call takes. Metadata: {"method":
+    "/headrace.v1.PipelineService/GetUpload", "size_bytes": "70000", "limit_bytes": "65536"}.
+    Do not retry; send less in one message.
+    """
+    ERROR_REASON_UNREAD_TIMEOUT: _ErrorReason.ValueType  # 56
+    """UNAVAILABLE: the client did not take a response for too long and the server gave the
+    call up. Metadata: {"unread_seconds": "60"}. Retry at once, and read on; an upload resumes.
+    """
+    ERROR_REASON_SUSPENDED: _ErrorReason.ValueType  # 60
+    """RESOURCE_EXHAUSTED: input of the tenant has ended workers again and again, so no more of
+    it is tried for a while. Metadata: {"tenant": "acme", "retry_seconds": "15"}. Retry with
+    the delay of RetryInfo; an upload resumes.
+    """
+    ERROR_REASON_GAVE_WAY: _ErrorReason.ValueType  # 61
+    """RESOURCE_EXHAUSTED: the server had no place left for a stream of another tenant, and this
+    one was the idlest of the tenant with the most. Metadata: {"limit": "256", "what":
+    "uploads"}. Retry with backoff; an upload resumes.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -191,7 +224,7 @@ ERROR_REASON_MISSING_COLUMN: ErrorReason.ValueType  # 4
 Metadata: {"columns": "user_id,timestamp"}. Do not retry.
 """
 ERROR_REASON_DUPLICATE_COLUMN: ErrorReason.ValueType  # 5
-"""INVALID_ARGUMENT: the header line names a column twice.
+"""INVALID_ARGUMENT: a column of the contract is there twice.
 Metadata: {"columns": "user_id"}. Do not retry.
 """
 ERROR_REASON_UNKNOWN_COLUMN: ErrorReason.ValueType  # 6
@@ -200,7 +233,7 @@ Metadata: {"columns": "colour"}. Do not retry.
 """
 ERROR_REASON_BAD_ENCODING: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT: the stream is not UTF-8 text, or not of the format and
-compression that its header names. Metadata: {"found": "a UTF-16 byte order mark"}.
+compression that its header names. Metadata: {"found": "FF FE 75 00 (UTF-16 text)"}.
 Do not retry.
 """
 ERROR_REASON_RECORD_TOO_LARGE: ErrorReason.ValueType  # 8
@@ -223,7 +256,8 @@ Metadata: {"total_size": "100", "received": "90"}. Send what is missing.
 """
 ERROR_REASON_ID_IN_USE: ErrorReason.ValueType  # 12
 """ALREADY_EXISTS: the upload_id or request_id is in use with other parameters.
-Metadata: {"upload_id": "..."}. Do not retry; choose another id.
+Metadata: {"upload_id": "..."}; of a request_id {"request_id": "...", "upload_id": "..."},
+both the request_id: 0.1.0 named it under upload_id alone. Do not retry; choose another id.
 """
 ERROR_REASON_FENCED: ErrorReason.ValueType  # 13
 """ABORTED: a newer stream of the same upload took over.
@@ -267,7 +301,9 @@ Metadata: {"block": "3", "byte_offset": "25165824", "first_line": "400001",
 Parquet have no lines: {"block": "3", "row": "196608"}. Do not retry as it is.
 """
 ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 23
-"""RESOURCE_EXHAUSTED: the store is full. Metadata: {}. Retry with backoff."""
+"""RESOURCE_EXHAUSTED: the store is full. Metadata: {}; of a run that it has no room for
+{"needed_bytes": "9000000000", "free_bytes": "2000000000"}, about. Retry with backoff.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 24
 """RESOURCE_EXHAUSTED: too much is under way, on the server or for the tenant.
 Metadata: {"limit": "64", "what": "uploads"}. Retry with backoff.
@@ -297,14 +333,16 @@ whoever runs the server has mended it.
 """
 ERROR_REASON_CORRUPT_STREAM: ErrorReason.ValueType  # 40
 """INVALID_ARGUMENT: a compressed, Arrow or Parquet stream cannot be decoded, or
-ends before its end. Metadata: {"format": "gzip"}. Do not retry.
+ends before its end. Metadata: {"format": "gzip"}. Or a CSV stream ends inside a
+quoted value: {"format": "CSV", "line": "3", "byte_offset": "61"}, where the quote
+was opened. Do not retry.
 """
 ERROR_REASON_TOO_LARGE: ErrorReason.ValueType  # 41
 """INVALID_ARGUMENT: the stream decodes to more than the limits allow.
 Metadata: {"what": "decoded bytes", "limit": "67108864"}. Do not retry; split it.
 """
 ERROR_REASON_UNSUPPORTED_TYPE: ErrorReason.ValueType  # 42
-"""INVALID_ARGUMENT: columns have Arrow extension types.
+"""INVALID_ARGUMENT: columns of the contract have Arrow extension types.
 Metadata: {"columns": "user_id"}. Do not retry; cast them to plain types.
 """
 ERROR_REASON_UPLOAD_FINISHED: ErrorReason.ValueType  # 50
@@ -318,5 +356,33 @@ stream go. Metadata: {"idle_seconds": "600"}. Retry at once; an upload resumes.
 ERROR_REASON_PART_LOST: ErrorReason.ValueType  # 52
 """DATA_LOSS: the store has lost or damaged a part, of an upload that is therefore not
 committed, or of a table. Metadata: {}. Do not retry; upload its rows anew under another id.
+"""
+ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 53
+"""INVALID_ARGUMENT: the bytes of a message cannot be decoded as what the call takes.
+Metadata: {"method": "/headrace.v1.PipelineService/GetUpload"}. Do not retry.
+"""
+ERROR_REASON_ROW_TOO_LARGE: ErrorReason.ValueType  # 54
+"""FAILED_PRECONDITION: a row of the table is larger than a response may be.
+Metadata: {"size_bytes": "5000000", "limit_bytes": "4190208"}. Do not retry; name
+fewer columns, or read the table at its uri.
+"""
+ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 55
+"""INVALID_ARGUMENT: a message has more bytes than the call takes. Metadata: {"method":
+"/headrace.v1.PipelineService/GetUpload", "size_bytes": "70000", "limit_bytes": "65536"}.
+Do not retry; send less in one message.
+"""
+ERROR_REASON_UNREAD_TIMEOUT: ErrorReason.ValueType  # 56
+"""UNAVAILABLE: the client did not take a response for too long and the server gave the
+call up. Metadata: {"unread_seconds": "60"}. Retry at once, and read on; an upload resumes.
+"""
+ERROR_REASON_SUSPENDED: ErrorReason.ValueType  # 60
+"""RESOURCE_EXHAUSTED: input of the tenant has ended workers again and again, so no more of
+it is tried for a while. Metadata: {"tenant": "acme", "retry_seconds": "15"}. Retry with
+the delay of RetryInfo; an upload resumes.
+"""
+ERROR_REASON_GAVE_WAY: ErrorReason.ValueType  # 61
+"""RESOURCE_EXHAUSTED: the server had no place left for a stream of another tenant, and this
+one was the idlest of the tenant with the most. Metadata: {"limit": "256", "what":
+"uploads"}. Retry with backoff; an upload resumes.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

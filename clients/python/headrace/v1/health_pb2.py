@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headrace/v1/health.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n\x12\x43heckHealthRequest\"\xb3\x01\n\x13\x43heckHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12-\n\ttimestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fkafka_connected\x18\x05 \x01(\x08\x12\x14\n\x0cs3_connected\x18\x06 \x01(\x08\x12\x0c\n\x04mode\x18\x07 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headrace/v1/health.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x14\n\x12\x43heckHealthRequest\"\xa1\x02\n\x13\x43heckHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12-\n\ttimestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fkafka_connected\x18\x05 \x01(\x08\x12\x14\n\x0cs3_connected\x18\x06 \x01(\x08\x12\x0c\n\x04mode\x18\x07 \x01(\t\x12\x12\n\nstore_full\x18\x08 \x01(\x08\x12\x16\n\x0eworkers_wanted\x18\t \x01(\x05\x12\x14\n\x0cworkers_live\x18\n \x01(\x05\x12\x14\n\x0cworkers_busy\x18\x0b \x01(\x05\x12\x14\n\x0cworkers_lost\x18\x0c \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKHEALTHREQUEST']._serialized_start=74
   _globals['_CHECKHEALTHREQUEST']._serialized_end=94
   _globals['_CHECKHEALTHRESPONSE']._serialized_start=97
-  _globals['_CHECKHEALTHRESPONSE']._serialized_end=276
+  _globals['_CHECKHEALTHRESPONSE']._serialized_end=386
 # @@protoc_insertion_point(module_scope)

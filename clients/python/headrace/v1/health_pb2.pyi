@@ -47,9 +47,15 @@ class CheckHealthResponse(_message.Message):
     KAFKA_CONNECTED_FIELD_NUMBER: _builtins.int
     S3_CONNECTED_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    STORE_FULL_FIELD_NUMBER: _builtins.int
+    WORKERS_WANTED_FIELD_NUMBER: _builtins.int
+    WORKERS_LIVE_FIELD_NUMBER: _builtins.int
+    WORKERS_BUSY_FIELD_NUMBER: _builtins.int
+    WORKERS_LOST_FIELD_NUMBER: _builtins.int
     status: _builtins.str
-    """healthy; degraded: events are delayed, everything else works; unhealthy:
-    the store or the workers cannot be reached, calls answer UNAVAILABLE.
+    """healthy; degraded: events are delayed, the store is full, or fewer than half of the workers
+    are there, everything else works; unhealthy: the store or the workers cannot be reached,
+    calls answer UNAVAILABLE.
     """
     service: _builtins.str
     """SERVICE_NAME."""
@@ -58,9 +64,24 @@ class CheckHealthResponse(_message.Message):
     kafka_connected: _builtins.bool
     """Whether events reach Kafka, or the local event log in embedded mode."""
     s3_connected: _builtins.bool
-    """Whether the object store, or the data folder in embedded mode, takes writes."""
+    """Whether the object store, or the data folder in embedded mode, answers."""
     mode: _builtins.str
     """embedded: one server, a local folder. cluster: an object store and Kafka."""
+    store_full: _builtins.bool
+    """Whether the store has less than 64 MiB left: what is stored can be read, but calls that
+    write answer RESOURCE_EXHAUSTED with STORE_FULL, or soon will. False where the store,
+    such as S3, does not tell its room before it is full.
+    """
+    workers_wanted: _builtins.int
+    """Workers for uploads, runs and reads: how many there are to be (HEADRACE_WORKERS, or as many
+    as the cluster has CPUs for).
+    """
+    workers_live: _builtins.int
+    """Those at work or ready for it."""
+    workers_busy: _builtins.int
+    """Of these, those at work."""
+    workers_lost: _builtins.int
+    """Those that were lost and have not come back yet. Others have not started yet."""
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
         """When this was asked."""
@@ -75,10 +96,15 @@ class CheckHealthResponse(_message.Message):
         kafka_connected: _builtins.bool = ...,
         s3_connected: _builtins.bool = ...,
         mode: _builtins.str = ...,
+        store_full: _builtins.bool = ...,
+        workers_wanted: _builtins.int = ...,
+        workers_live: _builtins.int = ...,
+        workers_busy: _builtins.int = ...,
+        workers_lost: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kafka_connected", b"kafka_connected", "mode", b"mode", "s3_connected", b"s3_connected", "service", b"service", "status", b"status", "timestamp", b"timestamp", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kafka_connected", b"kafka_connected", "mode", b"mode", "s3_connected", b"s3_connected", "service", b"service", "status", b"status", "store_full", b"store_full", "timestamp", b"timestamp", "version", b"version", "workers_busy", b"workers_busy", "workers_live", b"workers_live", "workers_lost", b"workers_lost", "workers_wanted", b"workers_wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

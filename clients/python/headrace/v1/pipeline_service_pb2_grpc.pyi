@@ -37,7 +37,9 @@ class PipelineServiceStub:
     """PipelineService is the data pipeline in front of an embedding recommender.
 
     Every failed call carries a google.rpc.Status with exactly one
-    google.rpc.ErrorInfo whose reason is a name of ErrorReason. Rows that break
+    google.rpc.ErrorInfo whose reason is a name of ErrorReason. Only what gRPC itself
+    refuses has none: a message above 16 MiB is RESOURCE_EXHAUSTED. Above what a call takes,
+    64 KiB where nothing else is said, it is INVALID_ARGUMENT. Rows that break
     the data contract never fail a call: the outcome and the report say so.
     """
 
@@ -104,7 +106,9 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """PipelineService is the data pipeline in front of an embedding recommender.
 
     Every failed call carries a google.rpc.Status with exactly one
-    google.rpc.ErrorInfo whose reason is a name of ErrorReason. Rows that break
+    google.rpc.ErrorInfo whose reason is a name of ErrorReason. Only what gRPC itself
+    refuses has none: a message above 16 MiB is RESOURCE_EXHAUSTED. Above what a call takes,
+    64 KiB where nothing else is said, it is INVALID_ARGUMENT. Rows that break
     the data contract never fail a call: the outcome and the report say so.
     """
 
@@ -167,7 +171,9 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     """PipelineService is the data pipeline in front of an embedding recommender.
 
     Every failed call carries a google.rpc.Status with exactly one
-    google.rpc.ErrorInfo whose reason is a name of ErrorReason. Rows that break
+    google.rpc.ErrorInfo whose reason is a name of ErrorReason. Only what gRPC itself
+    refuses has none: a message above 16 MiB is RESOURCE_EXHAUSTED. Above what a call takes,
+    64 KiB where nothing else is said, it is INVALID_ARGUMENT. Rows that break
     the data contract never fail a call: the outcome and the report say so.
     """
 

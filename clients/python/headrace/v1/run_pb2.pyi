@@ -30,7 +30,7 @@ class RunProgress(_message.Message):
     SHARDS_DONE_FIELD_NUMBER: _builtins.int
     SHARDS_TOTAL_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """The step under way, such as `users`, `items`, `core`, `sample`, `commit`."""
+    """The step under way, such as `users`, `items`, `core`, `forecast`, `sample`, `commit`."""
     shards_done: _builtins.int
     """Shards of the step that are done."""
     shards_total: _builtins.int
@@ -112,6 +112,7 @@ class ComputeFeaturesRequest(_message.Message):
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
         newest event of the version read; never the clock.
+        After an event at the very end of the year 9999 that is its last nanosecond.
         """
 
     def __init__(
@@ -306,6 +307,7 @@ class SampleNegativesRequest(_message.Message):
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
         newest event of the version read; never the clock.
+        After an event at the very end of the year 9999 that is its last nanosecond.
         """
 
     @_builtins.property

@@ -38,12 +38,19 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """Rows as messages, in UploadChunk.rows."""
     FORMAT_ARROW_IPC: _Format.ValueType  # 3
     """An Arrow IPC stream, with its end marker, or an Arrow IPC file. Strings (plain,
-    large, view, dictionary) for text; timestamps of any unit (naive = UTC), dates or
-    strings as in CSV for times; integers, floats or decimals for numbers. A column of
-    another type is BAD_TYPE in every row that has a value. Decoded after finish.
+    large, view, dictionary) for text, or integers, taken in decimal digits; timestamps of
+    any unit (naive = UTC), dates or strings as in CSV for times; integers, floats (NaN is
+    null) or decimals for numbers. A column of another type is BAD_TYPE in every row that
+    has a value. Decoded after finish.
     """
     FORMAT_PARQUET: _Format.ValueType  # 4
     """A Parquet file; types as for ARROW_IPC. Decoded after finish."""
+    FORMAT_JSON_LINES: _Format.ValueType  # 5
+    """JSON lines, UTF-8: one flat object on each line (LF or CRLF), its keys the columns. A missing
+    key and null mean no value. Strings for text and times; integers too for text, taken in
+    decimal digits; numbers for numbers. A value of another type is BAD_TYPE, a line
+    that is no such object BAD_JSON, each a reject of that line alone. Blank lines are skipped.
+    """
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """Format names how the bytes of a stream encode rows."""
@@ -56,12 +63,19 @@ FORMAT_ROWS: Format.ValueType  # 2
 """Rows as messages, in UploadChunk.rows."""
 FORMAT_ARROW_IPC: Format.ValueType  # 3
 """An Arrow IPC stream, with its end marker, or an Arrow IPC file. Strings (plain,
-large, view, dictionary) for text; timestamps of any unit (naive = UTC), dates or
-strings as in CSV for times; integers, floats or decimals for numbers. A column of
-another type is BAD_TYPE in every row that has a value. Decoded after finish.
+large, view, dictionary) for text, or integers, taken in decimal digits; timestamps of
+any unit (naive = UTC), dates or strings as in CSV for times; integers, floats (NaN is
+null) or decimals for numbers. A column of another type is BAD_TYPE in every row that
+has a value. Decoded after finish.
 """
 FORMAT_PARQUET: Format.ValueType  # 4
 """A Parquet file; types as for ARROW_IPC. Decoded after finish."""
+FORMAT_JSON_LINES: Format.ValueType  # 5
+"""JSON lines, UTF-8: one flat object on each line (LF or CRLF), its keys the columns. A missing
+key and null mean no value. Strings for text and times; integers too for text, taken in
+decimal digits; numbers for numbers. A value of another type is BAD_TYPE, a line
+that is no such object BAD_JSON, each a reject of that line alone. Blank lines are skipped.
+"""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 class _Compression:
@@ -80,8 +94,8 @@ class _CompressionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Compressi
     """zstd with a window of at most 128 MiB; several frames in a row are one stream."""
 
 class Compression(_Compression, metaclass=_CompressionEnumTypeWrapper):
-    """Compression names how the bytes of a stream are compressed as a whole. Only CSV
-    takes one: INVALID_ARGUMENT with other formats. Compressed streams are decoded after
+    """Compression names how the bytes of a stream are compressed as a whole. Only CSV and
+    JSON lines take one: INVALID_ARGUMENT with other formats. Compressed streams are decoded after
     finish; a stream may decode to 200 times its size, at least 64 MiB, at most 256 GiB.
     """
 
@@ -130,17 +144,19 @@ class _UnknownColumnsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Unknow
     UNKNOWN_COLUMNS_IGNORE: _UnknownColumns.ValueType  # 1
     """They are left out, and a warning of the report names them."""
     UNKNOWN_COLUMNS_REJECT: _UnknownColumns.ValueType  # 2
-    """They fail the upload before any row."""
+    """They fail the upload before any row; in JSON lines, at the first key that is one."""
 
 class UnknownColumns(_UnknownColumns, metaclass=_UnknownColumnsEnumTypeWrapper):
-    """UnknownColumns says what becomes of columns that the contract does not name."""
+    """UnknownColumns says what becomes of columns that the contract does not name, and of those
+    without a name.
+    """
 
 UNKNOWN_COLUMNS_UNSPECIFIED: UnknownColumns.ValueType  # 0
 """Not given: IGNORE."""
 UNKNOWN_COLUMNS_IGNORE: UnknownColumns.ValueType  # 1
 """They are left out, and a warning of the report names them."""
 UNKNOWN_COLUMNS_REJECT: UnknownColumns.ValueType  # 2
-"""They fail the upload before any row."""
+"""They fail the upload before any row; in JSON lines, at the first key that is one."""
 Global___UnknownColumns: _TypeAlias = UnknownColumns  # noqa: Y015
 
 class _Outcome:
@@ -310,7 +326,7 @@ class UploadChunk(_message.Message):
     """
     @_builtins.property
     def rows(self) -> _row_pb2.RowBatch:
-        """Rows, for format ROWS."""
+        """Rows, for format ROWS. At most 100,000, and max_chunk_bytes as they are encoded."""
 
     def __init__(
         self,
@@ -343,7 +359,7 @@ Global___UploadChunk: _TypeAlias = UploadChunk  # noqa: Y015
 @_typing.final
 class UploadFlush(_message.Message):
     """UploadFlush asks the server to persist and acknowledge what it has received.
-    The incomplete last record of a CSV stream stays unacknowledged.
+    The incomplete last record of a stream of CSV or JSON lines stays unacknowledged.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -28,13 +28,15 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from headrace.v1 import row_pb2 as headrace_dot_v1_dot_row__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheadrace/v1/validation.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a\x15headrace/v1/row.proto\"\xe6\x01\n\x06Reject\x12\x12\n\nrow_number\x18\x01 \x01(\x04\x12\x11\n\x04line\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x18\n\x0b\x62yte_offset\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x0e\n\x06\x63olumn\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\r\n\x05value\x18\x07 \x01(\t\x12\x10\n\x03raw\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x19\n\x0c\x64uplicate_of\x18\t \x01(\x04H\x03\x88\x01\x01\x42\x07\n\x05_lineB\x0e\n\x0c_byte_offsetB\x06\n\x04_rawB\x0f\n\r_duplicate_of\"\x97\x01\n\x05\x43heck\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x14\n\x0c\x66\x61iling_rows\x18\x03 \x01(\x04\x12\x17\n\x0fpercent_of_rows\x18\x04 \x01(\x01\x12\x1b\n\x13percent_of_non_null\x18\x05 \x01(\x01\x12$\n\x07samples\x18\x06 \x03(\x0b\x32\x13.headrace.v1.Reject\"\x97\x01\n\rColumnSummary\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\r\n\x05nulls\x18\x02 \x01(\x04\x12\x17\n\x0f\x64istinct_approx\x18\x03 \x01(\x04\x12\x10\n\x03min\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x03max\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04mean\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_maxB\x07\n\x05_mean\"X\n\x07Warning\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0f\n\x07samples\x18\x05 \x03(\t\"\xde\x01\n\x06Report\x12\x15\n\rrows_received\x18\x01 \x01(\x04\x12\x15\n\rrows_accepted\x18\x02 \x01(\x04\x12\x15\n\rrows_rejected\x18\x03 \x01(\x04\x12\x16\n\x0erows_duplicate\x18\x04 \x01(\x04\x12\"\n\x06\x63hecks\x18\x05 \x03(\x0b\x32\x12.headrace.v1.Check\x12+\n\x07\x63olumns\x18\x06 \x03(\x0b\x32\x1a.headrace.v1.ColumnSummary\x12&\n\x08warnings\x18\x07 \x03(\x0b\x32\x14.headrace.v1.Warning\"w\n\x0eValidateHeader\x12\x11\n\tdata_type\x18\x01 \x01(\t\x12\x1e\n\x16reject_unknown_columns\x18\x02 \x01(\x08\x12\x32\n\x0fmax_future_skew\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"a\n\rValidateChunk\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12%\n\x04rows\x18\x03 \x01(\x0b\x32\x15.headrace.v1.RowBatchH\x00\x42\t\n\x07\x63ontent\"\x10\n\x0eValidateFinish\"\xa7\x01\n\x0fValidateRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.headrace.v1.ValidateHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.ValidateChunkH\x00\x12-\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1b.headrace.v1.ValidateFinishH\x00\x42\t\n\x07request\"Z\n\x10ValidateProgress\x12\x18\n\x10validated_offset\x18\x01 \x01(\x04\x12\x15\n\rrows_received\x18\x02 \x01(\x04\x12\x15\n\rrows_rejected\x18\x03 \x01(\x04\"\x9d\x01\n\x10ValidateResponse\x12\x31\n\x08progress\x18\x01 \x01(\x0b\x32\x1d.headrace.v1.ValidateProgressH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12%\n\x06report\x18\x03 \x01(\x0b\x32\x13.headrace.v1.ReportH\x00\x42\n\n\x08response\"X\n\x15ValidateSampleRequest\x12\x11\n\tdata_type\x18\x01 \x01(\t\x12,\n\x0bsample_data\x18\x02 \x03(\x0b\x32\x17.google.protobuf.Struct\"=\n\x16ValidateSampleResponse\x12#\n\x06report\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Report\"%\n\x10GetSchemaRequest\x12\x11\n\tdata_type\x18\x01 \x01(\t\")\n\x04Rule\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\xf5\x01\n\x0c\x43olumnSchema\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12 \n\x05rules\x18\x05 \x03(\x0b\x32\x11.headrace.v1.Rule\x12\x16\n\x0e\x61llowed_values\x18\x06 \x03(\t\x12\x14\n\x07minimum\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tmax_bytes\x18\t \x01(\x04H\x02\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximumB\x0c\n\n_max_bytes\"t\n\x11GetSchemaResponse\x12\x11\n\tdata_type\x18\x01 \x01(\t\x12*\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x19.headrace.v1.ColumnSchema\x12 \n\x05rules\x18\x03 \x03(\x0b\x32\x11.headrace.v1.Ruleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cheadrace/v1/validation.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a\x15headrace/v1/row.proto\"\xe6\x01\n\x06Reject\x12\x12\n\nrow_number\x18\x01 \x01(\x04\x12\x11\n\x04line\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x18\n\x0b\x62yte_offset\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x0e\n\x06\x63olumn\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\r\n\x05value\x18\x07 \x01(\t\x12\x10\n\x03raw\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x19\n\x0c\x64uplicate_of\x18\t \x01(\x04H\x03\x88\x01\x01\x42\x07\n\x05_lineB\x0e\n\x0c_byte_offsetB\x06\n\x04_rawB\x0f\n\r_duplicate_of\"\x97\x01\n\x05\x43heck\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x14\n\x0c\x66\x61iling_rows\x18\x03 \x01(\x04\x12\x17\n\x0fpercent_of_rows\x18\x04 \x01(\x01\x12\x1b\n\x13percent_of_non_null\x18\x05 \x01(\x01\x12$\n\x07samples\x18\x06 \x03(\x0b\x32\x13.headrace.v1.Reject\"\x97\x01\n\rColumnSummary\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\r\n\x05nulls\x18\x02 \x01(\x04\x12\x17\n\x0f\x64istinct_approx\x18\x03 \x01(\x04\x12\x10\n\x03min\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x03max\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04mean\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_maxB\x07\n\x05_mean\"X\n\x07Warning\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0f\n\x07samples\x18\x05 \x03(\t\"\xde\x01\n\x06Report\x12\x15\n\rrows_received\x18\x01 \x01(\x04\x12\x15\n\rrows_accepted\x18\x02 \x01(\x04\x12\x15\n\rrows_rejected\x18\x03 \x01(\x04\x12\x16\n\x0erows_duplicate\x18\x04 \x01(\x04\x12\"\n\x06\x63hecks\x18\x05 \x03(\x0b\x32\x12.headrace.v1.Check\x12+\n\x07\x63olumns\x18\x06 \x03(\x0b\x32\x1a.headrace.v1.ColumnSummary\x12&\n\x08warnings\x18\x07 \x03(\x0b\x32\x14.headrace.v1.Warning\"\xa4\x01\n\x0eValidateHeader\x12\x11\n\tdata_type\x18\x01 \x01(\t\x12\x1e\n\x16reject_unknown_columns\x18\x02 \x01(\x08\x12\x32\n\x0fmax_future_skew\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x1b.headrace.v1.ValidateFormat\"a\n\rValidateChunk\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12%\n\x04rows\x18\x03 \x01(\x0b\x32\x15.headrace.v1.RowBatchH\x00\x42\t\n\x07\x63ontent\"\x10\n\x0eValidateFinish\"\xa7\x01\n\x0fValidateRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.headrace.v1.ValidateHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.ValidateChunkH\x00\x12-\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x1b.headrace.v1.ValidateFinishH\x00\x42\t\n\x07request\"Z\n\x10ValidateProgress\x12\x18\n\x10validated_offset\x18\x01 \x01(\x04\x12\x15\n\rrows_received\x18\x02 \x01(\x04\x12\x15\n\rrows_rejected\x18\x03 \x01(\x04\"\x9d\x01\n\x10ValidateResponse\x12\x31\n\x08progress\x18\x01 \x01(\x0b\x32\x1d.headrace.v1.ValidateProgressH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12%\n\x06report\x18\x03 \x01(\x0b\x32\x13.headrace.v1.ReportH\x00\x42\n\n\x08response\"X\n\x15ValidateSampleRequest\x12\x11\n\tdata_type\x18\x01 \x01(\t\x12,\n\x0bsample_data\x18\x02 \x03(\x0b\x32\x17.google.protobuf.Struct\"=\n\x16ValidateSampleResponse\x12#\n\x06report\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Report\"%\n\x10GetSchemaRequest\x12\x11\n\tdata_type\x18\x01 \x01(\t\")\n\x04Rule\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\xf5\x01\n\x0c\x43olumnSchema\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12 \n\x05rules\x18\x05 \x03(\x0b\x32\x11.headrace.v1.Rule\x12\x16\n\x0e\x61llowed_values\x18\x06 \x03(\t\x12\x14\n\x07minimum\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tmax_bytes\x18\t \x01(\x04H\x02\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximumB\x0c\n\n_max_bytes\"t\n\x11GetSchemaResponse\x12\x11\n\tdata_type\x18\x01 \x01(\t\x12*\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x19.headrace.v1.ColumnSchema\x12 \n\x05rules\x18\x03 \x03(\x0b\x32\x11.headrace.v1.Rule*j\n\x0eValidateFormat\x12\x1f\n\x1bVALIDATE_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13VALIDATE_FORMAT_CSV\x10\x01\x12\x1e\n\x1aVALIDATE_FORMAT_JSON_LINES\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.validation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_VALIDATEFORMAT']._serialized_start=2318
+  _globals['_VALIDATEFORMAT']._serialized_end=2424
   _globals['_REJECT']._serialized_start=156
   _globals['_REJECT']._serialized_end=386
   _globals['_CHECK']._serialized_start=389
@@ -45,28 +47,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WARNING']._serialized_end=784
   _globals['_REPORT']._serialized_start=787
   _globals['_REPORT']._serialized_end=1009
-  _globals['_VALIDATEHEADER']._serialized_start=1011
-  _globals['_VALIDATEHEADER']._serialized_end=1130
-  _globals['_VALIDATECHUNK']._serialized_start=1132
-  _globals['_VALIDATECHUNK']._serialized_end=1229
-  _globals['_VALIDATEFINISH']._serialized_start=1231
-  _globals['_VALIDATEFINISH']._serialized_end=1247
-  _globals['_VALIDATEREQUEST']._serialized_start=1250
-  _globals['_VALIDATEREQUEST']._serialized_end=1417
-  _globals['_VALIDATEPROGRESS']._serialized_start=1419
-  _globals['_VALIDATEPROGRESS']._serialized_end=1509
-  _globals['_VALIDATERESPONSE']._serialized_start=1512
-  _globals['_VALIDATERESPONSE']._serialized_end=1669
-  _globals['_VALIDATESAMPLEREQUEST']._serialized_start=1671
-  _globals['_VALIDATESAMPLEREQUEST']._serialized_end=1759
-  _globals['_VALIDATESAMPLERESPONSE']._serialized_start=1761
-  _globals['_VALIDATESAMPLERESPONSE']._serialized_end=1822
-  _globals['_GETSCHEMAREQUEST']._serialized_start=1824
-  _globals['_GETSCHEMAREQUEST']._serialized_end=1861
-  _globals['_RULE']._serialized_start=1863
-  _globals['_RULE']._serialized_end=1904
-  _globals['_COLUMNSCHEMA']._serialized_start=1907
-  _globals['_COLUMNSCHEMA']._serialized_end=2152
-  _globals['_GETSCHEMARESPONSE']._serialized_start=2154
-  _globals['_GETSCHEMARESPONSE']._serialized_end=2270
+  _globals['_VALIDATEHEADER']._serialized_start=1012
+  _globals['_VALIDATEHEADER']._serialized_end=1176
+  _globals['_VALIDATECHUNK']._serialized_start=1178
+  _globals['_VALIDATECHUNK']._serialized_end=1275
+  _globals['_VALIDATEFINISH']._serialized_start=1277
+  _globals['_VALIDATEFINISH']._serialized_end=1293
+  _globals['_VALIDATEREQUEST']._serialized_start=1296
+  _globals['_VALIDATEREQUEST']._serialized_end=1463
+  _globals['_VALIDATEPROGRESS']._serialized_start=1465
+  _globals['_VALIDATEPROGRESS']._serialized_end=1555
+  _globals['_VALIDATERESPONSE']._serialized_start=1558
+  _globals['_VALIDATERESPONSE']._serialized_end=1715
+  _globals['_VALIDATESAMPLEREQUEST']._serialized_start=1717
+  _globals['_VALIDATESAMPLEREQUEST']._serialized_end=1805
+  _globals['_VALIDATESAMPLERESPONSE']._serialized_start=1807
+  _globals['_VALIDATESAMPLERESPONSE']._serialized_end=1868
+  _globals['_GETSCHEMAREQUEST']._serialized_start=1870
+  _globals['_GETSCHEMAREQUEST']._serialized_end=1907
+  _globals['_RULE']._serialized_start=1909
+  _globals['_RULE']._serialized_end=1950
+  _globals['_COLUMNSCHEMA']._serialized_start=1953
+  _globals['_COLUMNSCHEMA']._serialized_end=2198
+  _globals['_GETSCHEMARESPONSE']._serialized_start=2200
+  _globals['_GETSCHEMARESPONSE']._serialized_end=2316
 # @@protoc_insertion_point(module_scope)

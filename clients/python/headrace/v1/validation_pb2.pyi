@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from headrace.v1 import row_pb2 as _row_pb2
 import builtins as _builtins
@@ -21,6 +22,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ValidateFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ValidateFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ValidateFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VALIDATE_FORMAT_UNSPECIFIED: _ValidateFormat.ValueType  # 0
+    """Not given: CSV. Rows need no format, their chunks tell."""
+    VALIDATE_FORMAT_CSV: _ValidateFormat.ValueType  # 1
+    """As FORMAT_CSV."""
+    VALIDATE_FORMAT_JSON_LINES: _ValidateFormat.ValueType  # 2
+    """As FORMAT_JSON_LINES."""
+
+class ValidateFormat(_ValidateFormat, metaclass=_ValidateFormatEnumTypeWrapper):
+    """ValidateFormat names how the bytes of a validated stream encode rows."""
+
+VALIDATE_FORMAT_UNSPECIFIED: ValidateFormat.ValueType  # 0
+"""Not given: CSV. Rows need no format, their chunks tell."""
+VALIDATE_FORMAT_CSV: ValidateFormat.ValueType  # 1
+"""As FORMAT_CSV."""
+VALIDATE_FORMAT_JSON_LINES: ValidateFormat.ValueType  # 2
+"""As FORMAT_JSON_LINES."""
+Global___ValidateFormat: _TypeAlias = ValidateFormat  # noqa: Y015
 
 @_typing.final
 class Reject(_message.Message):
@@ -47,7 +72,8 @@ class Reject(_message.Message):
     """The column at fault; empty when the record as a whole is."""
     code: _builtins.str
     """The rule: MISSING, TOO_LONG, BAD_TEXT, NOT_IN_SET, BAD_TIMESTAMP,
-    FUTURE_TIMESTAMP, BAD_NUMBER, OUT_OF_RANGE, BAD_TYPE, WRONG_FIELD_COUNT or DUPLICATE.
+    FUTURE_TIMESTAMP, BAD_NUMBER, OUT_OF_RANGE, BAD_TYPE, WRONG_FIELD_COUNT, BAD_QUOTE,
+    BAD_JSON or DUPLICATE.
     """
     message: _builtins.str
     """The value, the rule and the remedy in one sentence."""
@@ -204,11 +230,15 @@ class Warning(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """UNKNOWN_COLUMN, ALL_NULL, ITEM_REDEFINED or UNKNOWN_ITEM."""
+    """UNKNOWN_COLUMN, UNNAMED_COLUMN, ALL_NULL, ITEM_REDEFINED, REJECTS_LEFT_OUT or
+    UNKNOWN_ITEM.
+    """
     column: _builtins.str
-    """The column concerned."""
+    """The column concerned; the name of an unknown one is cut at 256 bytes. Empty for
+    UNNAMED_COLUMN, whose samples are places from 1.
+    """
     count: _builtins.int
-    """Rows concerned; 0 for warnings about a column as a whole."""
+    """Rows concerned, rejects for REJECTS_LEFT_OUT; 0 for warnings about a column as a whole."""
     message: _builtins.str
     """What was seen and what to do about it."""
     @_builtins.property
@@ -293,12 +323,15 @@ class ValidateHeader(_message.Message):
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     REJECT_UNKNOWN_COLUMNS_FIELD_NUMBER: _builtins.int
     MAX_FUTURE_SKEW_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     data_type: _builtins.str
     """`interactions` or `items`. Required."""
     reject_unknown_columns: _builtins.bool
     """Whether columns outside the contract fail the call. Default false: a warning
     of the report names them.
     """
+    format: Global___ValidateFormat.ValueType
+    """How the bytes of the stream encode rows. Default CSV."""
     @_builtins.property
     def max_future_skew(self) -> _duration_pb2.Duration:
         """How far after the call's start a timestamp may lie. Unset = 1 day."""
@@ -309,10 +342,11 @@ class ValidateHeader(_message.Message):
         data_type: _builtins.str = ...,
         reject_unknown_columns: _builtins.bool = ...,
         max_future_skew: _duration_pb2.Duration | None = ...,
+        format: Global___ValidateFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_future_skew", b"max_future_skew"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "max_future_skew", b"max_future_skew", "reject_unknown_columns", b"reject_unknown_columns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "format", b"format", "max_future_skew", b"max_future_skew", "reject_unknown_columns", b"reject_unknown_columns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -328,12 +362,12 @@ class ValidateChunk(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """Bytes of a CSV file; cut anywhere."""
+    """Bytes of a file in the header's format; cut anywhere."""
     text: _builtins.str
     """The same as UTF-8 text."""
     @_builtins.property
     def rows(self) -> _row_pb2.RowBatch:
-        """Rows."""
+        """Rows. At most 100,000."""
 
     def __init__(
         self,
@@ -487,7 +521,7 @@ class ValidateSampleRequest(_message.Message):
     """`interactions` or `items`. Required."""
     @_builtins.property
     def sample_data(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """1 to 10,000 objects; keys are column names."""
+        """1 to 10,000 objects, the whole message at most 4 MiB; keys are column names."""
 
     def __init__(
         self,

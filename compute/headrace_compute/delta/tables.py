@@ -1,0 +1,186 @@
+"""Versions of tables: open one, list them, follow their log.
+
+The one module to import for everything about tables; `commit` and the keys come
+from the modules beside it.
+"""
+
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from headrace_compute.delta.commits import KIND_PROPERTY, commit, load
+from headrace_compute.delta.layout import (
+    FIXED,
+    SCHEMAS,
+    dataset_key,
+    datasets_key,
+    interactions_key,
+    item_features_key,
+    items_key,
+    rejects_key,
+    table_key,
+    table_name,
+    user_features_key,
+)
+from headrace_compute.delta.log import LogEntry, commit_info, entry_key, read_entry, read_kind
+from headrace_compute.errors import StoreUnavailableError, TableNotFoundError, VersionNotFoundError
+from headrace_compute.model import NAME, DataFile, Snapshot, StoreConfig
+from headrace_compute.objects.faults import fault_in, store_error
+from headrace_compute.objects.store import ObjectStore, open_store
+from headrace_compute.parts import part_rows
+
+__all__ = [
+    "SCHEMAS",
+    "LogEntry",
+    "commit",
+    "dataset_key",
+    "has_transaction",
+    "interactions_key",
+    "item_features_key",
+    "items_key",
+    "list_tables",
+    "log_entries",
+    "newest_version",
+    "open_table",
+    "rejects_key",
+    "table_key",
+    "table_name",
+    "table_names",
+    "table_uri",
+    "tenants",
+    "user_features_key",
+]
+
+
+def open_table(config: StoreConfig, table_key: str, version: int | None = None) -> Snapshot:
+    """Opens a version of a table, the newest if none is named.
+
+    Raises:
+        TableNotFoundError: nothing was ever committed to it.
+        VersionNotFoundError: it has no such version.
+    """
+    store = open_store(config)
+    try:
+        return _open(store, table_key, version)
+    except (DeltaError, OSError) as error:
+        if fault := fault_in(str(error)):
+            raise store_error(fault, "read", table_key) from None
+        raise StoreUnavailableError(f"Table {table_name(table_key)!r} cannot be read.") from error
+
+
+def has_transaction(config: StoreConfig, table_key: str, transaction: str) -> bool:
+    """Whether a table has the commit of a transaction, in its newest version or before."""
+    try:
+        table = load(open_store(config), table_key)
+    except (DeltaError, OSError) as error:
+        if fault := fault_in(str(error)):
+            raise store_error(fault, "read", table_key) from None
+        raise StoreUnavailableError(f"Table {table_name(table_key)!r} cannot be read.") from error
+    return table is not None and table.transaction_version(transaction) is not None
+
+
+def table_uri(config: StoreConfig, table_key: str) -> str:
+    """Where other programs find a table, whether it exists or not."""
+    return open_store(config).uri(table_key)
+
+
+def list_tables(
+    config: StoreConfig, tenant: str, names: Sequence[str] | None = None
+) -> list[tuple[str, Snapshot]]:
+    """The newest version of each table of a tenant, by name; of those that have some names, if given."""
+    found = []
+    for name in table_names(config, tenant) if names is None else names:
+        try:
+            found.append((name, open_table(config, table_key(config, tenant, name))))
+        except TableNotFoundError:
+            continue
+    return found
+
+
+def table_names(config: StoreConfig, tenant: str) -> list[str]:
+    """Names of the tables that a tenant may have, sorted; training sets are looked for, the rest is fixed."""
+    datasets = open_store(config).children(datasets_key(config, tenant))
+    return sorted({*FIXED, *(name for name in datasets if NAME.fullmatch(name))})
+
+
+def newest_version(config: StoreConfig, table_key: str, at_least: int) -> int:
+    """The newest version of a table that has version `at_least`, found without opening it.
+
+    Versions have no gaps, so doubling steps and halving them finds the last.
+    """
+    store = open_store(config)
+    newest, step = at_least, 1
+    while store.exists(entry_key(table_key, newest + step)):
+        newest, step = newest + step, step * 2
+    while step > 1:
+        step //= 2
+        if store.exists(entry_key(table_key, newest + step)):
+            newest += step
+    return newest
+
+
+def tenants(config: StoreConfig) -> list[str]:
+    """Tenants that have stored anything, by name."""
+    store = open_store(config)
+    folders = {config.raw, config.processed, config.features, config.training}
+    return sorted({name for folder in folders for name in store.children(folder) if NAME.fullmatch(name)})
+
+
+def log_entries(config: StoreConfig, table_key: str, after_version: int) -> Iterator[LogEntry]:
+    """What each version after one did, oldest first, up to the newest; nothing where there is no table.
+
+    Version 0 has no data and is left out.
+    """
+    store = open_store(config)
+    version = max(after_version, 0) + 1
+    if not store.exists(entry_key(table_key, version)):
+        return
+    kind = read_kind(store, table_key, KIND_PROPERTY)
+    while store.exists(entry_key(table_key, version)):
+        yield read_entry(store, table_key, version, kind)
+        version += 1
+
+
+def _open(store: ObjectStore, table_key: str, version: int | None) -> Snapshot:
+    name = table_name(table_key)
+    if version is not None and (version < 1 or not store.exists(entry_key(table_key, version))):
+        newest = _open(store, table_key, None).version
+        raise VersionNotFoundError(
+            f"Table {name!r} has no version {version}; the newest is {newest}.",
+            {"table": name, "version": str(version), "newest": str(newest)},
+        )
+    table = load(store, table_key, version)
+    if table is None or table.version() == 0:
+        raise TableNotFoundError(
+            f"There is no table {name!r} yet; something must be written to it first.", {"table": name}
+        )
+    committed_us, metadata = commit_info(store, table_key, table.version())
+    return Snapshot(
+        table_key=table_key,
+        uri=store.uri(table_key),
+        kind=table.metadata().configuration.get(KIND_PROPERTY, ""),
+        version=int(table.version()),
+        files=_files(store, table_key, table),
+        committed_us=committed_us,
+        metadata=metadata,
+        writer_version=int(table.protocol().min_writer_version),
+    )
+
+
+def _files(store: ObjectStore, table_key: str, table: DeltaTable) -> tuple[DataFile, ...]:
+    """A version's files in key order; the log's own order changes at a checkpoint."""
+    adds = pa.table(table.get_add_actions(flatten=True))
+    partition_columns = table.metadata().partition_columns
+    files = [
+        DataFile(
+            key=(key := f"{table_key}/{unquote(add['path'])}"),
+            rows=add["num_records"] if add["num_records"] is not None else part_rows(store, key),
+            size_bytes=add["size_bytes"],
+            partition={name: add[f"partition.{name}"] for name in partition_columns},
+        )
+        for add in adds.to_pylist()
+    ]
+    return tuple(sorted(files, key=lambda file: file.key))

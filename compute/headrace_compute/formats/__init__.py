@@ -1,0 +1,1 @@
+"""Formats: reads untrusted bytes safely: CSV headers, Arrow, Parquet, compression, records."""

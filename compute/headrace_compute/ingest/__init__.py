@@ -1,0 +1,1 @@
+"""Ingest: turns a block of records into a stored part, its rejects and its findings."""

@@ -1,0 +1,98 @@
+"""Reading stored tables back, a row group at a time."""
+
+import json
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Part, StoreConfig
+from headrace_compute.objects.store import open_store
+from headrace_compute.pages import paged
+from headrace_compute.parts import read_part, read_row_groups
+
+
+def column_names(config: StoreConfig, files: Sequence[DataFile]) -> list[str]:
+    """The columns of a table version, partition columns last; none if it has no files."""
+    if not files:
+        return []
+    schema = read_row_groups(open_store(config), files[0].key, [], None).schema
+    return [*schema.names, *files[0].partition]
+
+
+def read_ipc(
+    config: StoreConfig, file: DataFile, group: int, columns: Sequence[str], limit: int
+) -> list[bytes]:
+    """At most `limit` rows of one row group as whole Arrow IPC streams, each a page.
+
+    Raises:
+        RowTooLargeError: A row is larger than a page may be.
+    """
+    table = _read(config, file, group, columns, limit)
+    return paged(0, table.num_rows, lambda first, count: _stream(table.slice(first, count)), len)
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def read_json(
+    config: StoreConfig, file: DataFile, group: int, columns: Sequence[str], limit: int, page_rows: int
+) -> list[bytes]:
+    """At most `limit` rows of one row group as JSON objects, `page_rows` in each page; see `unpacked`.
+
+    Timestamps are RFC 3339; 64-bit integers are strings, as JSON numbers would lose digits. Pages are packed,
+    because a read that its client does not take holds them: to a twentieth, where rows are like each other.
+    """
+    table = _read(config, file, group, columns, limit)
+    wide = {field.name for field in table.schema if pa.types.is_int64(field.type)}
+    rows = [
+        json.dumps({name: _json_value(value, name in wide) for name, value in row.items()})
+        for row in table.to_pylist()
+    ]
+    pages = (rows[first : first + page_rows] for first in range(0, len(rows), page_rows))
+    return [zlib.compress("\n".join(page).encode(), 1) for page in pages]
+
+
+def unpacked(page: bytes) -> list[str]:
+    """The JSON objects of a page, none of which has a line end in it."""
+    return zlib.decompress(page).decode().split("\n")
+
+
+def read_rejects(config: StoreConfig, parts: Sequence[Part], group: int, limit: int) -> list[dict[str, Any]]:
+    """At most `limit` of the reject rows of one block, in order of row_number, as plain values.
+
+    Args:
+        parts: Where they are; one part is in order already.
+        group: Which ROW_GROUP_ROWS of them to read.
+        limit: The most of these.
+    """
+    store = open_store(config)
+    if len(parts) == 1:
+        table = read_row_groups(store, parts[0].key, [group])
+    else:
+        tables = [read_part(store, part.key) for part in parts]
+        table = pa.concat_tables(tables).sort_by("row_number")
+        table = table.slice(group * ROW_GROUP_ROWS, ROW_GROUP_ROWS)
+    rows: list[dict[str, Any]] = table.slice(0, limit).to_pylist()
+    return rows
+
+
+def _read(config: StoreConfig, file: DataFile, group: int, columns: Sequence[str], limit: int) -> pa.Table:
+    stored = [name for name in columns if name not in file.partition]
+    table = read_row_groups(open_store(config), file.key, [group], stored)[:limit]
+    for name, value in file.partition.items():
+        if name in columns:
+            table = table.append_column(name, pa.array([value] * table.num_rows))
+    return table.select(list(columns))
+
+
+def _json_value(value: Any, wide: bool) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str(value) if wide and value is not None else value

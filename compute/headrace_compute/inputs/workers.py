@@ -1,0 +1,43 @@
+"""The interface through which coordinators run stages."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+Progress = Callable[[str, int, int], None]
+"""Called with (step, shards done, shards in all)."""
+
+Admit = Callable[[int, int], Awaitable[None]]
+"""Called with bytes to be written in all, about, and bytes written; raises StoreFullError without room."""
+
+
+async def admit_all(needed_bytes: int, written_bytes: int) -> None:
+    """Where room is nobody's concern."""
+
+
+class Workers(Protocol):
+    """Runs stages somewhere. What `hold` and `put` return is passed to stages in place of the value."""
+
+    async def run(self, stage: Any, *args: Any) -> Any:
+        """Runs `stage(config, *args)` and returns its result."""
+
+    async def hold(self, stage: Any, *args: Any) -> Any:
+        """As `run`, but the result stays with the workers."""
+
+    async def put(self, value: Any) -> Any:
+        """Gives a value that many stages will read to the workers."""
+
+
+async def each(step: str, calls: Sequence[Awaitable[Any]], progress: Progress) -> list[Any]:
+    """All results in the order of the calls. The first failure cancels the rest."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    progress(step, 0, len(tasks))
+    try:
+        for done, next_result in enumerate(asyncio.as_completed(tasks), 1):
+            await next_result
+            progress(step, done, len(tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return [task.result() for task in tasks]

@@ -1,0 +1,250 @@
+"""Parts: Parquet files in the store, written once and read by row group.
+
+Parts of clustered tables are sorted by `bucket`; the statistics of their small
+row groups then tell a shard which few of them to read.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from headrace_compute import cancellation
+from headrace_compute.columns import BUCKET
+from headrace_compute.encoding import decoded, encode
+from headrace_compute.errors import PartLostError, StoreUnavailableError
+from headrace_compute.model import ROW_GROUP_ROWS, ColumnStats, DataFile, Part, Shard
+from headrace_compute.objects.store import KeyExistsError, KeyMissingError, ObjectStore
+
+PIECE_GROUPS = 16
+"""Row groups read or written between two looks at whether the stage is cancelled: a fifth of a second."""
+
+ANEW = "Upload its rows anew, under another id."
+
+
+def write_part(store: ObjectStore, key: str, table: pa.Table, *, stats: Sequence[str] = ()) -> Part:
+    """Writes a table as one part; equal rows give equal bytes, however the table is chunked.
+
+    Dictionary columns are stored as their values: the file has the plain schema.
+
+    Args:
+        store: Where it goes.
+        key: Under which key.
+        table: Its rows.
+        stats: Columns whose exact bounds go into the part.
+
+    Raises:
+        KeyExistsError: the key holds other bytes. The same bytes are no error, so a
+            repeated task may write its part again.
+    """
+    table = decoded(table)
+    part = write_pieces(store, key, _slices(table))
+    return replace(part, stats={name: _column_stats(table.column(name)) for name in stats})
+
+
+def write_pieces(store: ObjectStore, key: str, pieces: Iterable[pa.Table]) -> Part:
+    """Writes rows that come some at a time as one part without bounds; they need not be there all at once.
+
+    Args:
+        store: Where it goes.
+        key: Under which key.
+        pieces: Tables of one schema, without dictionaries of several values; at least one.
+
+    Raises:
+        KeyExistsError: As `write_part`.
+    """
+    data, rows = encode(pieces)
+    try:
+        store.create(key, data)
+    except KeyExistsError:
+        if store.get(key) != data:
+            raise
+    return Part(key=key, rows=rows, size_bytes=data.size, checksum=xxhash.xxh128_hexdigest(data), stats={})
+
+
+def encoded_bytes(table: pa.Table) -> int:
+    """How many bytes a part with these rows has."""
+    data, _ = encode(_slices(decoded(table)))
+    return int(data.size)
+
+
+def _slices(table: pa.Table) -> Iterator[pa.Table]:
+    step = PIECE_GROUPS * ROW_GROUP_ROWS
+    for begin in range(0, max(1, table.num_rows), step):
+        yield table.slice(begin, step)
+
+
+def read_part(store: ObjectStore, key: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads a whole part, or some of its columns in the order given.
+
+    Raises:
+        PartLostError: the part is not there, or is not Parquet.
+        StoreUnavailableError: it cannot be read.
+    """
+    with _opened(store, key) as file:
+        return _select(file.read(columns=_names(columns)), columns)
+
+
+def part_row_groups(store: ObjectStore, key: str) -> int:
+    """The number of row groups of a part."""
+    with _opened(store, key) as file:
+        return int(file.num_row_groups)
+
+
+def part_rows(store: ObjectStore, key: str) -> int:
+    """The number of rows of a part, from its footer."""
+    with _opened(store, key) as file:
+        return int(file.metadata.num_rows)
+
+
+def newest_us(store: ObjectStore, key: str, column: str) -> int | None:
+    """The newest value of a timestamp("us") column, from the footer if it tells; None if all are null."""
+    with _opened(store, key) as file:
+        place = file.metadata.schema.names.index(column)
+        groups = [file.metadata.row_group(index).column(place) for index in range(file.num_row_groups)]
+        if all(group.is_stats_set and group.statistics.has_min_max for group in groups):
+            return max((int(group.statistics.max_raw) for group in groups), default=None)
+        newest = pc.max(file.read(columns=[column])[column].cast(pa.int64())).as_py()
+        return None if newest is None else int(newest)
+
+
+def read_row_groups(
+    store: ObjectStore, key: str, groups: Sequence[int], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Reads some row groups of a part, in the order given."""
+    with _opened(store, key) as file:
+        return _select(file.read_row_groups(list(groups), columns=_names(columns)), columns)
+
+
+def read_buckets(
+    store: ObjectStore,
+    files: Sequence[DataFile],
+    shard: Shard,
+    columns: Sequence[str],
+    *,
+    dictionary: Sequence[str] = (),
+) -> pa.Table:
+    """Reads the rows of a shard: of each file only the row groups that may hold some.
+
+    Args:
+        store: Where the files are.
+        files: Files with a `bucket` column.
+        shard: The buckets wanted.
+        columns: Columns of the result; `bucket` is read in any case and need not be among them.
+        dictionary: String columns to leave dictionary-encoded, which is faster to read and smaller;
+            each chunk of them has a dictionary of its own.
+
+    Returns:
+        The rows in file order. Without files there is no schema: columns of type null.
+    """
+    pieces = []
+    for file in files:
+        cancellation.check()
+        pieces.append(_read_shard(store, file.key, shard, columns, dictionary))
+    if not pieces:
+        return pa.table({name: pa.nulls(0) for name in columns})
+    return pa.concat_tables(pieces)
+
+
+def verify_part(store: ObjectStore, part: Part) -> None:
+    """Checks that the store holds exactly the part that was written.
+
+    Raises:
+        PartLostError: it is gone, or its size, rows or checksum differ.
+    """
+    try:
+        data = store.get(part.key)
+    except KeyMissingError:
+        raise _gone(part.key) from None
+    found = (len(data), xxhash.xxh128_hexdigest(data), _rows(part.key, data))
+    if found != (part.size_bytes, part.checksum, part.rows):
+        raise PartLostError(
+            f"The part {part.key} is damaged: it has {found[0]} bytes, checksum {found[1]}, "
+            f"{found[2]} rows instead of {part.size_bytes}, {part.checksum} and {part.rows}. {ANEW}"
+        )
+
+
+def _gone(key: str) -> PartLostError:
+    return PartLostError(f"The part {key} is gone from the store. {ANEW}")
+
+
+def _rows(key: str, data: bytes) -> int:
+    try:
+        return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise PartLostError(f"The part {key} cannot be read: {type(error).__name__}. {ANEW}") from error
+
+
+def _read_shard(
+    store: ObjectStore, key: str, shard: Shard, columns: Sequence[str], dictionary: Sequence[str]
+) -> pa.Table:
+    with _opened(store, key, dictionary) as file:
+        groups, whole = _groups_of(file.metadata, shard)
+        wanted = list(columns) if whole or BUCKET in columns else [*columns, BUCKET]
+        pieces = []
+        for begin in range(0, max(1, len(groups)), PIECE_GROUPS):
+            cancellation.check()
+            pieces.append(file.read_row_groups(groups[begin : begin + PIECE_GROUPS], columns=wanted))
+        table = pa.concat_tables(pieces)
+    if not whole:
+        table = _only(table, shard)
+    return table.select(list(columns))
+
+
+def _groups_of(metadata: pq.FileMetaData, shard: Shard) -> tuple[list[int], bool]:
+    """The row groups that may hold rows of a shard, and whether they hold nothing else."""
+    column = metadata.schema.names.index(BUCKET)
+    groups, whole = [], True
+    for index in range(metadata.num_row_groups):
+        statistics = metadata.row_group(index).column(column).statistics
+        if statistics is None or not statistics.has_min_max:
+            groups.append(index)
+            whole = False
+        elif statistics.min < shard.last and statistics.max >= shard.first:
+            groups.append(index)
+            whole = whole and shard.first <= statistics.min and statistics.max < shard.last
+    return groups, whole
+
+
+def _only(table: pa.Table, shard: Shard) -> pa.Table:
+    """The rows of a shard: a slice where rows are sorted by bucket, without copying."""
+    buckets = table.column(BUCKET).to_numpy()
+    if np.all(buckets[1:] >= buckets[:-1]):
+        first, last = np.searchsorted(buckets, [shard.first, shard.last])
+        return table.slice(first, last - first)
+    return table.filter(pa.array((buckets >= shard.first) & (buckets < shard.last)))
+
+
+def _column_stats(column: pa.ChunkedArray) -> ColumnStats:
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    bounds = pc.min_max(column)
+    return ColumnStats(bounds["min"].as_py(), bounds["max"].as_py(), column.null_count)
+
+
+def _names(columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else list(columns)
+
+
+def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """Puts columns in the order asked for; Parquet readers keep the file's and skip unknown names."""
+    return table if columns is None else table.select(list(columns))
+
+
+@contextmanager
+def _opened(store: ObjectStore, key: str, dictionary: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """A part open for reading; whatever is wrong with its bytes is the store's fault."""
+    try:
+        with closing(store.open(key)) as source:
+            yield pq.ParquetFile(source, read_dictionary=list(dictionary), pre_buffer=True)
+    except KeyMissingError:
+        raise _gone(key) from None
+    except pa.ArrowInvalid as error:
+        raise PartLostError(f"The part {key} is damaged, and no Parquet any more. {ANEW}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise StoreUnavailableError(f"The part {key} cannot be read: {type(error).__name__}.") from error

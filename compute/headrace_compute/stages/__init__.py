@@ -1,1 +1,0 @@
-"""The steps of the pipeline: plain functions, configuration first, Arrow in, Arrow out."""

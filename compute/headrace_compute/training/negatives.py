@@ -1,0 +1,305 @@
+"""Training data: positives of the core, and for each some items its user does not know.
+
+A user's rows depend only on the user's own pairs, the seed, the parameters, the
+candidates with their weights, and the core, so every shard plan gives the same rows.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace_compute import cancellation
+from headrace_compute.delta.layout import TIMESTAMP
+from headrace_compute.kernels.core import choose_positives
+from headrace_compute.kernels.hashing import xxh64_strings
+from headrace_compute.kernels.sampling import (
+    alias_table,
+    draw_counts,
+    draw_negatives,
+    stream_keys,
+    weight_tree,
+)
+from headrace_compute.model import ROW_GROUP_ROWS, Part, StoreConfig
+from headrace_compute.objects.store import open_store
+from headrace_compute.parts import encoded_bytes, write_part
+from headrace_compute.training.core import ItemIndex, Pairs
+
+Strategy = Literal["uniform", "popularity"]
+
+PART_ROWS = 1 << 20
+"""About as many rows as a part may have: bounds a worker's memory whatever the ratio."""
+
+PIECE_ROWS = 1 << 17
+"""About as many are drawn and laid out between two looks at whether the stage is cancelled."""
+
+TRAINING_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("label", pa.float64()),
+        ("group_id", pa.int64()),
+        ("negative_source", pa.string()),
+        ("sampling_prob", pa.float64()),
+        ("timestamp", TIMESTAMP),
+        ("split", pa.string()),
+        ("bucket", pa.int16()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """What training data to make; see SampleNegativesRequest for ranges.
+
+    Attributes:
+        seed: uint64.
+        negative_ratio: Distinct negatives for each positive.
+        alpha: Exponent of the popularity strategy.
+        max_interactions_per_user: Newest positives kept of each user; 0 = all.
+        min_interactions_per_user, min_interactions_per_item: k-core; 0 = off.
+    """
+
+    seed: int = 0
+    negative_ratio: int = 4
+    strategy: Strategy = "popularity"
+    alpha: float = 0.75
+    positive_types: tuple[str, ...] = ("click", "purchase", "like")
+    max_interactions_per_user: int = 50
+    min_interactions_per_user: int = 5
+    min_interactions_per_item: int = 5
+
+
+@dataclass(frozen=True)
+class CandidateSampler:
+    """The candidates with their weights, in the tables that the sampling kernel draws from.
+
+    Attributes:
+        weights: float64, positive, one per candidate in the order of item_id.
+        total: Their sum, rounded once.
+        thresholds, aliases: Their alias table.
+        tree: Their sums as a tree.
+    """
+
+    weights: np.ndarray
+    total: float
+    thresholds: np.ndarray
+    aliases: np.ndarray
+    tree: np.ndarray
+
+
+@dataclass(frozen=True)
+class SampledShard:
+    """What one shard wrote.
+
+    Attributes:
+        parts: In the order of their rows.
+        outside: Positives whose item is not a candidate.
+        short: Negatives missing because too few candidates were left.
+    """
+
+    parts: tuple[Part, ...]
+    positives: int
+    outside: int
+    negatives: int
+    short: int
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Some positives of a shard, in output order, and how many negatives each gets."""
+
+    users: np.ndarray
+    items: np.ndarray
+    times_us: np.ndarray
+    counts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, some: slice) -> "_Groups":
+        return _Groups(self.users[some], self.items[some], self.times_us[some], self.counts[some])
+
+
+def candidate_weights(strategy: Strategy, alpha: float, events: np.ndarray) -> np.ndarray:
+    """The weight of each candidate, float64, positive, not normalised.
+
+    uniform: 1. popularity: (1 + events)^alpha, Mikolov et al. (2013) with the 1 that
+    keeps a candidate without events drawable.
+
+    Args:
+        strategy: Which rule.
+        alpha: Exponent of popularity.
+        events: int64, events of each candidate in the source, in the order of item_id.
+    """
+    if strategy == "uniform":
+        return np.ones(events.size)
+    levels, level_of = np.unique(events, return_inverse=True)
+    # pow() of C libraries and SIMD units differs in the last bit; decimals do not.
+    with localcontext() as context:
+        context.prec = 20
+        powers = [float(Decimal(1 + int(level)) ** Decimal(alpha)) for level in levels]
+    return np.array(powers, np.float64)[level_of]
+
+
+def build_sampler(config: StoreConfig, index: ItemIndex, params: SamplingParams) -> CandidateSampler:
+    """The sampler over the candidates of the index."""
+    weights = candidate_weights(params.strategy, params.alpha, index.events[index.candidates])
+    thresholds, aliases = alias_table(weights)
+    return CandidateSampler(weights, math.fsum(weights), thresholds, aliases, weight_tree(weights))
+
+
+def sample_shard(
+    config: StoreConfig,
+    pairs: Pairs,
+    places: np.ndarray,
+    alive: np.ndarray,
+    index: ItemIndex,
+    sampler: CandidateSampler,
+    params: SamplingParams,
+    part_prefix: str,
+) -> SampledShard:
+    """Writes the training data of one shard.
+
+    Args:
+        config: Where the parts go.
+        pairs: The shard.
+        places: `place_items` of the shard.
+        alive: bool by item number: the items of the core.
+        index: All items.
+        sampler: The candidates.
+        params: What to make.
+        part_prefix: Keys of the parts are this, a number of five digits and `.parquet`.
+            Equal inputs write equal parts, so a repeated call may use the same prefix.
+    """
+    known, groups, outside = _choose(pairs, places, alive, index, params)
+    store = open_store(config)
+    parts = []
+    for number, some in enumerate(_cut(groups, PART_ROWS, params)):
+        pieces = []
+        for piece in _cut(some, PIECE_ROWS, params):
+            cancellation.check()
+            pieces.append(_sample(pairs, known, index, sampler, params, piece))
+        key = f"{part_prefix}{number:05d}.parquet"
+        parts.append(write_part(store, key, pa.concat_tables(pieces), stats=("timestamp", "bucket")))
+    negatives = int(groups.counts.sum())
+    return SampledShard(
+        parts=tuple(parts),
+        positives=len(groups),
+        outside=outside,
+        negatives=negatives,
+        short=params.negative_ratio * len(groups) - negatives,
+    )
+
+
+def forecast_shard(
+    config: StoreConfig,
+    pairs: Pairs,
+    places: np.ndarray,
+    alive: np.ndarray,
+    index: ItemIndex,
+    sampler: CandidateSampler,
+    params: SamplingParams,
+) -> int:
+    """About how many bytes `sample_shard` would write: its first row group's, for as many rows as it has."""
+    known, groups, _ = _choose(pairs, places, alive, index, params)
+    for some in _cut(groups, ROW_GROUP_ROWS, params):
+        rows = len(groups) + int(groups.counts.sum())
+        table = _sample(pairs, known, index, sampler, params, some)
+        return encoded_bytes(table) * rows // len(table)
+    return 0
+
+
+def _choose(
+    pairs: Pairs, places: np.ndarray, alive: np.ndarray, index: ItemIndex, params: SamplingParams
+) -> tuple[np.ndarray, _Groups, int]:
+    """The candidate of each pair (int32, -1 = none); the positives; how many of them are no candidates."""
+    known = _candidate_numbers(index)[places][pairs.items]
+    chosen, users = choose_positives(
+        pairs.starts,
+        pairs.items,
+        pairs.first_us,
+        alive[places],
+        params.min_interactions_per_user,
+        params.max_interactions_per_user,
+    )
+    counts = draw_counts(pairs.starts, known, len(index.candidates), params.negative_ratio, users)
+    groups = _Groups(users, places[pairs.items[chosen]], pairs.first_us[chosen], counts)
+    return known, groups, int(np.count_nonzero(known[chosen] < 0))
+
+
+def _cut(groups: _Groups, rows: int, params: SamplingParams) -> Iterator[_Groups]:
+    """Positives that follow each other, with about so many rows at a time."""
+    step = max(1, rows // (1 + params.negative_ratio))
+    for begin in range(0, len(groups), step):
+        yield groups[begin : begin + step]
+
+
+def _candidate_numbers(index: ItemIndex) -> np.ndarray:
+    """The place among the candidates of each item number: int32, -1 = no candidate."""
+    numbers = np.full(len(index.item_ids), -1, np.int32)
+    numbers[index.candidates] = np.arange(len(index.candidates), dtype=np.int32)
+    return numbers
+
+
+def _sample(
+    pairs: Pairs,
+    known: np.ndarray,
+    index: ItemIndex,
+    sampler: CandidateSampler,
+    params: SamplingParams,
+    groups: _Groups,
+) -> pa.Table:
+    """Draws for some positives and lays out their rows: each positive, then its negatives."""
+    hashes = _hash_groups(
+        pairs.users.take(pa.array(groups.users)), index.item_ids.take(pa.array(groups.items))
+    )
+    drawn, probs = draw_negatives(
+        stream_keys(params.seed, hashes),
+        groups.users,
+        groups.counts,
+        pairs.starts,
+        known,
+        sampler.thresholds,
+        sampler.aliases,
+        sampler.weights,
+        sampler.total,
+        sampler.tree,
+    )
+    rows = len(groups) + len(drawn)
+    group = np.repeat(np.arange(len(groups), dtype=np.int32), groups.counts + 1)
+    positive = np.zeros(rows, np.bool_)
+    positive[np.cumsum(groups.counts + 1) - groups.counts - 1] = True
+    items = np.empty(rows, np.int32)
+    items[positive] = groups.items
+    items[~positive] = index.candidates[drawn]
+    prob = np.zeros(rows)
+    prob[~positive] = probs
+    users = groups.users[group]
+    source = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(rows, np.int8), mask=positive), pa.array([params.strategy])
+    )
+    return pa.table(
+        [
+            pairs.users.take(pa.array(users)),
+            index.item_ids.take(pa.array(items)),
+            positive.astype(np.float64),
+            hashes.view(np.int64)[group],
+            source.cast(pa.string()),
+            pa.array(prob, mask=positive),
+            pa.array(groups.times_us[group]).cast(TIMESTAMP),
+            pa.nulls(rows, pa.string()),
+            pairs.buckets[users],
+        ],
+        schema=TRAINING_SCHEMA,
+    )
+
+
+def _hash_groups(users: pa.Array, items: pa.Array) -> np.ndarray:
+    """xxh64(user_id, 0x00, item_id), uint64: no id contains 0x00, so no two groups read the same."""
+    return xxh64_strings(pc.binary_join_element_wise(users, items, "\0"))

@@ -1,0 +1,166 @@
+"""The driver of a sampling run: the order of its stages, and which results stay with the workers.
+
+The one place that knows the order. It runs on any `Workers`: the pool of Ray
+actors, or a loop in one process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from headrace_compute.errors import NoPositivesError
+from headrace_compute.inputs.events import no_interactions
+from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
+from headrace_compute.model import DataFile, Part, Shard
+from headrace_compute.training.core import (
+    CoreRound,
+    add_rounds,
+    build_index,
+    core_round,
+    count_events,
+    measure_index,
+    place_items,
+    read_pairs,
+    survivors,
+)
+from headrace_compute.training.negatives import (
+    SampledShard,
+    SamplingParams,
+    build_sampler,
+    forecast_shard,
+    sample_shard,
+)
+
+FORECAST_ROWS = 1 << 20
+"""Rows that a training set may have without a forecast of its size: twenty megabytes or so."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a sampling run wrote; the numbers are those of NegativesResult."""
+
+    parts: tuple[Part, ...]
+    source_pairs: int
+    core_pairs: int
+    core_users: int
+    core_items: int
+    positives: int
+    positives_outside_candidates: int
+    negatives: int
+    negatives_short: int
+    candidates: int
+
+
+async def make_dataset(
+    workers: Workers,
+    files: Sequence[DataFile],
+    catalog: pa.Table | None,
+    shards: Sequence[Shard],
+    as_of_us: int | None,
+    params: SamplingParams,
+    part_prefix: str,
+    progress: Progress = lambda step, done, total: None,
+    admit: Admit = admit_all,
+) -> Dataset:
+    """Writes the parts of a training set; committing them is the caller's.
+
+    Args:
+        workers: Where stages run.
+        files: The interactions.
+        catalog: The current catalog (item_id), None or empty if there is none.
+        shards: A plan that covers all buckets; any gives the same rows.
+        as_of_us: Exclusive end of the source; None takes all.
+        params: What to make.
+        part_prefix: Key prefix of the parts, of this run alone.
+        progress: Told of every shard of a step.
+        admit: Asked before anything is written.
+
+    Raises:
+        StoreFullError: There is no room for it.
+        NoInteractionsError: Nothing happened before `as_of_us`.
+        NoPositivesError: The core or the positive types left nothing.
+    """
+    reading = [workers.hold(read_pairs, files, shard, as_of_us, params.positive_types) for shard in shards]
+    pairs = await each("read", reading, progress)
+    counts = await each("index", [workers.hold(count_events, shard) for shard in pairs], progress)
+    index = await workers.hold(build_index, catalog, *counts)
+    items, candidates = await workers.run(measure_index, index)
+    places = await each("index", [workers.hold(place_items, shard, index) for shard in pairs], progress)
+
+    shares = list(zip(pairs, places, strict=True))
+    everything = np.ones(items, np.bool_)
+    source = await _round(workers, shares, everything, 0, progress)
+    if source.pairs == 0:
+        raise no_interactions(as_of_us)
+    alive, core = await _find_core(workers, shares, everything, params, progress)
+    if core.pairs == 0:
+        raise _no_positives(source, core, params)
+
+    sampler = await workers.hold(build_sampler, index, params)
+    living = await workers.put(alive)
+    if core.pairs * (1 + params.negative_ratio) > FORECAST_ROWS:
+        forecasts = [workers.run(forecast_shard, *share, living, index, sampler, params) for share in shares]
+        await admit(sum(await each("forecast", forecasts, progress)), 0)
+    sampling = [
+        workers.run(sample_shard, *share, living, index, sampler, params, f"{part_prefix}{number:04d}-")
+        for number, share in enumerate(shares)
+    ]
+    sampled: list[SampledShard] = await each("sample", sampling, progress)
+    positives = sum(shard.positives for shard in sampled)
+    if positives == 0:
+        raise _no_positives(source, core, params)
+    return Dataset(
+        parts=tuple(part for shard in sampled for part in shard.parts),
+        source_pairs=source.pairs,
+        core_pairs=core.pairs,
+        core_users=core.users,
+        core_items=core.items,
+        positives=positives,
+        positives_outside_candidates=sum(shard.outside for shard in sampled),
+        negatives=sum(shard.negatives for shard in sampled),
+        negatives_short=sum(shard.short for shard in sampled),
+        candidates=candidates,
+    )
+
+
+async def _find_core(
+    workers: Workers,
+    shares: list[tuple[Any, Any]],
+    alive: np.ndarray,
+    params: SamplingParams,
+    progress: Progress,
+) -> tuple[np.ndarray, CoreRound]:
+    """Rounds until no item falls; the living items and the last round."""
+    while True:
+        core = await _round(workers, shares, alive, params.min_interactions_per_user, progress)
+        left = survivors(alive, core, params.min_interactions_per_item)
+        if np.array_equal(left, alive):
+            return alive, core
+        alive = left
+
+
+async def _round(
+    workers: Workers, shares: list[tuple[Any, Any]], alive: np.ndarray, min_per_user: int, progress: Progress
+) -> CoreRound:
+    living = await workers.put(alive)
+    rounds = [workers.run(core_round, *share, living, min_per_user) for share in shares]
+    return add_rounds(await each("core", rounds, progress))
+
+
+def _no_positives(source: CoreRound, core: CoreRound, params: SamplingParams) -> NoPositivesError:
+    types = ", ".join(params.positive_types)
+    return NoPositivesError(
+        f"No positives are left: of {source.pairs} (user, item) pairs the core with "
+        f"min_interactions_per_user = {params.min_interactions_per_user} and "
+        f"min_interactions_per_item = {params.min_interactions_per_item} keeps {core.pairs}, none of them "
+        f"of a positive type ({types}). Lower the two settings, name other types, or upload more.",
+        {
+            "pairs": str(source.pairs),
+            "core_pairs": str(core.pairs),
+            "min_interactions_per_user": str(params.min_interactions_per_user),
+            "min_interactions_per_item": str(params.min_interactions_per_item),
+        },
+    )

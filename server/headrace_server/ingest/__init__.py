@@ -1,0 +1,1 @@
+"""Small ingests: unary calls whose rows share commits."""

@@ -1,5 +1,0 @@
-"""What every call passes through."""
-
-from headrace_server.interceptors.calls import CallInterceptor
-
-__all__ = ["CallInterceptor"]

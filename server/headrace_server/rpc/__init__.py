@@ -1,0 +1,1 @@
+"""What all calls share: streams, statuses, limits, checks of fields, messages, reflection."""

@@ -1,0 +1,88 @@
+"""Limits on concurrent work, so that a server refuses calls before it is overloaded."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from headrace_compute.errors import OverloadedError
+from headrace_server import metrics
+
+
+class Limit:
+    """How much of something may be under way: in all, and for one tenant. Belongs to one event loop.
+
+    Args:
+        what: What is counted, as a message names it, in the plural.
+        total: The most at once.
+        per_tenant: The most of one tenant.
+    """
+
+    def __init__(self, what: str, total: int, per_tenant: int) -> None:
+        self._what = what
+        self._total = total
+        self._per_tenant = per_tenant
+        self._held: Counter[str] = Counter()
+
+    @property
+    def held(self) -> int:
+        """How much is under way."""
+        return self._held.total()
+
+    @contextmanager
+    def enter(self, tenant: str, peer: str = "") -> Iterator[None]:
+        """Counts one in for as long as the context lasts.
+
+        Args:
+            tenant: Whose it is; empty if the call does not say.
+            peer: Whose connection it came by, which stands for the tenant then.
+
+        Raises:
+            OverloadedError: That would be one too many.
+        """
+        owner = tenant or peer
+        self._count_in(tenant, owner)
+        try:
+            yield
+        finally:
+            self._count_out(owner)
+
+    def _count_in(self, tenant: str, owner: str) -> None:
+        if self.held >= self._total:
+            raise self._full()
+        if self._held[owner] >= self._per_tenant:
+            named = f"Tenant {tenant[:80]}" if tenant else "This connection"
+            raise self._overloaded(
+                f"{named} has {self._per_tenant:,} {self._what} under way", self._per_tenant
+            )
+        self._held[owner] += 1
+
+    def _count_out(self, owner: str) -> None:
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
+
+    def _full(self) -> OverloadedError:
+        return self._overloaded(f"The server has {self._total:,} {self._what} under way", self._total)
+
+    def _overloaded(self, found: str, limit: int) -> OverloadedError:
+        metrics.OVERLOADED.labels(self._what).inc()
+        return OverloadedError(
+            f"{found}, the most it may have at once; wait until one has ended.",
+            {"limit": str(limit), "what": self._what},
+        )
+
+
+class ReservingLimit(Limit):
+    """A limit on what is held for long: a tenant has one more only while more places are free than it has.
+
+    So a few tenants that fill theirs leave some to whoever comes next.
+    """
+
+    def _count_in(self, tenant: str, owner: str) -> None:
+        own, free = self._held[owner], self._total - self.held
+        if 0 < free <= own < self._per_tenant:
+            named = f"Tenant {tenant[:80]}" if tenant else "This connection"
+            raise self._overloaded(
+                f"{named} has {own:,} {self._what} under way, and places left for all others: {free:,}", own
+            )
+        super()._count_in(tenant, owner)

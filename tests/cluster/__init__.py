@@ -1,0 +1,1 @@
+"""Servers on clusters whose nodes come and go."""

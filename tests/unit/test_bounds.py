@@ -1,0 +1,102 @@
+"""What a request may hold is known before it is decoded."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.v1 import ingest_pb2, row_pb2, table_pb2, upload_pb2, validation_pb2
+from headrace_compute.errors import InvalidDataError
+from headrace_compute.kernels.wire import count_values
+from headrace_server.rpc.bounds import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS, bound_of
+from headrace_server.rpc.decoding import Decoder
+
+SERVICE = "/headrace.v1.PipelineService/"
+ROWS = (
+    upload_pb2.UploadRequest.CHUNK_FIELD_NUMBER,
+    upload_pb2.UploadChunk.ROWS_FIELD_NUMBER,
+    row_pb2.RowBatch.ITEMS_FIELD_NUMBER,
+)
+GROUP = b"\x33\x08\x01\x34"
+"""Field 6 as a group that holds a varint: nothing of ours has one, and decoders skip it."""
+
+
+def rows_chunk(*rows: row_pb2.Item) -> upload_pb2.UploadRequest:
+    return upload_pb2.UploadRequest(chunk=upload_pb2.UploadChunk(rows=row_pb2.RowBatch(items=rows)))
+
+
+def counted(data: bytes, limit: int = 1_000) -> tuple[int, int]:
+    return count_values(data, ROWS, limit)
+
+
+texts = st.text(max_size=200)
+items = st.builds(row_pb2.Item, item_id=texts, price=st.none() | st.floats(), description=texts)
+
+
+@given(st.lists(st.lists(items, max_size=5), max_size=5), st.booleans())
+def test_rows_are_counted_as_decoding_makes_them(chunks: list[list[row_pb2.Item]], grouped: bool) -> None:
+    between = GROUP if grouped else b""
+    data = between.join(rows_chunk(*rows).SerializeToString() for rows in chunks)
+    decoded = upload_pb2.UploadRequest.FromString(data)
+    rows = decoded.chunk.rows.items
+    assert counted(data) == (len(rows), sum(len(row.SerializeToString()) for row in rows))
+
+
+@given(st.lists(items, min_size=1, max_size=5), st.binary(max_size=20), st.integers(0, 500))
+def test_bytes_that_are_no_message_are_counted_without_fault(
+    rows: list[row_pb2.Item], junk: bytes, at: int
+) -> None:
+    data = rows_chunk(*rows).SerializeToString()
+    damaged = data[:at] + junk + data[at + len(junk) // 2 :]
+    assert 0 <= counted(damaged)[0] <= len(damaged)
+    assert counted(junk)[0] <= len(junk)
+
+
+def test_counting_ends_behind_the_limit() -> None:
+    assert counted(rows_chunk(*[row_pb2.Item()] * 50).SerializeToString(), 9) == (10, 0)
+
+
+def refusal(method: str, message: Any) -> InvalidDataError:
+    decoder = Decoder(f"{SERVICE}{method}", type(message).FromString)
+    with pytest.raises(InvalidDataError) as caught:
+        decoder.one(message.SerializeToString())
+    return caught.value
+
+
+def test_too_many_rows_are_refused_and_the_most_are_taken() -> None:
+    row, item = row_pb2.Interaction(), row_pb2.Item()
+    batch = ingest_pb2.IngestInteractionsRequest(rows=[row] * 10_001)
+    error = refusal("IngestInteractions", batch)
+    assert error.message == ("Field rows has more than 10,000 rows, the most; send more as a stream.")
+    assert (error.reason, error.attributes) == ("INVALID_FIELD", {"field": "rows"})
+    sample = validation_pb2.ValidateSampleRequest()
+    for _ in range(10_001):
+        sample.sample_data.add()
+    assert refusal("ValidateSample", sample).attributes == {"field": "sample_data"}
+    error = refusal("Upload", rows_chunk(*[item] * (MAX_CHUNK_ROWS + 1)))
+    assert error.attributes == {"field": "chunk.rows.items"}
+    most = rows_chunk(*[item] * MAX_CHUNK_ROWS)
+    upload = Decoder(f"{SERVICE}Upload", upload_pb2.UploadRequest.FromString)
+    assert upload.one(most.SerializeToString()) == most
+
+
+def test_a_chunk_of_rows_has_no_more_bytes_than_one_of_bytes() -> None:
+    row = row_pb2.Item(description="x" * (MAX_CHUNK_BYTES // 2 - 9))
+    bound = bound_of(f"{SERVICE}Upload")
+    fits = rows_chunk(row, row_pb2.Item(description="x" * (MAX_CHUNK_BYTES // 2 - 11)))
+    assert fits.chunk.rows.ByteSize() <= MAX_CHUNK_BYTES < len(fits.SerializeToString())
+    bound.check("Upload", fits.SerializeToString())
+    error = refusal("Upload", rows_chunk(row, row))
+    assert error.message == "Field chunk.rows has 8,388,610 bytes; send at most 8,388,608."
+
+
+def test_a_question_is_short() -> None:
+    error = refusal("ReadTable", table_pb2.ReadTableRequest(columns=["x" * 65_536]))
+    assert error.message == (
+        "The request has 65,540 bytes, and /headrace.v1.PipelineService/ReadTable takes 65,536 at most; "
+        "send less in one message."
+    )
+    method = f"{SERVICE}ReadTable"
+    assert error.reason == "MESSAGE_TOO_LARGE"
+    assert error.attributes == {"method": method, "size_bytes": "65540", "limit_bytes": "65536"}

@@ -1,0 +1,43 @@
+"""The room that a features run asks for, shard by shard; its workers are pretended."""
+
+from typing import Any
+
+import pytest
+
+from headrace_compute.errors import StoreFullError
+from headrace_compute.features.aggregate import user_shard
+from headrace_compute.features.run import make_features, measure_shard
+from headrace_compute.model import Part, Shard
+
+SHARDS = [Shard(n, n + 1) for n in range(8)]
+
+
+class _Workers:
+    """Each shard's users take 1,000 bytes."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    async def run(self, stage: Any, *args: Any) -> Any:
+        if stage is measure_shard:
+            return Part(key="k", rows=1, size_bytes=1000, checksum="", stats={}), 10
+        raise AssertionError("items are merged after all shards")
+
+    async def hold(self, stage: Any, *args: Any) -> Any:
+        self.written += stage is user_shard
+
+    async def put(self, value: Any) -> Any:
+        raise AssertionError("nothing is shared")
+
+
+async def test_the_first_shard_tells_what_all_of_them_take() -> None:
+    workers, told = _Workers(), list[tuple[int, int]]()
+
+    async def admit(needed_bytes: int, written_bytes: int) -> None:
+        told.append((needed_bytes, written_bytes))
+        if written_bytes == 3000:
+            raise StoreFullError("full")
+
+    with pytest.raises(StoreFullError):
+        await make_features(workers, (), (), SHARDS, 0, "u", "i", admit=admit)
+    assert told[:3] == [(8000, 1000), (8000, 2000), (8000, 3000)]
