@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from harness.dialogue import Dialogue, chunk, failure_of, finish, header
 from harness.phoenix import Phoenix
 from harness.server import Server
+from harness.watch import eventually
 
 from headrace import Client
 from headrace.v1 import ingest_pb2, row_pb2, upload_pb2
@@ -92,11 +93,13 @@ def test_a_table_of_hundreds_of_commits_has_few_files_and_a_checkpoint(
         if number % 50 == 49:
             assert users_in(server.address, tenant) == users[: number + 1]
     assert users_in(server.address, tenant) == users
-    table = DeltaTable(str(server.data_dir / "raw-data" / tenant / "interactions"))
-    assert len(table.file_uris()) < 200
-    log = server.data_dir / "raw-data" / tenant / "interactions" / "_delta_log"
-    assert list(log.glob("*.checkpoint.parquet"))
-    assert len(list(log.glob("*.json"))) == table.version() + 1
+    folder = server.data_dir / "raw-data" / tenant / "interactions"
+    log = folder / "_delta_log"
+    # Both are made behind the ingests, when a worker is free.
+    eventually(lambda: len(DeltaTable(str(folder)).file_uris()) < 200)
+    eventually(lambda: bool(list(log.glob("*.checkpoint.parquet"))))
+    assert users_in(server.address, tenant) == users
+    eventually(lambda: len(list(log.glob("*.json"))) == DeltaTable(str(folder)).version() + 1)
 
 
 def test_what_was_acked_survives_kill_9_and_retries_double_nothing(phoenix: Phoenix, tenant: str) -> None:
