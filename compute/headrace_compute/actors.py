@@ -53,6 +53,11 @@ class Worker:
         """As `run`, with the result apart, so that it can stay in the object store."""
         return None, stage(self._config, *args)
 
+    def hold_each(self, stage: Callable[..., Iterator[Any]], *args: Any) -> Iterator[Any]:
+        """As `hold`, for a stage that gives several values; the caller says how many, and one more."""
+        yield None
+        yield from stage(self._config, *args)
+
     def warm(self) -> dict[str, str]:
         """Loads whatever the first block would wait for; tells its node and its versions."""
         from headrace_compute.kernels import warm

@@ -8,7 +8,7 @@ its last block ended; a stream that kills several at one place is poison.
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -16,6 +16,7 @@ from headrace_compute.actors import Decoder
 from headrace_compute.cluster import ray, ray_errors
 from headrace_compute.errors import ComputeUnavailableError, HeadraceError, PoisonBlockError, TooLargeError
 from headrace_compute.fair_queue import ReservingQueue
+from headrace_compute.held import Held
 from headrace_compute.labels import ActorNames, task_name
 from headrace_compute.model import Position, StoreConfig
 from headrace_compute.quarantine import Quarantine
@@ -65,31 +66,6 @@ class Spares(Generic[T]):
         oldest = asyncio.get_running_loop().time() - self._seconds
         while len(self._kept) > 1 and self._kept[0][0] <= oldest:
             self._end(self._kept.pop(0)[1])
-
-
-class Held(Generic[T]):
-    """A stage's result that stays in Ray's object store; pass it to another stage as it is.
-
-    Args:
-        again: Makes it anew, with the same value; without, what is lost is lost.
-
-    Attributes:
-        ref: Ray's reference to it.
-    """
-
-    def __init__(self, ref: Any, again: Callable[[], Awaitable["Held[T]"]] | None = None) -> None:
-        self.ref = ref
-        self._again = again
-        self._lock = asyncio.Lock()
-
-    async def renew(self, lost: Any) -> bool:
-        """Makes the value anew unless somebody has since `lost` was its reference; whether it can be."""
-        if self._again is None:
-            return False
-        async with self._lock:
-            if self.ref is lost:
-                self.ref = (await self._again()).ref
-        return True
 
 
 class Ending(Protocol):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from headrace_compute.model import Block, DataFile, Shard, Snapshot, UploadSpec
+from headrace_compute.model import Batch, Block, DataFile, Shard, Snapshot, UploadSpec
 
 NOBODY = "-"
 """Stands for the tenant of what is done for none."""
@@ -38,6 +38,8 @@ def _subject(arg: Any) -> str:
             return arg.data_type
         case Block():
             return f"block {arg.index}"
+        case Batch():
+            return f"{_subject(arg.files)} batch {arg.number}"
         case Shard():
             return f"buckets {arg.first}-{arg.last - 1}"
         case Snapshot():

@@ -5,6 +5,7 @@ Keys name objects in the store as `{bucket}/{path}`; they never start with `/`.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -15,6 +16,15 @@ BUCKETS = 1024
 
 ROW_GROUP_ROWS = 16_384
 """Rows of a Parquet row group: small enough that a shard reads little it does not need."""
+
+BATCH_ROWS = 1_000_000
+"""Rows of a batch, unless there would be more than BATCHES."""
+
+BATCHES = 64
+"""Batches that a version is read in at most."""
+
+FILE_COST_ROWS = 1_000
+"""Opening a file takes as long as reading so many rows."""
 
 MAX_RECORD_BYTES = 1 << 20
 """A CSV record or a JSON line above this fails the upload."""
@@ -260,6 +270,36 @@ class Shard:
 
     first: int
     last: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some whole files of a version, which one stage reads.
+
+    Attributes:
+        number: Its place among the batches of the version.
+    """
+
+    number: int
+    files: tuple[DataFile, ...]
+
+
+def batch_plan(files: Sequence[DataFile]) -> tuple[Batch, ...]:
+    """Cuts the files of a version into batches of about a million rows each, and no more than BATCHES.
+
+    So the slices of all batches for all shards are as many as there are shards, times BATCHES at most.
+    """
+    costs = [file.rows + FILE_COST_ROWS for file in files]
+    share = max(BATCH_ROWS, -(-sum(costs) // BATCHES))
+    batches: list[list[DataFile]] = []
+    room = 0
+    for file, cost in zip(files, costs, strict=True):
+        if room <= 0:
+            batches.append([])
+            room = share
+        batches[-1].append(file)
+        room -= cost
+    return tuple(Batch(number, tuple(some)) for number, some in enumerate(batches))
 
 
 def shard_plan(rows: int, rows_per_shard: int = 1_000_000, minimum: int = 2) -> tuple[Shard, ...]:

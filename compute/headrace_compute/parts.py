@@ -1,28 +1,22 @@
-"""Parts: Parquet files in the store, written once and read by row group.
-
-Parts of clustered tables are sorted by `bucket`; the statistics of their small
-row groups then tell a shard which few of them to read.
-"""
+"""Parts: Parquet files in the store, written once, and read whole or by row group."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
 from headrace_compute import cancellation
-from headrace_compute.columns import BUCKET
 from headrace_compute.encoding import decoded, encode
 from headrace_compute.errors import PartLostError, StoreUnavailableError
-from headrace_compute.model import ROW_GROUP_ROWS, ColumnStats, DataFile, Part, Shard
+from headrace_compute.model import ROW_GROUP_ROWS, ColumnStats, DataFile, Part
 from headrace_compute.objects.store import KeyExistsError, KeyMissingError, ObjectStore
 
 PIECE_GROUPS = 16
-"""Row groups read or written between two looks at whether the stage is cancelled: a fifth of a second."""
+"""Row groups written between two looks at whether the stage is cancelled: a fifth of a second."""
 
 ANEW = "Upload its rows anew, under another id."
 
@@ -79,14 +73,20 @@ def _slices(table: pa.Table) -> Iterator[pa.Table]:
         yield table.slice(begin, step)
 
 
-def read_part(store: ObjectStore, key: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_part(
+    store: ObjectStore, key: str, columns: Sequence[str] | None = None, *, dictionary: Sequence[str] = ()
+) -> pa.Table:
     """Reads a whole part, or some of its columns in the order given.
+
+    Args:
+        dictionary: String columns to leave dictionary-encoded, which is faster to read and smaller if their
+            texts repeat; each chunk of them has a dictionary of its own.
 
     Raises:
         PartLostError: the part is not there, or is not Parquet.
         StoreUnavailableError: it cannot be read.
     """
-    with _opened(store, key) as file:
+    with _opened(store, key, dictionary) as file:
         return _select(file.read(columns=_names(columns)), columns)
 
 
@@ -121,34 +121,20 @@ def read_row_groups(
         return _select(file.read_row_groups(list(groups), columns=_names(columns)), columns)
 
 
-def read_buckets(
-    store: ObjectStore,
-    files: Sequence[DataFile],
-    shard: Shard,
-    columns: Sequence[str],
-    *,
-    dictionary: Sequence[str] = (),
+def read_parts(
+    store: ObjectStore, files: Sequence[DataFile], columns: Sequence[str], *, dictionary: Sequence[str] = ()
 ) -> pa.Table:
-    """Reads the rows of a shard: of each file only the row groups that may hold some.
+    """Reads some columns of whole files, in the order of the files; see `read_part`.
 
-    Args:
-        store: Where the files are.
-        files: Files with a `bucket` column.
-        shard: The buckets wanted.
-        columns: Columns of the result; `bucket` is read in any case and need not be among them.
-        dictionary: String columns to leave dictionary-encoded, which is faster to read and smaller;
-            each chunk of them has a dictionary of its own.
-
-    Returns:
-        The rows in file order. Without files there is no schema: columns of type null.
+    Without files there is no schema: the columns are of type null.
     """
-    pieces = []
+    tables = []
     for file in files:
         cancellation.check()
-        pieces.append(_read_shard(store, file.key, shard, columns, dictionary))
-    if not pieces:
+        tables.append(read_part(store, file.key, columns, dictionary=dictionary))
+    if not tables:
         return pa.table({name: pa.nulls(0) for name in columns})
-    return pa.concat_tables(pieces)
+    return pa.concat_tables(tables)
 
 
 def verify_part(store: ObjectStore, part: Part) -> None:
@@ -178,46 +164,6 @@ def _rows(key: str, data: bytes) -> int:
         return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
     except (OSError, pa.ArrowException) as error:
         raise PartLostError(f"The part {key} cannot be read: {type(error).__name__}. {ANEW}") from error
-
-
-def _read_shard(
-    store: ObjectStore, key: str, shard: Shard, columns: Sequence[str], dictionary: Sequence[str]
-) -> pa.Table:
-    with _opened(store, key, dictionary) as file:
-        groups, whole = _groups_of(file.metadata, shard)
-        wanted = list(columns) if whole or BUCKET in columns else [*columns, BUCKET]
-        pieces = []
-        for begin in range(0, max(1, len(groups)), PIECE_GROUPS):
-            cancellation.check()
-            pieces.append(file.read_row_groups(groups[begin : begin + PIECE_GROUPS], columns=wanted))
-        table = pa.concat_tables(pieces)
-    if not whole:
-        table = _only(table, shard)
-    return table.select(list(columns))
-
-
-def _groups_of(metadata: pq.FileMetaData, shard: Shard) -> tuple[list[int], bool]:
-    """The row groups that may hold rows of a shard, and whether they hold nothing else."""
-    column = metadata.schema.names.index(BUCKET)
-    groups, whole = [], True
-    for index in range(metadata.num_row_groups):
-        statistics = metadata.row_group(index).column(column).statistics
-        if statistics is None or not statistics.has_min_max:
-            groups.append(index)
-            whole = False
-        elif statistics.min < shard.last and statistics.max >= shard.first:
-            groups.append(index)
-            whole = whole and shard.first <= statistics.min and statistics.max < shard.last
-    return groups, whole
-
-
-def _only(table: pa.Table, shard: Shard) -> pa.Table:
-    """The rows of a shard: a slice where rows are sorted by bucket, without copying."""
-    buckets = table.column(BUCKET).to_numpy()
-    if np.all(buckets[1:] >= buckets[:-1]):
-        first, last = np.searchsorted(buckets, [shard.first, shard.last])
-        return table.slice(first, last - first)
-    return table.filter(pa.array((buckets >= shard.first) & (buckets < shard.last)))
 
 
 def _column_stats(column: pa.ChunkedArray) -> ColumnStats:

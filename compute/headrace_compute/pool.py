@@ -7,23 +7,26 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from headrace_compute.actors import BULK_NICENESS, Worker
 from headrace_compute.backoff import Backoff
 from headrace_compute.cluster import ClusterError, nodes, ray, ray_errors, resources
-from headrace_compute.decoders import Decoders, Held
+from headrace_compute.decoders import Decoders
 from headrace_compute.errors import (
     ComputeUnavailableError,
     HeadraceError,
     PoisonBlockError,
+    StoreFullError,
     StoreUnavailableError,
     SuspendedError,
 )
 from headrace_compute.fair_queue import FairQueue
+from headrace_compute.held import Held, Origin
 from headrace_compute.labels import ActorNames, task_name
 from headrace_compute.model import StoreConfig
 from headrace_compute.placement import shortage
@@ -57,6 +60,10 @@ OPEN_LOOK_SECONDS = 0.5
 FOLLOW_SECONDS = 5.0
 """How often the size of the cluster is looked at."""
 
+_NO_ROOM = (
+    "There is no room for what lies between two stages; free some on the disk of the workers and retry."
+)
+
 _UNREACHABLE = "The workers cannot be reached; try again in a moment."
 
 _log = logging.getLogger(__name__)
@@ -72,6 +79,19 @@ class _OutOfMemoryError(Exception):
 
 class _ArgumentLostError(Exception):
     """A held argument of a stage was lost, with the node that had it."""
+
+
+@dataclass(frozen=True)
+class _Keep:
+    """That what a stage gives stays with Ray: one value (None), or each of so many."""
+
+    count: int | None
+
+    def method(self, actor: Any, name: str) -> Any:
+        """What to call of the worker."""
+        if self.count is None:
+            return actor.hold.options(name=name)
+        return actor.hold_each.options(name=name, num_returns=1 + self.count)
 
 
 class _Stage:
@@ -125,17 +145,33 @@ class Executor:
             PoisonBlockError: The worker died at it, or ran out of memory, `ATTEMPTS` times.
             ComputeUnavailableError: Ray cannot be reached.
         """
-        return cast(T, await self._pool.attempt(self, stage, args, keep=False))
+        return cast(T, await self._pool.attempt(self, stage, args))
 
     async def hold(
         self, stage: Callable[Concatenate[StoreConfig, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Held[T]:
         """As `run`, but the result stays with Ray; for what the next stage wants, not the server."""
-        return cast("Held[T]", await self._pool.attempt(self, stage, args, keep=True))
+        (held,) = await self._pool.keep(self, stage, args, None)
+        return held
+
+    async def hold_each(
+        self,
+        count: int,
+        stage: Callable[Concatenate[StoreConfig, P], Iterator[Any]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> list[Held[Any]]:
+        """As `hold`, for a stage that gives so many values, one after the other: each is held by itself."""
+        return await self._pool.keep(self, stage, args, count)
 
     async def put(self, value: T) -> Held[T]:
         """Places a value that many stages will read into Ray's object store once."""
         return Held(await self._pool.submit(ray.put, value))
+
+    def let_go(self, held: Sequence[Held[Any]]) -> None:
+        """Frees the room of held results; what asks for one again has it made again."""
+        for result in held:
+            result.let_go()
 
     def began(self, call: asyncio.Future[Any]) -> None:
         """Hears of a stage that a worker has begun."""
@@ -168,6 +204,17 @@ class RunExecutor(Executor):
         """As of any executor, with the run's other stages in mind."""
         async with self._room:
             return await _patiently(partial(super().hold, stage, *args, **kwargs))
+
+    async def hold_each(
+        self,
+        count: int,
+        stage: Callable[Concatenate[StoreConfig, P], Iterator[Any]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> list[Held[Any]]:
+        """As of any executor, with the run's other stages in mind."""
+        async with self._room:
+            return await _patiently(partial(super().hold_each, count, stage, *args, **kwargs))
 
     def began(self, call: asyncio.Future[Any]) -> None:
         """Notes a stage that a worker has."""
@@ -289,17 +336,23 @@ class Pool(Executor):
         """Hands something to Ray, in a thread: serialising a block takes milliseconds."""
         return await asyncio.get_running_loop().run_in_executor(self._submitting, hand_over, *args)
 
+    async def keep(
+        self, executor: Executor, stage: Callable[..., Any], args: tuple[Any, ...], count: int | None
+    ) -> list[Held[Any]]:
+        """Implements `Executor.hold` (count None: the stage gives one value) and `Executor.hold_each`."""
+        origin = Origin(partial(self.attempt, executor, stage, args, _Keep(count)))
+        return origin.hold(await self.attempt(executor, stage, args, _Keep(count)))
+
     async def attempt(
-        self, executor: Executor, stage: Callable[..., Any], args: tuple[Any, ...], keep: bool
+        self, executor: Executor, stage: Callable[..., Any], args: tuple[Any, ...], keep: _Keep | None = None
     ) -> Any:
-        """Implements `Executor.run` and `Executor.hold`."""
+        """Implements `Executor.run`; with `keep`, references to what the stage gives."""
         deaths = losses = 0
         while deaths < ATTEMPTS and losses < LOSSES:
-            resolved = [arg.ref if isinstance(arg, Held) else arg for arg in args]
+            resolved = await _references(args)
             member = await self._admitted(executor)
             try:
-                found = await self._entrust(executor, member, stage, resolved, keep)
-                return Held(found, partial(self.attempt, executor, stage, args, True)) if keep else found
+                return await self._entrust(executor, member, stage, resolved, keep)
             except _ArgumentLostError:
                 losses += 1
                 _log.warning("held results lost", extra={"stage": stage.__name__, "losses": losses})
@@ -335,13 +388,19 @@ class Pool(Executor):
         return await asyncio.to_thread(worker.remote, self._config, self._niceness)
 
     async def _entrust(
-        self, executor: Executor, member: Member, stage: Callable[..., Any], args: list[Any], keep: bool
+        self,
+        executor: Executor,
+        member: Member,
+        stage: Callable[..., Any],
+        args: list[Any],
+        keep: _Keep | None,
     ) -> Any:
         """Has a member run a stage. Who gives up does not wait; the member is busy until the end."""
         running = _Stage()
         actor, name = member.actor, task_name(stage, executor.group, args)
-        method = (actor.hold if keep else actor.run).options(name=name)
-        call = asyncio.ensure_future(self._call(member, partial(method.remote, stage, *args), keep, running))
+        method = keep.method(actor, name) if keep else actor.run.options(name=name)
+        hand_over = partial(method.remote, stage, *args)
+        call = asyncio.ensure_future(self._call(member, hand_over, keep is not None, running))
         call.add_done_callback(partial(self._ended, member))
         executor.began(call)
         try:
@@ -367,10 +426,10 @@ class Pool(Executor):
     async def _call(self, member: Member, hand_over: Callable[[], Any], keep: bool, running: _Stage) -> Any:
         try:
             if keep:
-                done, value = await self.submit(hand_over)
+                done, *values = await self.submit(hand_over)
                 running.begun(done)
                 await _unless_gone(member, done)
-                return value
+                return values
             result = await self.submit(hand_over)
             running.begun(result)
             return await _unless_gone(member, result)
@@ -386,6 +445,8 @@ class Pool(Executor):
             raise _ArgumentLostError from None
         except (ray_errors.RayActorError, ray_errors.WorkerCrashedError, ray_errors.OutOfMemoryError):
             raise _WorkerDiedError from None
+        except (ray_errors.OutOfDiskError, ray_errors.ObjectStoreFullError):
+            raise StoreFullError(_NO_ROOM) from None
         except (ray_errors.RayError, ConnectionError) as error:
             raise ComputeUnavailableError(_UNREACHABLE) from error
 
@@ -419,6 +480,12 @@ async def _unless_gone(member: Member, result: Any) -> Any:
         waiting.cancel()
         raise _WorkerDiedError
     return waiting.result()
+
+
+async def _references(args: Sequence[Any]) -> list[Any]:
+    """Arguments as Ray takes them; what was let go of them is made again."""
+    await asyncio.gather(*(arg.renew(None) for arg in args if isinstance(arg, Held) and arg.ref is None))
+    return [arg.ref if isinstance(arg, Held) else arg for arg in args]
 
 
 async def _renew(args: Sequence[Any], lost: Sequence[Any]) -> None:

@@ -11,9 +11,9 @@ from headrace_compute import cancellation, parts
 from headrace_compute.cancellation import StageCancelledError
 from headrace_compute.inputs import duckdb_session
 from headrace_compute.inputs.duckdb_session import DuckDBSession
-from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Shard, StoreConfig
+from headrace_compute.model import ROW_GROUP_ROWS, DataFile, StoreConfig
 from headrace_compute.objects.store import open_store
-from headrace_compute.parts import read_buckets
+from headrace_compute.parts import read_parts
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_outside_of_a_worker_nothing_is_cancelled() -> None:
 def test_reading_ends_before_the_next_file(cancelled: None, tmp_path: Path) -> None:
     files = [DataFile(key="raw-data/t/interactions/p.parquet", rows=1, size_bytes=1, partition={})]
     with pytest.raises(StageCancelledError):
-        read_buckets(open_store(StoreConfig(root=str(tmp_path))), files, Shard(0, 1024), ["user_id"])
+        read_parts(open_store(StoreConfig(root=str(tmp_path))), files, ["user_id"])
 
 
 def test_a_query_that_would_take_hours_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

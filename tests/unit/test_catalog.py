@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA, current_catalog, latest_items
-from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
+from headrace_compute.model import BUCKETS, DataFile, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import write_part
 
@@ -66,7 +66,7 @@ def test_a_row_is_taken_whole_nulls_included() -> None:
     ]
 
 
-def test_the_catalog_is_read_from_parts_by_shard(tmp_path: Path) -> None:
+def test_the_catalog_is_read_from_parts(tmp_path: Path) -> None:
     config = StoreConfig(str(tmp_path))
     files = []
     for upload in range(2):
@@ -77,8 +77,6 @@ def test_the_catalog_is_read_from_parts_by_shard(tmp_path: Path) -> None:
     whole = current_catalog(config, files)
     assert whole["item_id"].to_pylist() == sorted(f"i{n}" for n in range(20))
     assert set(whole["title"].to_pylist()) == {"t1"}
-    halves = [current_catalog(config, files, shard) for shard in (Shard(0, 512), Shard(512, BUCKETS))]
-    assert pa.concat_tables(halves).sort_by("item_id").equals(whole)
     assert current_catalog(config, []).equals(CATALOG_SCHEMA.empty_table())
 
 

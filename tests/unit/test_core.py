@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_compute.inputs.events import encode_events
+from headrace_compute.inputs.exchange import encode_rows
+from headrace_compute.inputs.numbering import number_items
 from headrace_compute.kernels.core import NEVER_US, choose_positives
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
-from headrace_compute.model import StoreConfig
+from headrace_compute.model import BUCKETS, Shard, StoreConfig
 from headrace_compute.training.core import (
-    add_rounds,
+    CoreRound,
+    ItemCounts,
     build_index,
     core_round,
-    count_events,
-    measure_index,
-    pair_events,
-    place_items,
+    fold_shard,
     survivors,
 )
 
@@ -48,32 +47,41 @@ def views(*pairs: Any) -> Any:
     return [(user, item, "view", 0, None) for user, item in pairs]
 
 
-def pairs_of(rows: Any, as_of_us: Any = None) -> Any:
-    return pair_events(encode_events(interactions(rows), as_of_us), TYPES)
+def folded(*shards: Any) -> Any:
+    """The items of some shards' rows, numbered, and what each shard gives."""
+    read = [encode_rows(interactions(rows)) for rows in shards]
+    numbering = number_items(NOWHERE, None, *(items for items, _ in read))
+    nothing = read[0][1].pick([(0, 0)])
+    shares = [[part if part is mine else nothing for _, part in read] for _, mine in read]
+    plan = Shard(0, BUCKETS)
+    return numbering, [tuple(fold_shard(NOWHERE, plan, TYPES, numbering, *share)) for share in shares]
 
 
-def unfold(pairs: Any) -> Any:
+def pairs_of(rows: Any) -> Any:
+    """The item_ids, and the pairs of one shard."""
+    numbering, [(pairs, _)] = folded(rows)
+    return numbering.item_ids, pairs
+
+
+def unfold(item_ids: Any, pairs: Any) -> Any:
     """{(user, item): time of its first positive event or None}, in the order they lie."""
-    items = pairs.item_ids.take(pa.array(pairs.items)).to_pylist()
+    items = item_ids.take(pa.array(pairs.items)).to_pylist()
     users = np.repeat(np.array(pairs.users.to_pylist()), np.diff(pairs.starts)).tolist()
     times = [None if time == NEVER_US else time // 1_000_000 for time in pairs.first_us.tolist()]
     return dict(zip(zip(users, items, strict=True), times, strict=True))
 
 
 def find_core(shards: Any, min_per_user: int, min_per_item: int) -> Any:
-    """Runs rounds as a run does; the last round and the ids of its items."""
-    index = build_index(NOWHERE, None, *(count_events(NOWHERE, pairs) for pairs in shards))
-    places = [place_items(NOWHERE, pairs, index) for pairs in shards]
-    alive = np.ones(measure_index(NOWHERE, index)[0], np.bool_)
+    """Runs rounds as a run does, on the rows of each shard; the last round and the ids of its items."""
+    numbering, shares = folded(*shards)
+    alive = np.ones(len(numbering), np.bool_)
     while True:
-        rounds = [
-            core_round(NOWHERE, pairs, place, alive, min_per_user)
-            for pairs, place in zip(shards, places, strict=True)
-        ]
-        total = add_rounds(rounds)
+        total = CoreRound(np.zeros(alive.size, np.int64))
+        for pairs, _ in shares:
+            total.add(*core_round(NOWHERE, pairs, alive, min_per_user))
         left = survivors(alive, total, min_per_item)
         if np.array_equal(left, alive):
-            return total, set(index.item_ids.filter(pa.array(total.counts > 0)).to_pylist())
+            return total, set(numbering.item_ids.filter(pa.array(total.counts > 0)).to_pylist())
         alive = left
 
 
@@ -101,22 +109,22 @@ def test_a_pair_keeps_the_time_of_its_first_positive_event() -> None:
         ("ann", "y", "view", 2, None),
         ("bob", "x", "purchase", 3, 4.0),
     ]
-    assert unfold(pairs_of(rows)) == {("ann", "x"): 5, ("ann", "y"): None, ("bob", "x"): 3}
+    assert unfold(*pairs_of(rows)) == {("ann", "x"): 5, ("ann", "y"): None, ("bob", "x"): 3}
 
 
 def test_pairs_lie_by_bucket_then_user_then_item_in_byte_order() -> None:
     users = ["z", "ä", "a", "\U0001f600", "Z", "b"]
     items = ["é", "f", "\U0001f600", "\uffee", "A"]
-    pairs = pairs_of(views(*((user, item) for user in users for item in items)))
+    item_ids, pairs = pairs_of(views(*((user, item) for user in users for item in items)))
     hashes = bucket_of(xxh64_strings(pa.array(users))).tolist()
     by_user = sorted(zip(hashes, [user.encode() for user in users], strict=True))
     by_item = sorted(item.encode() for item in items)
     expected = [(user.decode(), item.decode()) for _, user in by_user for item in by_item]
-    assert list(unfold(pairs)) == expected
+    assert list(unfold(item_ids, pairs)) == expected
     assert pairs.buckets.tolist() == sorted(hashes)
 
 
-def test_events_count_duplicates_once_and_stop_before_as_of() -> None:
+def test_events_count_duplicates_once() -> None:
     rows = [
         ("ann", "x", "view", 1, None),
         ("ann", "x", "view", 1, None),
@@ -125,14 +133,28 @@ def test_events_count_duplicates_once_and_stop_before_as_of() -> None:
         ("ann", "y", "view", 1, None),
         ("ann", "z", "view", 5, None),
     ]
-    pairs = pairs_of(rows, as_of_us=5_000_000)
-    assert count_events(NOWHERE, pairs).to_pydict() == {"item_id": ["x", "y"], "events": [3, 1]}
+    numbering, [(_, counts)] = folded(rows)
+    assert numbering.item_ids.to_pylist() == ["x", "y", "z"]
+    assert (counts.numbers.tolist(), counts.events.tolist()) == ([0, 1, 2], [3, 1, 1])
+
+
+def counts_of(**events: int) -> Any:
+    """The items of a batch, and what a shard that has all of its rows counts."""
+    return pa.array(list(events)), list(events.values())
+
+
+def index_of(catalog: Any, *shards: Any) -> Any:
+    numbering = number_items(NOWHERE, catalog, *(items for items, _ in shards))
+    counts = []
+    for places, (_, events) in zip(numbering.places, shards, strict=True):
+        order = np.argsort(places)
+        counts.append(ItemCounts(places[order], np.array(events)[order]))
+    return build_index(NOWHERE, numbering, *counts)
 
 
 def test_candidates_are_the_catalog_if_it_has_rows() -> None:
-    counts = pa.table({"item_id": ["b", "d"], "events": [2, 1]})
-    more = pa.table({"item_id": ["c", "d"], "events": [1, 5]})
-    index = build_index(NOWHERE, pa.table({"item_id": ["d", "a"], "title": ["D", "A"]}), counts, more)
+    catalog = pa.table({"item_id": ["a", "d"], "title": ["A", "D"]})
+    index = index_of(catalog, counts_of(b=2, d=1), counts_of(d=5, c=1))
     assert index.item_ids.to_pylist() == ["a", "b", "c", "d"]
     assert index.events.tolist() == [0, 2, 1, 6]
     assert index.item_ids.take(pa.array(index.candidates)).to_pylist() == ["a", "d"]
@@ -140,8 +162,9 @@ def test_candidates_are_the_catalog_if_it_has_rows() -> None:
 
 @pytest.mark.parametrize("catalog", [None, pa.table({"item_id": pa.array([], pa.string())})])
 def test_candidates_are_every_item_of_the_source_without_a_catalog(catalog: Any) -> None:
-    index = build_index(NOWHERE, catalog, pa.table({"item_id": ["b", "a"], "events": [2, 1]}))
+    index = index_of(catalog, counts_of(b=2, a=1))
     assert index.item_ids.to_pylist() == ["a", "b"]
+    assert index.events.tolist() == [1, 2]
     assert index.candidates.tolist() == [0, 1]
 
 
@@ -149,13 +172,13 @@ def test_the_core_falls_in_chains() -> None:
     # z2 has one user; without it u3 is poor, then z1, then u2, until the square is left.
     square = [(user, item) for user in ("u0", "u1") for item in ("s0", "s1")]
     chain = [("u2", "s1"), ("u2", "z1"), ("u3", "z1"), ("u3", "z2")]
-    total, items = find_core([pairs_of(views(*square, *chain))], 2, 2)
+    total, items = find_core([views(*square, *chain)], 2, 2)
     assert (total.pairs, total.users, total.items, items) == (4, 2, 2, {"s0", "s1"})
 
 
 @pytest.mark.parametrize(("minimum", "pairs"), [(0, 3), (1, 3), (2, 0)])
 def test_zero_and_one_switch_the_core_off(minimum: int, pairs: Any) -> None:
-    total, _ = find_core([pairs_of(views(("a", "x"), ("b", "x"), ("c", "y")))], minimum, minimum)
+    total, _ = find_core([views(("a", "x"), ("b", "x"), ("c", "y"))], minimum, minimum)
     assert total.pairs == pairs
 
 
@@ -169,10 +192,7 @@ def test_core_is_the_fixed_point_however_users_are_sharded(
     pairs: Any, min_per_user: int, min_per_item: int, shards: Any
 ) -> None:
     named = {(f"u{user}", f"i{item}") for user, item in pairs}
-    split = [
-        pairs_of(views(*(pair for pair in named if int(pair[0][1:]) % shards == part)))
-        for part in range(shards)
-    ]
+    split = [views(*(pair for pair in named if int(pair[0][1:]) % shards == part)) for part in range(shards)]
     total, items = find_core(split, min_per_user, min_per_item)
     expected = core_of(named, min_per_user, min_per_item)
     assert total.pairs == len(expected)

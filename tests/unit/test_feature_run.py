@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from headrace_compute.errors import StoreFullError
-from headrace_compute.features.aggregate import user_shard
-from headrace_compute.features.run import make_features, measure_shard
+from headrace_compute.features.aggregate import UserShard, add_partials, user_shard
+from headrace_compute.features.run import make_features, tell
 from headrace_compute.model import Part, Shard
 
 SHARDS = [Shard(n, n + 1) for n in range(8)]
@@ -15,16 +15,20 @@ SHARDS = [Shard(n, n + 1) for n in range(8)]
 class _Workers:
     """Each shard's users take 1,000 bytes."""
 
-    def __init__(self) -> None:
-        self.written = 0
-
     async def run(self, stage: Any, *args: Any) -> Any:
-        if stage is measure_shard:
-            return Part(key="k", rows=1, size_bytes=1000, checksum="", stats={}), 10
-        raise AssertionError("items are merged after all shards")
+        if stage is tell:
+            return UserShard(Part(key="k", rows=1, size_bytes=1000, checksum="", stats={}), 10)
+        raise AssertionError("items are written after all shards")
 
     async def hold(self, stage: Any, *args: Any) -> Any:
-        self.written += stage is user_shard
+        assert stage is not add_partials
+
+    async def hold_each(self, count: int, stage: Any, *args: Any) -> Any:
+        assert stage is user_shard
+        return [None] * count
+
+    def let_go(self, held: Any) -> None:
+        assert not held
 
     async def put(self, value: Any) -> Any:
         raise AssertionError("nothing is shared")

@@ -1,6 +1,8 @@
 """Features against values computed by hand and against a slow reading of SEMANTICS.md."""
 
+import asyncio
 import math
+import random
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,21 +16,28 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace_compute.delta.layout import CONTRACT_SCHEMAS
 from headrace_compute.errors import InvalidFieldError, NoInteractionsError
 from headrace_compute.features.aggregate import (
     ITEM_SCHEMA,
     USER_SCHEMA,
     Engagement,
     ItemFeatures,
-    merge_items,
+    UserShard,
+    add_partials,
     user_shard,
+    write_items,
 )
+from headrace_compute.features.run import make_features
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA
-from headrace_compute.inputs.events import CONTRACT_SCHEMA, count_source, newest_event
+from headrace_compute.inputs.events import gather, newest_event
+from headrace_compute.inputs.source import Source, read_source
+from headrace_compute.inputs.workers import InProcess
 from headrace_compute.model import BUCKETS, DataFile, Part, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part, write_part
 
+CONTRACT_SCHEMA = CONTRACT_SCHEMAS["interactions"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 WEIGHTS = {"view": 0.1, "click": 1.0, "like": 2.0, "add_to_cart": 3.0, "purchase": 4.0}
@@ -70,6 +79,26 @@ def store_rows(config: StoreConfig, uploads: Sequence[Sequence[Row]]) -> list[Da
     return files
 
 
+def read(
+    config: StoreConfig,
+    files: Sequence[DataFile],
+    shards: Sequence[Shard],
+    as_of: datetime | None,
+    catalog: pa.Table | None = None,
+) -> Source:
+    """What `read_source` gives, with everything in this process."""
+    until_us = None if as_of is None else micros(as_of)
+    reading = read_source(InProcess(config), files, catalog, shards, until_us, lambda *_: None)
+    return asyncio.run(reading)
+
+
+def shard_of(*how: Any) -> tuple[UserShard, pa.Table]:
+    """What `user_shard` gives."""
+    written, partial = user_shard(*how)
+    assert isinstance(written, UserShard)
+    return written, partial
+
+
 def compute(
     config: StoreConfig,
     uploads: Sequence[Sequence[Row]],
@@ -79,16 +108,17 @@ def compute(
     engagement: Engagement | None = None,
 ) -> tuple[pa.Table, pa.Table, ItemFeatures]:
     """Runs the stages under a shard plan and reads back what they wrote."""
-    files = store_rows(config, uploads)
     run = f"features/acme/{'-'.join(map(str, edges))}"
-    weights = engagement or Engagement()
+    plan = [Shard(a, b) for a, b in pairwise(edges)]
+    source = read(config, store_rows(config, uploads), plan, as_of, catalog)
+    how = (micros(as_of), f"{run}/users-", engagement or Engagement(), source.numbering)
     shards = [
-        user_shard(config, files, Shard(a, b), micros(as_of), f"{run}/users-{a}.parquet", weights)
-        for a, b in pairwise(edges)
+        shard_of(config, shard, how[0], f"{how[1]}{shard.first}.parquet", *how[2:], *share)
+        for shard, share in zip(plan, source.shares, strict=True)
     ]
-    partials = [shard.items for shard in shards]
-    items = merge_items(config, f"{run}/items-", micros(as_of), catalog, *partials)
-    user_parts = [shard.part for shard in shards if shard.part]
+    totals = add_partials(config, *(partial for _, partial in shards))
+    items = write_items(config, f"{run}/items-", catalog, source.numbering, totals)
+    user_parts = [written.part for written, _ in shards if written.part]
     return read_parts(config, user_parts, USER_SCHEMA), read_parts(config, items.parts, ITEM_SCHEMA), items
 
 
@@ -320,8 +350,9 @@ def test_an_event_at_as_of_does_not_count(config: StoreConfig) -> None:
     assert by(users, "user_id")["ann"]["total_interactions"] == 4
     assert "i3" not in by(items, "item_id")
     files = store_rows(config, [STORY])
-    assert count_source(config, files, Shard(0, BUCKETS), micros(at("2024-01-11"))) == 6
-    assert count_source(config, files, Shard(0, BUCKETS), None) == 7
+    for as_of, count in ((at("2024-01-11"), 6), (None, 7)):
+        source = read(config, files, [Shard(0, BUCKETS)], as_of)
+        assert gather(source.numbering, source.shares[0]).rows.num_rows == count
 
 
 def test_a_row_in_two_uploads_counts_once(config: StoreConfig) -> None:
@@ -391,10 +422,11 @@ def test_unknown_items_are_counted_in_full_and_the_busiest_are_named(config: Sto
 def test_a_shard_without_events_writes_nothing(config: StoreConfig) -> None:
     files = store_rows(config, [STORY])
     for some, as_of in ((files, at("2000-01-01")), ([], at("2024-02-01"))):
-        empty = user_shard(config, some, Shard(0, BUCKETS), micros(as_of), "features/acme/none.parquet")
-        assert empty.part is None
-        assert empty.items.num_rows == 0
-        assert empty.interactions == 0
+        source = read(config, some, [Shard(0, BUCKETS)], as_of)
+        key, how = "features/acme/none.parquet", (Engagement(), source.numbering)
+        empty, partial = shard_of(config, Shard(0, BUCKETS), micros(as_of), key, *how, *source.shares[0])
+        assert empty == UserShard(None, 0)
+        assert partial.num_rows == 0
     assert not open_store(config).exists("features/acme/none.parquet")
 
 
@@ -430,3 +462,68 @@ def test_any_data_under_any_shard_plan_gives_what_the_definitions_say(
     users, items, _ = compute(config, uploads, as_of, edges=sorted({0, cut // 2, cut, BUCKETS}))
     assert users.equals(whole_users)
     assert items.equals(whole_items)
+
+
+class Unordered(InProcess):
+    """Stages begin and end in any order, as on many workers."""
+
+    def __init__(self, config: StoreConfig, seed: int) -> None:
+        super().__init__(config)
+        self._random = random.Random(seed)
+
+    async def run(self, stage: Any, *args: Any) -> Any:
+        await asyncio.sleep(self._random.random() / 100)
+        found = await super().run(stage, *args)
+        await asyncio.sleep(self._random.random() / 100)
+        return found
+
+    async def hold_each(self, count: int, stage: Any, *args: Any) -> Sequence[Any]:
+        await asyncio.sleep(self._random.random() / 100)
+        return await super().hold_each(count, stage, *args)
+
+
+@pytest.mark.parametrize(("shards", "uploads"), [(2, 5), (7, 1), (64, 2)])
+def test_however_many_shards_and_files_in_whatever_order_the_tables_are_equal(
+    config: StoreConfig, shards: int, uploads: int
+) -> None:
+    some = random.Random(7)
+    rows: list[Row] = [
+        (
+            f"u{some.randrange(120)}",
+            f"i{some.randrange(40)}",
+            some.choice(sorted(WEIGHTS)),
+            at("2024-01-01") + timedelta(hours=some.randrange(1_400)),
+            some.choice([None, 1.5, 4.0]),
+        )
+        for _ in range(1_500)
+    ]
+    catalog = catalog_of(i3="Three", none="Nobody's")
+    whole = compute(config, [rows], at("2024-03-01"), catalog=catalog)
+    config = StoreConfig(f"{config.root}/again")
+    files = store_rows(config, [rows[number::uploads] for number in range(uploads)])
+    edges = [BUCKETS * number // shards for number in range(shards + 1)]
+    plan = [Shard(a, b) for a, b in pairwise(edges)]
+    run = make_features(
+        Unordered(config, shards),
+        files,
+        catalog_files(config, catalog),
+        plan,
+        micros(at("2024-03-01")),
+        "features/u-",
+        "features/i-",
+    )
+    made = asyncio.run(run)
+    assert read_parts(config, made.users, USER_SCHEMA).equals(whole[0])
+    assert read_parts(config, made.items, ITEM_SCHEMA).equals(whole[1])
+    assert made.interactions == len(set(rows))
+    assert made.unknown == whole[2].unknown
+
+
+def catalog_files(config: StoreConfig, catalog: pa.Table) -> list[DataFile]:
+    """The catalog as the items of one upload."""
+    count = catalog.num_rows
+    stored = catalog.append_column("upload_id", pa.array(["u"] * count))
+    stored = stored.append_column("row_number", pa.array(range(count), pa.int64()))
+    stored = stored.append_column("ingested_at", pa.array([0] * count, pa.timestamp("us", tz="UTC")))
+    part = write_part(open_store(config), "raw-data/acme/items/0.parquet", stored.sort_by("bucket"))
+    return [DataFile(part.key, part.rows, part.size_bytes)]

@@ -8,7 +8,7 @@ import pickle
 import random
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,8 +48,16 @@ class Inline:
     async def hold(self, stage: Callable[..., Any], *args: Any) -> Any:
         return await self.run(stage, *args)
 
+    async def hold_each(self, count: int, stage: Callable[..., Any], *args: Any) -> Any:
+        given = [self._carry(value) for value in stage(self.config, *map(self._carry, args))]
+        assert len(given) == count
+        return given
+
     async def put(self, value: Any) -> Any:
         return value
+
+    def let_go(self, held: Sequence[Any]) -> None:
+        pass
 
     def _carry(self, value: Any) -> Any:
         buffers: list[Any] = []
@@ -399,8 +407,9 @@ def test_progress_counts_the_shards_of_each_step(tmp_path: Path) -> None:
         lambda *step: steps.append(step),
     )
     asyncio.run(run)
-    assert list(dict.fromkeys(step for step, _, _ in steps)) == ["read", "index", "core", "sample"]
-    assert steps[:4] == [("read", done, 3) for done in range(4)]
+    assert list(dict.fromkeys(step for step, _, _ in steps)) == ["read", "pairs", "core", "sample"]
+    assert steps[:2] == [("read", 0, 1), ("read", 1, 1)]
+    assert steps[2:6] == [("pairs", done, 3) for done in range(4)]
     assert steps[-1] == ("sample", 3, 3)
 
 

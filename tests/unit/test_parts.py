@@ -11,12 +11,12 @@ import pytest
 import xxhash
 
 from headrace_compute.errors import PartLostError
-from headrace_compute.model import BUCKETS, ROW_GROUP_ROWS, ColumnStats, DataFile, Part, Shard, shard_plan
+from headrace_compute.model import BUCKETS, ROW_GROUP_ROWS, ColumnStats, DataFile, Part
 from headrace_compute.objects.store import KeyExistsError, LocalStore
 from headrace_compute.parts import (
     part_row_groups,
-    read_buckets,
     read_part,
+    read_parts,
     read_row_groups,
     verify_part,
     write_part,
@@ -28,11 +28,9 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(str(tmp_path))
 
 
-def clustered(rows: int, seed: int = 0, ordered: bool = True) -> pa.Table:
-    """Rows with a number of their own and a bucket, sorted by bucket or not."""
-    buckets = np.random.default_rng(seed).integers(0, BUCKETS, rows).astype(np.int16)
-    if ordered:
-        buckets.sort()
+def clustered(rows: int, seed: int = 0) -> pa.Table:
+    """Rows with a number of their own, sorted by bucket."""
+    buckets = np.sort(np.random.default_rng(seed).integers(0, BUCKETS, rows).astype(np.int16))
     return pa.table(
         {
             "number": pa.array(range(rows), pa.int64()),
@@ -153,46 +151,22 @@ def test_row_groups_can_be_read_one_by_one(store: LocalStore) -> None:
     assert read_row_groups(store, "p", [], ["number"]).num_rows == 0
 
 
-@pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("columns", [["number"], ["name", "bucket"], ["bucket"], ["number", "name"]])
-def test_shards_share_out_every_row_once(store: LocalStore, ordered: bool, columns: list[str]) -> None:
-    tables = [clustered(rows, seed=rows, ordered=ordered) for rows in (50_000, 1, 0, 300)]
+def test_parts_are_read_one_behind_the_other(store: LocalStore, columns: list[str]) -> None:
+    tables = [clustered(rows, seed=rows) for rows in (50_000, 1, 0, 300)]
     files = [data_file(write_part(store, f"p{i}", table)) for i, table in enumerate(tables)]
-    everything = pl.from_arrow(pa.concat_tables(tables))
-    assert isinstance(everything, pl.DataFrame)
-    for shard in (*shard_plan(0, minimum=3), Shard(5, 6), Shard(7, 7), Shard(0, BUCKETS)):
-        found = read_buckets(store, files, shard, columns)
-        inside = everything.filter((pl.col("bucket") >= shard.first) & (pl.col("bucket") < shard.last))
-        assert found.to_pylist() == inside.select(columns).to_dicts()
-
-
-def test_a_shard_reads_only_row_groups_that_may_hold_its_buckets(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    part = write_part(store, "p", clustered(20 * ROW_GROUP_ROWS))
-    read: list[list[int]] = []
-    real = pq.ParquetFile.read_row_groups
-
-    def spy(self: pq.ParquetFile, groups: list[int], **options: object) -> pa.Table:
-        read.append(groups)
-        return real(self, groups, **options)
-
-    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", spy)
-    read_buckets(store, [data_file(part)], Shard(512, 513), ["number"])
-    assert len(read[0]) <= 2
-    assert set(read[0]) <= {9, 10, 11}
+    assert read_parts(store, files, columns).equals(pa.concat_tables(tables).select(columns))
 
 
 def test_strings_can_stay_dictionary_encoded(store: LocalStore) -> None:
     files = [data_file(write_part(store, f"p{i}", clustered(1000, seed=i))) for i in range(2)]
-    shard = Shard(100, 900)
-    coded = read_buckets(store, files, shard, ["name", "number"], dictionary=["name"])
+    coded = read_parts(store, files, ["name", "number"], dictionary=["name"])
     assert pa.types.is_dictionary(coded.schema.field("name").type)
-    assert coded.to_pylist() == read_buckets(store, files, shard, ["name", "number"]).to_pylist()
+    assert coded.to_pylist() == read_parts(store, files, ["name", "number"]).to_pylist()
 
 
 def test_no_files_are_no_rows(store: LocalStore) -> None:
-    empty = read_buckets(store, [], Shard(0, BUCKETS), ["a", "b"])
+    empty = read_parts(store, [], ["a", "b"])
     assert (empty.num_rows, empty.column_names) == (0, ["a", "b"])
 
 
@@ -222,6 +196,6 @@ def test_bytes_that_are_no_parquet_are_a_typed_error(store: LocalStore, content:
     with pytest.raises(PartLostError):
         read_part(store, "p")
     with pytest.raises(PartLostError):
-        read_buckets(store, [DataFile("p", 1, len(content))], Shard(0, 1), ["number"])
+        read_parts(store, [DataFile("p", 1, len(content))], ["number"])
     with pytest.raises(PartLostError):
         read_part(store, "missing")

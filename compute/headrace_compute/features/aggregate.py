@@ -5,9 +5,10 @@ aggregates from all shards; those are integers, so the result does not depend on
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,9 +17,11 @@ from headrace_compute.delta.layout import TIMESTAMP
 from headrace_compute.errors import InvalidFieldError
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.duckdb_session import DuckDBSession
-from headrace_compute.inputs.events import Events, read_events
+from headrace_compute.inputs.events import Events, gather
+from headrace_compute.inputs.exchange import Slice
+from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
-from headrace_compute.model import DataFile, Part, Shard, StoreConfig
+from headrace_compute.model import Part, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import write_part
 
@@ -73,7 +76,7 @@ _SUM = pa.decimal128(38, 0)
 
 PARTIAL_SCHEMA = pa.schema(
     [
-        ("item_id", pa.string()),
+        ("item_code", pa.int32()),
         ("total_interactions", _COUNT),
         ("unique_users", _COUNT),
         ("rating_sum", _SUM),
@@ -86,10 +89,9 @@ PARTIAL_SCHEMA = pa.schema(
         ("engagement_sum", _SUM),
         ("first_us", pa.int64()),
         ("last_us", pa.int64()),
-        ("bucket", pa.int16()),
     ]
 )
-"""Item aggregates of one shard, in the order of item_id; `*_sum` are exact, in units of 2^-40."""
+"""Item aggregates of one shard, by the numbers of items; `*_sum` are exact, in units of 2^-40."""
 
 PART_ROWS = 1_000_000
 """Rows of an item part at most."""
@@ -143,16 +145,14 @@ DEFAULT_ENGAGEMENT = Engagement()
 
 @dataclass(frozen=True)
 class UserShard:
-    """What one shard gives.
+    """What one shard wrote.
 
     Attributes:
         part: Its user features; None if no user of it has an event.
-        items: Its item aggregates, PARTIAL_SCHEMA.
         interactions: Events that counted, duplicates once.
     """
 
     part: Part | None
-    items: pa.Table
     interactions: int
 
 
@@ -180,29 +180,37 @@ class ItemFeatures:
 
 def user_shard(
     config: StoreConfig,
-    files: Sequence[DataFile],
     shard: Shard,
     as_of_us: int,
     part_key: str,
-    engagement: Engagement = DEFAULT_ENGAGEMENT,
-) -> UserShard:
+    engagement: Engagement,
+    numbering: Numbering,
+    *slices: Slice,
+) -> Iterator[UserShard | pa.Table]:
     """Computes and writes the user features of a shard, and aggregates its items.
 
     Args:
         config: Where objects live.
-        files: The files of the interactions table's version.
-        shard: The user buckets.
-        as_of_us: Events before it count, microseconds since the epoch.
+        shard: Which one, for its name.
+        as_of_us: What the slices end before, microseconds since the epoch.
         part_key: Where the part goes; unique to this attempt.
         engagement: Weights of engagement_score.
+        numbering: Of all items.
+        slices: Its rows, of each batch.
+
+    Yields:
+        What it wrote, then its item aggregates (PARTIAL_SCHEMA).
     """
-    events = read_events(config, files, shard, as_of_us)
+    events = gather(numbering, slices)
     if not events.rows.num_rows:
-        return UserShard(None, PARTIAL_SCHEMA.empty_table(), 0)
+        yield UserShard(None, 0)
+        yield PARTIAL_SCHEMA.empty_table()
+        return
     users, items = aggregate(events, as_of_us, engagement)
     cancellation.check()
     part = write_part(open_store(config), part_key, users, stats=("user_id", "bucket"))
-    return UserShard(part, items, events.rows.num_rows)
+    yield UserShard(part, events.rows.num_rows)
+    yield items
 
 
 def aggregate(
@@ -213,22 +221,32 @@ def aggregate(
         session.create("pairs")
         users = session.query("user_features", as_of_us=as_of_us)
         items = session.query("item_partials", as_of_us=as_of_us, **engagement.parameters())
-    return _name_users(events, users), _name_items(events, items)
+    return _name_users(events, users), items.cast(PARTIAL_SCHEMA)
 
 
-def merge_items(
-    config: StoreConfig, part_key_prefix: str, as_of_us: int, catalog: pa.Table | None, *partials: pa.Table
+def add_partials(config: StoreConfig, *partials: pa.Table) -> pa.Table:
+    """Item aggregates (PARTIAL_SCHEMA) of several shards added up; in any order they give the same."""
+    with DuckDBSession({"partials": pa.concat_tables([PARTIAL_SCHEMA.empty_table(), *partials])}) as session:
+        return session.query("item_totals").cast(PARTIAL_SCHEMA)
+
+
+def write_items(
+    config: StoreConfig,
+    part_key_prefix: str,
+    catalog: pa.Table | None,
+    numbering: Numbering,
+    totals: pa.Table,
 ) -> ItemFeatures:
-    """Adds up the shards' item aggregates, joins the catalog and writes the item features.
+    """Joins the item aggregates with the catalog and writes the item features.
 
     Args:
         config: Where objects live.
         part_key_prefix: Parts are `{part_key_prefix}{index:04d}.parquet`; unique to this attempt.
-        as_of_us: What the partials were computed with.
         catalog: CATALOG_SCHEMA (current_catalog); None if the tenant has no items.
-        partials: UserShard.items of every shard, in any order.
+        numbering: Of all items.
+        totals: `add_partials` over all shards.
     """
-    features, unknown = add_up(catalog, *partials)
+    features, unknown = item_features(catalog, numbering, totals)
     store = open_store(config)
     parts = []
     for index, start in enumerate(range(0, features.num_rows, PART_ROWS)):
@@ -239,12 +257,23 @@ def merge_items(
     return ItemFeatures(tuple(parts), features.num_rows, unknown)
 
 
-def add_up(catalog: pa.Table | None, *partials: pa.Table) -> tuple[pa.Table, UnknownItems]:
-    """Item features (ITEM_SCHEMA) from all shards' aggregates, and what the catalog lacks."""
+def item_features(
+    catalog: pa.Table | None, numbering: Numbering, totals: pa.Table
+) -> tuple[pa.Table, UnknownItems]:
+    """Item features (ITEM_SCHEMA) from the aggregates of all shards, and what the catalog lacks."""
     known = CATALOG_SCHEMA.empty_table() if catalog is None else catalog
-    merged = pa.concat_tables([PARTIAL_SCHEMA.empty_table(), *partials])
-    with DuckDBSession({"partials": merged, "catalog": known}) as session:
+    codes = np.arange(len(numbering), dtype=np.int32)
+    buckets = bucket_of(xxh64_strings(numbering.item_ids))
+    listed = known.drop_columns(["item_id", "bucket"])
+    tables = {
+        "items": pa.table({"item_code": codes, "bucket": buckets}),
+        "totals": totals,
+        "catalog": listed.append_column("item_code", pa.array(numbering.listed)),
+    }
+    with DuckDBSession(tables) as session:
         features = session.query("item_features")
+    names = numbering.item_ids.take(features["item_code"].combine_chunks())
+    features = features.append_column("item_id", names)
     unknown = _unknown_items(features) if known.num_rows else UnknownItems(0, ())
     return features.select(ITEM_SCHEMA.names).cast(ITEM_SCHEMA), unknown
 
@@ -252,21 +281,13 @@ def add_up(catalog: pa.Table | None, *partials: pa.Table) -> tuple[pa.Table, Unk
 def _name_users(events: Events, users: pa.Table) -> pa.Table:
     codes = users["user_code"].combine_chunks()
     recent = users["recent_items"].combine_chunks()
+    items = events.numbering.item_ids.take(recent.values)
     columns = {name: users[name] for name in users.column_names} | {
         "user_id": events.users.take(codes),
         "bucket": pa.array(events.user_buckets[codes.to_numpy()]),
-        "recent_items": pa.ListArray.from_arrays(recent.offsets, events.items.take(recent.values)),
+        "recent_items": pa.ListArray.from_arrays(recent.offsets, items),
     }
     return pa.table([columns[name] for name in USER_SCHEMA.names], names=USER_SCHEMA.names).cast(USER_SCHEMA)
-
-
-def _name_items(events: Events, items: pa.Table) -> pa.Table:
-    names = events.items.take(items["item_code"].combine_chunks())
-    columns = {name: items[name] for name in items.column_names} | {
-        "item_id": names,
-        "bucket": pa.array(bucket_of(xxh64_strings(names))),
-    }
-    return pa.table([columns[name] for name in PARTIAL_SCHEMA.names], schema=PARTIAL_SCHEMA)
 
 
 def _unknown_items(features: pa.Table) -> UnknownItems:

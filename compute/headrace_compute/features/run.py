@@ -6,14 +6,25 @@ actors, or a loop in one process.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import pyarrow as pa
-
-from headrace_compute.features.aggregate import ItemFeatures, UnknownItems, UserShard, merge_items, user_shard
+from headrace_compute.features.aggregate import (
+    DEFAULT_ENGAGEMENT,
+    UnknownItems,
+    UserShard,
+    add_partials,
+    user_shard,
+    write_items,
+)
 from headrace_compute.inputs.catalog import current_catalog
+from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
 from headrace_compute.model import DataFile, Part, Shard, StoreConfig
+
+PARTIALS = 8
+"""So many shards' item aggregates are added up at a time."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,39 +66,60 @@ async def make_features(
         StoreFullError: There is no room for what is left to write.
     """
     catalog = await workers.hold(current_catalog, items)
+    source = await read_source(workers, interactions, catalog, shards, as_of_us, progress)
+    totals = _Totals(workers)
     sizes: list[int] = []
 
-    async def compute(number: int, shard: Shard) -> tuple[Any, Part | None, int]:
-        key = f"{users_prefix}{number:05d}.parquet"
-        held = await workers.hold(user_shard, interactions, shard, as_of_us, key)
-        part, count = await workers.run(measure_shard, held)
-        sizes.append(part.size_bytes if part else 0)
+    async def compute(number: int, shard: Shard) -> UserShard:
+        share = source.shares[number]
+        how = (as_of_us, f"{users_prefix}{number:05d}.parquet", DEFAULT_ENGAGEMENT)
+        held, partial = await workers.hold_each(2, user_shard, shard, *how, source.numbering, *share)
+        written: UserShard = await workers.run(tell, held)
+        workers.let_go(share)
+        sizes.append(written.part.size_bytes if written.part else 0)
         await admit(sum(sizes) * len(shards) // len(sizes), sum(sizes))
-        return held, part, count
+        await totals.add(partial)
+        return written
 
-    computed: list[tuple[Any, Part | None, int]] = await each(
-        "users", [compute(number, shard) for number, shard in enumerate(shards)], progress
-    )
+    written = await each("users", [compute(*shard) for shard in enumerate(shards)], progress)
     progress("items", 0, 1)
-    merged: ItemFeatures = await workers.run(
-        merge_shards, items_prefix, as_of_us, catalog, *(held for held, _, _ in computed)
-    )
+    of_all = await totals.sum()
+    merged = await workers.run(write_items, items_prefix, catalog, source.numbering, of_all)
     progress("items", 1, 1)
     return FeatureTables(
-        users=tuple(part for _, part, _ in computed if part is not None),
+        users=tuple(shard.part for shard in written if shard.part is not None),
         items=merged.parts,
-        interactions=sum(count for _, _, count in computed),
+        interactions=sum(shard.interactions for shard in written),
         unknown=merged.unknown,
     )
 
 
-def measure_shard(config: StoreConfig, shard: UserShard) -> tuple[Part | None, int]:
-    """What the coordinator needs of a shard's result: its part, and the number of interactions."""
-    return shard.part, shard.interactions
+class _Totals:
+    """Adds up what shards give for items as they come, so that few of these are there at a time."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._partials: list[Any] = []
+
+    async def add(self, partial: Any) -> None:
+        """Takes the item aggregates of one more shard."""
+        self._partials.append(partial)
+        if len(self._partials) >= PARTIALS:
+            some, self._partials = self._partials, []
+            total = await self._added(some)
+            # Others may have come meanwhile, and gone.
+            self._partials.append(total)
+
+    async def sum(self) -> Any:
+        """The aggregates of all shards; ends its use."""
+        return await self._added(self._partials)
+
+    async def _added(self, partials: list[Any]) -> Any:
+        total = await self._workers.hold(add_partials, *partials)
+        self._workers.let_go(partials)
+        return total
 
 
-def merge_shards(
-    config: StoreConfig, part_prefix: str, as_of_us: int, catalog: pa.Table, *shards: UserShard
-) -> ItemFeatures:
-    """`merge_items` over the shards' item aggregates."""
-    return merge_items(config, part_prefix, as_of_us, catalog, *(shard.items for shard in shards))
+def tell(config: StoreConfig, value: T) -> T:
+    """What a held result is, for the coordinator to see."""
+    return value

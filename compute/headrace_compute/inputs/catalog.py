@@ -8,35 +8,30 @@ import pyarrow as pa
 from headrace_compute.columns import ORIGIN
 from headrace_compute.delta.layout import SCHEMAS
 from headrace_compute.inputs.duckdb_session import DuckDBSession
-from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
+from headrace_compute.model import DataFile, StoreConfig
 from headrace_compute.objects.store import open_store
-from headrace_compute.parts import read_buckets
+from headrace_compute.parts import read_parts
 
 CATALOG_SCHEMA = pa.schema(
     [field for field in SCHEMAS["items"] if field.name not in ("description", *ORIGIN)]
 )
 """What runs take from the catalog, one row per item, in the order of item_id."""
 
-ALL_BUCKETS = Shard(0, BUCKETS)
-
 _ORDER_COLUMNS = ("ingested_at", "upload_id", "row_number")
 
 
-def current_catalog(
-    config: StoreConfig, item_files: Sequence[DataFile], shard: Shard = ALL_BUCKETS
-) -> pa.Table:
+def current_catalog(config: StoreConfig, item_files: Sequence[DataFile]) -> pa.Table:
     """Reads the catalog as of a version of the items table.
 
     Args:
         config: Where objects live.
         item_files: The files of the version.
-        shard: The item buckets to read; all by default.
 
     Returns:
         CATALOG_SCHEMA, one row per item_id, in the order of item_id.
     """
     columns = (*CATALOG_SCHEMA.names, *_ORDER_COLUMNS)
-    return latest_items(read_buckets(open_store(config), item_files, shard, columns))
+    return latest_items(read_parts(open_store(config), item_files, columns))
 
 
 def latest_items(items: pa.Table) -> pa.Table:

@@ -1,6 +1,6 @@
-"""The source of every run: interactions of one version before `as_of`, duplicates once."""
+"""The events of a shard: its interactions before `as_of`, of which equal ones count once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,16 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace_compute import cancellation
-from headrace_compute.delta.layout import CONTRACT_SCHEMAS
+from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.errors import NoInteractionsError
+from headrace_compute.inputs.exchange import Slice, encode_texts
+from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
-from headrace_compute.model import DataFile, Shard, StoreConfig
+from headrace_compute.model import DataFile, StoreConfig
 from headrace_compute.objects.store import open_store
-from headrace_compute.parts import newest_us, read_buckets
+from headrace_compute.parts import newest_us
 from headrace_compute.report import iso_time
-
-CONTRACT_SCHEMA = CONTRACT_SCHEMAS["interactions"]
-"""Rows equal in all of these (null = null) are one interaction."""
 
 END_US = 253_402_300_800_000_000
 """The end of the year 9999 in microseconds since the epoch: no event is at it or after it."""
@@ -30,31 +29,59 @@ _FACTORS = np.array(
 
 @dataclass(frozen=True)
 class Events:
-    """The source rows of a shard, with numbers for names.
+    """The source rows of a shard, duplicates once, with numbers for names.
 
     Attributes:
         rows: user_code i32, item_code i32, interaction_type dictionary<string>, time_us i64, rating f64.
-        users: user_id by user_code, in the order of (bucket, user_id). Some may have no row.
+        users: user_id by user_code, in the order of (bucket, user_id).
         user_buckets: Bucket by user_code, int16.
-        items: item_id by item_code, in the order of item_id. Some may have no row.
+        numbering: Of the item_codes.
     """
 
     rows: pa.Table
     users: pa.Array
     user_buckets: np.ndarray
-    items: pa.Array
+    numbering: Numbering
 
 
-def read_events(config: StoreConfig, files: Sequence[DataFile], shard: Shard, as_of_us: int | None) -> Events:
-    """Reads the interactions of a shard that happened before `as_of_us` (None: all)."""
-    names = CONTRACT_SCHEMA.names
-    interactions = read_buckets(open_store(config), files, shard, names, dictionary=names[:3])
-    return encode_events(interactions if files else CONTRACT_SCHEMA.empty_table(), as_of_us)
+def gather(numbering: Numbering, slices: Sequence[Slice]) -> Events:
+    """The events of a shard.
+
+    Args:
+        numbering: Of all items.
+        slices: The shard's rows of each batch, in the order of the batches.
+    """
+    columns = [pa.array([], pa.string()), *(rows.user_ids for rows in slices)]
+    user_indices, user_names = encode_texts(pa.chunked_array(columns))
+    cancellation.check()
+    buckets = bucket_of(xxh64_strings(user_names))
+    by_name = pc.sort_indices(user_names).to_numpy()
+    user_order = by_name[np.argsort(buckets[by_name], kind="stable")]
+    items = [places[rows.items] for places, rows in zip(numbering.places, slices, strict=True)]
+    types = _joined(np.int8, (rows.types for rows in slices))
+    rows = pa.table(
+        {
+            "user_code": _ranks(user_order)[user_indices],
+            "item_code": _joined(np.int32, items),
+            "interaction_type": pa.DictionaryArray.from_arrays(types, pa.array(INTERACTION_TYPES)),
+            "time_us": _joined(np.int64, (rows.times_us for rows in slices)),
+            "rating": _ratings(slices),
+        }
+    )
+    cancellation.check()
+    users, buckets = user_names.take(pa.array(user_order)), buckets[user_order]
+    return Events(_drop_duplicates(rows), users, buckets, numbering)
 
 
-def count_source(config: StoreConfig, files: Sequence[DataFile], shard: Shard, as_of_us: int | None) -> int:
-    """Counts the interactions of a shard that happened before `as_of_us` (None: all)."""
-    return len(read_events(config, files, shard, as_of_us).rows)
+def _joined(kind: type[np.generic], columns: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, kind), *columns])
+
+
+def _ratings(slices: Sequence[Slice]) -> pa.Array:
+    if all(rows.ratings is None for rows in slices):
+        return pa.nulls(sum(len(rows.items) for rows in slices), pa.float64())
+    columns = (np.full(len(rows.items), np.nan) if rows.ratings is None else rows.ratings for rows in slices)
+    return pa.array(_joined(np.float64, columns), from_pandas=True)
 
 
 def newest_event(config: StoreConfig, files: Sequence[DataFile]) -> int:
@@ -81,51 +108,6 @@ def no_interactions(as_of_us: int | None) -> NoInteractionsError:
     )
 
 
-def encode_events(interactions: pa.Table, as_of_us: int | None) -> Events:
-    """Replaces names by codes, drops what is not before `as_of_us`, counts duplicates once.
-
-    Args:
-        interactions: CONTRACT_SCHEMA; strings may be dictionary-encoded.
-        as_of_us: Exclusive end in microseconds since the epoch; None takes all.
-    """
-    user_indices, user_names = _encode(interactions["user_id"])
-    item_indices, item_names = _encode(interactions["item_id"])
-    cancellation.check()
-    buckets = bucket_of(xxh64_strings(user_names))
-    by_name = pc.sort_indices(user_names).to_numpy()
-    user_order = by_name[np.argsort(buckets[by_name], kind="stable")]
-    item_order = pc.sort_indices(item_names).to_numpy()
-    rows = pa.table(
-        {
-            "user_code": _ranks(user_order)[user_indices],
-            "item_code": _ranks(item_order)[item_indices],
-            "interaction_type": _dictionary(interactions["interaction_type"]),
-            "time_us": interactions["timestamp"].combine_chunks().view(pa.int64()),
-            "rating": interactions["rating"].combine_chunks(),
-        }
-    )
-    if as_of_us is not None:
-        early = rows["time_us"].to_numpy() < as_of_us
-        rows = rows if early.all() else rows.filter(pa.array(early))
-    cancellation.check()
-    return Events(
-        rows=_drop_duplicates(rows),
-        users=user_names.take(pa.array(user_order)),
-        user_buckets=buckets[user_order],
-        items=item_names.take(pa.array(item_order)),
-    )
-
-
-def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    return encoded.unify_dictionaries().combine_chunks()
-
-
-def _encode(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    encoded = _dictionary(column)
-    return encoded.indices.to_numpy(), encoded.dictionary
-
-
 def _ranks(order: np.ndarray) -> np.ndarray:
     """The place of each index in `order`: int32."""
     ranks = np.empty(len(order), np.int32)
@@ -134,7 +116,10 @@ def _ranks(order: np.ndarray) -> np.ndarray:
 
 
 def _drop_duplicates(rows: pa.Table) -> pa.Table:
-    """Keeps one of equal rows. Sorting hashes shows that there are none, the usual case, at little cost."""
+    """Keeps one of rows that are equal in all columns of the contract; null equals null.
+
+    Sorting hashes shows that there are none, the usual case, at little cost.
+    """
     hashes = _hash_rows(rows)
     in_order = np.sort(hashes)
     repeated = in_order[1:][in_order[1:] == in_order[:-1]]

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from headrace_compute.model import StoreConfig
+
 Progress = Callable[[str, int, int], None]
 """Called with (step, shards done, shards in all)."""
 
@@ -24,8 +26,44 @@ class Workers(Protocol):
     async def hold(self, stage: Any, *args: Any) -> Any:
         """As `run`, but the result stays with the workers."""
 
+    async def hold_each(self, count: int, stage: Any, *args: Any) -> Sequence[Any]:
+        """As `hold`, for a stage that gives so many values, one after the other: each is held by itself."""
+
     async def put(self, value: Any) -> Any:
         """Gives a value that many stages will read to the workers."""
+
+    def let_go(self, held: Sequence[Any]) -> None:
+        """Frees the room of held results that nothing is expected to ask for again."""
+
+
+class InProcess:
+    """Runs stages here, one after the other: without Ray, and on whatever store.
+
+    Args:
+        config: Where objects live.
+    """
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._config = config
+
+    async def run(self, stage: Any, *args: Any) -> Any:
+        """Runs a stage."""
+        return stage(self._config, *args)
+
+    async def hold(self, stage: Any, *args: Any) -> Any:
+        """The same."""
+        return await self.run(stage, *args)
+
+    async def hold_each(self, count: int, stage: Any, *args: Any) -> Sequence[Any]:
+        """All that a stage gives."""
+        return list(stage(self._config, *args))
+
+    async def put(self, value: Any) -> Any:
+        """The value."""
+        return value
+
+    def let_go(self, held: Sequence[Any]) -> None:
+        """Nothing: what nobody has a reference to is freed."""
 
 
 async def each(step: str, calls: Sequence[Awaitable[Any]], progress: Progress) -> list[Any]:

@@ -2,7 +2,7 @@
 -- a user is in one shard only, so distinct users add up, and sums are integers.
 --
 -- Input:  events(user_code, item_code, interaction_type, time_us, rating), duplicates gone; pairs (pairs.sql)
--- Output: the columns of PARTIAL_SCHEMA, with codes for names; *_sum in units of 2^-40
+-- Output: the columns of PARTIAL_SCHEMA; *_sum in units of 2^-40
 -- Grain:  item, in the order of item_code
 WITH totals AS (
     SELECT

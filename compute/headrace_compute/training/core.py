@@ -5,16 +5,18 @@ users that each item still has; `survivors` drops items. Repeated until no item
 is dropped, this reaches the unique fixed point, whatever the order of removals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace_compute.inputs.events import Events, read_events
+from headrace_compute.inputs.events import Events, gather
+from headrace_compute.inputs.exchange import Slice
+from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.core import NEVER_US, count_core, fold_pairs
-from headrace_compute.model import DataFile, Shard, StoreConfig
+from headrace_compute.model import Shard, StoreConfig
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,8 @@ class Pairs:
         users: user_id, in the order of (bucket, user_id).
         buckets: Their buckets, int16.
         starts: int64, users + 1: user u has pairs `starts[u]` to `starts[u + 1]`.
-        items: int32, the place in `item_ids` of each pair's item, ascending per user.
+        items: int32, the number of each pair's item, ascending per user.
         first_us: int64, time of each pair's first positive event; NEVER_US if it has none.
-        item_ids: The shard's items, in the order of item_id.
-        events: int64, events of each item in the shard.
     """
 
     users: pa.Array
@@ -36,13 +36,24 @@ class Pairs:
     starts: np.ndarray
     items: np.ndarray
     first_us: np.ndarray
-    item_ids: pa.Array
+
+
+@dataclass(frozen=True)
+class ItemCounts:
+    """Events of the items of a shard.
+
+    Attributes:
+        numbers: int32, of the items that have any, ascending.
+        events: int64, how many each has.
+    """
+
+    numbers: np.ndarray
     events: np.ndarray
 
 
 @dataclass(frozen=True)
 class ItemIndex:
-    """All items of the source and the catalog, numbered in the order of item_id.
+    """All items of the source and the catalog, by their numbers.
 
     Attributes:
         item_ids: item_id by number.
@@ -55,17 +66,22 @@ class ItemIndex:
     candidates: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass
 class CoreRound:
-    """What one round left.
+    """What one round left, of the shards that were added up.
 
     Attributes:
-        users: Users with enough living items.
-        counts: int64, how many of those users each item of the index has.
+        counts: int64, by number: how many users with enough living items each item has.
+        users: How many such users there are.
     """
 
-    users: int
     counts: np.ndarray
+    users: int = 0
+
+    def add(self, users: int, counts: np.ndarray) -> None:
+        """Adds what `core_round` gave for a shard; users never cross shards."""
+        self.users += users
+        self.counts += counts
 
     @property
     def pairs(self) -> int:
@@ -78,66 +94,47 @@ class CoreRound:
         return int(np.count_nonzero(self.counts))
 
 
-def read_pairs(
-    config: StoreConfig,
-    files: Sequence[DataFile],
-    shard: Shard,
-    as_of_us: int | None,
-    positive_types: Sequence[str],
-) -> Pairs:
-    """Reads a shard's interactions before `as_of_us` (None: all), duplicates once, as pairs."""
-    return pair_events(read_events(config, files, shard, as_of_us), positive_types)
-
-
-def pair_events(events: Events, positive_types: Sequence[str]) -> Pairs:
-    """Folds events into pairs, each with the time of its first event of a positive type."""
-    rows = events.rows
-    users = rows["user_code"].to_numpy().astype(np.uint64)
-    items = rows["item_code"].to_numpy()
-    kinds = rows["interaction_type"].combine_chunks()
-    is_positive = pc.is_in(kinds.dictionary, value_set=pa.array(positive_types, pa.string())).to_numpy(False)
-    if rows.num_rows:
-        positive_us = np.where(is_positive[kinds.indices.to_numpy()], rows["time_us"].to_numpy(), NEVER_US)
-    else:
-        positive_us = np.empty(0, np.int64)
-    counts = np.bincount(items, minlength=len(events.items))
-    item_ids = events.items
-    if not counts.all():
-        item_ids = item_ids.filter(pa.array(counts > 0))
-        items = (np.cumsum(counts > 0) - 1)[items]
-        counts = counts[counts > 0]
-    keys = users << np.uint64(32) | items.astype(np.uint64)
-    starts, pair_items, first_us = fold_pairs(keys, positive_us, len(events.users))
-    return Pairs(events.users, events.user_buckets, starts, pair_items, first_us, item_ids, counts)
-
-
-def count_events(config: StoreConfig, pairs: Pairs) -> pa.Table:
-    """A shard's share of the index: item_id, events."""
-    return pa.table({"item_id": pairs.item_ids, "events": pairs.events})
-
-
-def build_index(config: StoreConfig, catalog: pa.Table | None, *counts: pa.Table) -> ItemIndex:
-    """Numbers all items and says which can be negatives.
+def fold_shard(
+    config: StoreConfig, shard: Shard, positive_types: Sequence[str], numbering: Numbering, *slices: Slice
+) -> Iterator[Pairs | ItemCounts]:
+    """Folds the events of a shard into pairs.
 
     Args:
         config: Unused.
-        catalog: The current catalog (item_id); its items are the candidates if it has any.
-        counts: What `count_events` gave for each shard.
+        shard: Which one, for its name.
+        positive_types: Interaction types that make a positive.
+        numbering: Of all items.
+        slices: Its rows, of each batch.
+
+    Yields:
+        Its Pairs, then its ItemCounts.
     """
-    listed = (
-        pa.table({"item_id": pa.array([], pa.string())}) if catalog is None else catalog.select(["item_id"])
-    )
-    nothing = pa.array(np.zeros(listed.num_rows, np.int64))
-    mentions = pa.concat_tables([listed.append_column("events", nothing), *counts])
-    names = mentions["item_id"].combine_chunks().dictionary_encode()
-    order = pc.sort_indices(names.dictionary).to_numpy()
-    numbers = np.empty(order.size, np.int64)
-    numbers[order] = np.arange(order.size)
-    mentioned = numbers[names.indices.to_numpy()]
-    events = np.zeros(order.size, np.int64)
-    np.add.at(events, mentioned, mentions["events"].to_numpy())
-    candidates = np.unique(mentioned[: listed.num_rows]) if listed.num_rows else np.arange(order.size)
-    return ItemIndex(names.dictionary.take(pa.array(order)), events, candidates.astype(np.int32))
+    events = gather(numbering, slices)
+    yield fold_events(events, positive_types)
+    counts = np.bincount(events.rows["item_code"].to_numpy())
+    numbers = np.flatnonzero(counts)
+    yield ItemCounts(numbers.astype(np.int32), counts[numbers])
+
+
+def fold_events(events: Events, positive_types: Sequence[str]) -> Pairs:
+    """The (user, item) pairs of events, each with the time of its first event of a positive type."""
+    rows = events.rows
+    users = rows["user_code"].to_numpy().astype(np.uint64)
+    items = rows["item_code"].to_numpy().astype(np.uint64)
+    types = rows["interaction_type"].combine_chunks()
+    is_positive = pc.is_in(types.dictionary, value_set=pa.array(positive_types, pa.string())).to_numpy(False)
+    positive_us = np.where(is_positive[types.indices.to_numpy()], rows["time_us"].to_numpy(), NEVER_US)
+    starts, pair_items, first_us = fold_pairs(users << np.uint64(32) | items, positive_us, len(events.users))
+    return Pairs(events.users, events.user_buckets, starts, pair_items, first_us)
+
+
+def build_index(config: StoreConfig, numbering: Numbering, *counts: ItemCounts) -> ItemIndex:
+    """Says how often each item occurs, and which can be negatives: those of the catalog, if it has any."""
+    events = np.zeros(len(numbering), np.int64)
+    for shard in counts:
+        events[shard.numbers] += shard.events
+    candidates = numbering.listed if len(numbering.listed) else np.arange(len(numbering), dtype=np.int32)
+    return ItemIndex(numbering.item_ids, events, candidates)
 
 
 def measure_index(config: StoreConfig, index: ItemIndex) -> tuple[int, int]:
@@ -145,32 +142,21 @@ def measure_index(config: StoreConfig, index: ItemIndex) -> tuple[int, int]:
     return len(index.item_ids), len(index.candidates)
 
 
-def place_items(config: StoreConfig, pairs: Pairs, index: ItemIndex) -> np.ndarray:
-    """The number in the index of each item of a shard: int32, ascending."""
-    return np.asarray(pc.index_in(pairs.item_ids, value_set=index.item_ids))
-
-
 def core_round(
-    config: StoreConfig, pairs: Pairs, places: np.ndarray, alive: np.ndarray, min_per_user: int
-) -> CoreRound:
+    config: StoreConfig, pairs: Pairs, alive: np.ndarray, min_per_user: int
+) -> tuple[int, np.ndarray]:
     """One round on one shard.
 
     Args:
         config: Unused.
         pairs: The shard.
-        places: `place_items` of the shard.
         alive: bool by item number: the items not dropped so far.
         min_per_user: Living items a user needs; 0 and 1 ask for one.
+
+    Returns:
+        How many users have enough living items; how many of these users each item has, int32 by number.
     """
-    users, counts = count_core(pairs.starts, pairs.items, alive[places], min_per_user)
-    by_number = np.zeros(alive.size, np.int64)
-    by_number[places] = counts
-    return CoreRound(users, by_number)
-
-
-def add_rounds(rounds: Sequence[CoreRound]) -> CoreRound:
-    """One round of all shards; users never cross shards, so counts add up."""
-    return CoreRound(sum(part.users for part in rounds), np.sum([part.counts for part in rounds], axis=0))
+    return count_core(pairs.starts, pairs.items, alive, min_per_user)
 
 
 def survivors(alive: np.ndarray, total: CoreRound, min_per_item: int) -> np.ndarray:

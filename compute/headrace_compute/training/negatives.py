@@ -157,7 +157,6 @@ def build_sampler(config: StoreConfig, index: ItemIndex, params: SamplingParams)
 def sample_shard(
     config: StoreConfig,
     pairs: Pairs,
-    places: np.ndarray,
     alive: np.ndarray,
     index: ItemIndex,
     sampler: CandidateSampler,
@@ -169,7 +168,6 @@ def sample_shard(
     Args:
         config: Where the parts go.
         pairs: The shard.
-        places: `place_items` of the shard.
         alive: bool by item number: the items of the core.
         index: All items.
         sampler: The candidates.
@@ -177,7 +175,7 @@ def sample_shard(
         part_prefix: Keys of the parts are this, a number of five digits and `.parquet`.
             Equal inputs write equal parts, so a repeated call may use the same prefix.
     """
-    known, groups, outside = _choose(pairs, places, alive, index, params)
+    known, groups, outside = _choose(pairs, alive, index, params)
     store = open_store(config)
     parts = []
     for number, some in enumerate(_cut(groups, PART_ROWS, params)):
@@ -200,14 +198,13 @@ def sample_shard(
 def forecast_shard(
     config: StoreConfig,
     pairs: Pairs,
-    places: np.ndarray,
     alive: np.ndarray,
     index: ItemIndex,
     sampler: CandidateSampler,
     params: SamplingParams,
 ) -> int:
     """About how many bytes `sample_shard` would write: its first row group's, for as many rows as it has."""
-    known, groups, _ = _choose(pairs, places, alive, index, params)
+    known, groups, _ = _choose(pairs, alive, index, params)
     for some in _cut(groups, ROW_GROUP_ROWS, params):
         rows = len(groups) + int(groups.counts.sum())
         table = _sample(pairs, known, index, sampler, params, some)
@@ -216,20 +213,20 @@ def forecast_shard(
 
 
 def _choose(
-    pairs: Pairs, places: np.ndarray, alive: np.ndarray, index: ItemIndex, params: SamplingParams
+    pairs: Pairs, alive: np.ndarray, index: ItemIndex, params: SamplingParams
 ) -> tuple[np.ndarray, _Groups, int]:
     """The candidate of each pair (int32, -1 = none); the positives; how many of them are no candidates."""
-    known = _candidate_numbers(index)[places][pairs.items]
+    known = _candidate_numbers(index)[pairs.items]
     chosen, users = choose_positives(
         pairs.starts,
         pairs.items,
         pairs.first_us,
-        alive[places],
+        alive,
         params.min_interactions_per_user,
         params.max_interactions_per_user,
     )
     counts = draw_counts(pairs.starts, known, len(index.candidates), params.negative_ratio, users)
-    groups = _Groups(users, places[pairs.items[chosen]], pairs.first_us[chosen], counts)
+    groups = _Groups(users, pairs.items[chosen], pairs.first_us[chosen], counts)
     return known, groups, int(np.count_nonzero(known[chosen] < 0))
 
 

@@ -13,17 +13,15 @@ import pyarrow as pa
 
 from headrace_compute.errors import NoPositivesError
 from headrace_compute.inputs.events import no_interactions
+from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
 from headrace_compute.model import DataFile, Part, Shard
 from headrace_compute.training.core import (
     CoreRound,
-    add_rounds,
     build_index,
     core_round,
-    count_events,
+    fold_shard,
     measure_index,
-    place_items,
-    read_pairs,
     survivors,
 )
 from headrace_compute.training.negatives import (
@@ -83,38 +81,42 @@ async def make_dataset(
         NoInteractionsError: Nothing happened before `as_of_us`.
         NoPositivesError: The core or the positive types left nothing.
     """
-    reading = [workers.hold(read_pairs, files, shard, as_of_us, params.positive_types) for shard in shards]
-    pairs = await each("read", reading, progress)
-    counts = await each("index", [workers.hold(count_events, shard) for shard in pairs], progress)
-    index = await workers.hold(build_index, catalog, *counts)
-    items, candidates = await workers.run(measure_index, index)
-    places = await each("index", [workers.hold(place_items, shard, index) for shard in pairs], progress)
+    source = await read_source(workers, files, catalog, shards, as_of_us, progress)
 
-    shares = list(zip(pairs, places, strict=True))
+    async def fold(shard: Shard, share: Sequence[Any]) -> Sequence[Any]:
+        types = params.positive_types
+        folded = await workers.hold_each(2, fold_shard, shard, types, source.numbering, *share)
+        workers.let_go(share)
+        return folded
+
+    folded = await each("pairs", list(map(fold, shards, source.shares)), progress)
+    pairs = [shard for shard, _ in folded]
+    index = await workers.hold(build_index, source.numbering, *(counts for _, counts in folded))
+    items, candidates = await workers.run(measure_index, index)
     everything = np.ones(items, np.bool_)
-    source = await _round(workers, shares, everything, 0, progress)
-    if source.pairs == 0:
+    whole = await _round(workers, pairs, everything, 0, progress)
+    if whole.pairs == 0:
         raise no_interactions(as_of_us)
-    alive, core = await _find_core(workers, shares, everything, params, progress)
+    alive, core = await _find_core(workers, pairs, everything, params, progress)
     if core.pairs == 0:
-        raise _no_positives(source, core, params)
+        raise _no_positives(whole, core, params)
 
     sampler = await workers.hold(build_sampler, index, params)
     living = await workers.put(alive)
     if core.pairs * (1 + params.negative_ratio) > FORECAST_ROWS:
-        forecasts = [workers.run(forecast_shard, *share, living, index, sampler, params) for share in shares]
+        forecasts = [workers.run(forecast_shard, shard, living, index, sampler, params) for shard in pairs]
         await admit(sum(await each("forecast", forecasts, progress)), 0)
     sampling = [
-        workers.run(sample_shard, *share, living, index, sampler, params, f"{part_prefix}{number:04d}-")
-        for number, share in enumerate(shares)
+        workers.run(sample_shard, shard, living, index, sampler, params, f"{part_prefix}{number:04d}-")
+        for number, shard in enumerate(pairs)
     ]
     sampled: list[SampledShard] = await each("sample", sampling, progress)
     positives = sum(shard.positives for shard in sampled)
     if positives == 0:
-        raise _no_positives(source, core, params)
+        raise _no_positives(whole, core, params)
     return Dataset(
         parts=tuple(part for shard in sampled for part in shard.parts),
-        source_pairs=source.pairs,
+        source_pairs=whole.pairs,
         core_pairs=core.pairs,
         core_users=core.users,
         core_items=core.items,
@@ -127,15 +129,11 @@ async def make_dataset(
 
 
 async def _find_core(
-    workers: Workers,
-    shares: list[tuple[Any, Any]],
-    alive: np.ndarray,
-    params: SamplingParams,
-    progress: Progress,
+    workers: Workers, pairs: Sequence[Any], alive: np.ndarray, params: SamplingParams, progress: Progress
 ) -> tuple[np.ndarray, CoreRound]:
     """Rounds until no item falls; the living items and the last round."""
     while True:
-        core = await _round(workers, shares, alive, params.min_interactions_per_user, progress)
+        core = await _round(workers, pairs, alive, params.min_interactions_per_user, progress)
         left = survivors(alive, core, params.min_interactions_per_item)
         if np.array_equal(left, alive):
             return alive, core
@@ -143,11 +141,16 @@ async def _find_core(
 
 
 async def _round(
-    workers: Workers, shares: list[tuple[Any, Any]], alive: np.ndarray, min_per_user: int, progress: Progress
+    workers: Workers, pairs: Sequence[Any], alive: np.ndarray, min_per_user: int, progress: Progress
 ) -> CoreRound:
     living = await workers.put(alive)
-    rounds = [workers.run(core_round, *share, living, min_per_user) for share in shares]
-    return add_rounds(await each("core", rounds, progress))
+    total = CoreRound(np.zeros(alive.size, np.int64))
+
+    async def count(shard: Any) -> None:
+        total.add(*await workers.run(core_round, shard, living, min_per_user))
+
+    await each("core", [count(shard) for shard in pairs], progress)
+    return total
 
 
 def _no_positives(source: CoreRound, core: CoreRound, params: SamplingParams) -> NoPositivesError:

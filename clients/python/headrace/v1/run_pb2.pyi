@@ -30,9 +30,9 @@ class RunProgress(_message.Message):
     SHARDS_DONE_FIELD_NUMBER: _builtins.int
     SHARDS_TOTAL_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """The step under way, such as `users`, `items`, `core`, `forecast`, `sample`, `commit`."""
+    """The step under way: `read`, then `users` and `items`, or `pairs`, `core`, `forecast` and `sample`; `commit`."""
     shards_done: _builtins.int
-    """Shards of the step that are done."""
+    """Shards of the step that are done; of `read`, batches of files."""
     shards_total: _builtins.int
     """Shards the step has."""
     def __init__(
