@@ -15,7 +15,7 @@ from headrace_compute.cluster import Cluster
 from headrace_compute.errors import ComputeUnavailableError
 from headrace_compute.heap import give_back
 from headrace_compute.pool import Pool
-from headrace_server import __version__, metrics
+from headrace_server import __version__, dead, metrics
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.health import HealthMonitor, Probe
 from headrace_server.http import HttpPort
@@ -27,7 +27,6 @@ from headrace_server.rpc.calls import CallInterceptor
 from headrace_server.rpc.reflection import add_reflection_v1
 from headrace_server.rpc.shutdown import draining
 from headrace_server.rpc.unread import Unread
-from headrace_server.runs import sweeper as dead_runs
 from headrace_server.services import Services
 from headrace_server.settings import Settings
 from headrace_server.startup import Startup
@@ -138,7 +137,7 @@ async def serve(
     background = [
         asyncio.create_task(monitor.watch(probe, SERVICE)),
         asyncio.create_task(Sweeper(services).run()),
-        asyncio.create_task(dead_runs.sweep_on(config)),
+        asyncio.create_task(dead.sweep_on(config)),
         asyncio.create_task(small.settle()),
         asyncio.create_task(services.maintenance.run()),
         asyncio.create_task(give_back()),
@@ -163,6 +162,7 @@ async def serve(
     await probe.enter_graceful_shutdown()
     await (_give_up(services) if failed else _drain(services))
     await server.stop(LOST_END_SECONDS if failed else END_SECONDS)
+    small.close()
     await services.settled(LOST_END_SECONDS if failed else END_SECONDS)
     await relay.stop()
     await _cancel(*background, lost, stopped)
@@ -182,7 +182,7 @@ async def _make_ready(services: Services, small_pool: Pool, startup: Startup) ->
     await services.relay.ready()
     startup.waits_for("what a crash left to be mended")
     await sweep_scratch(services.config)
-    await dead_runs.clear_dead(services.config)
+    await dead.clear_dead(services.config)
     await recover(services)
 
 

@@ -2,12 +2,14 @@
 
 Uploads, small ingests and runs go on meanwhile, each against one of two servers. In the end every row must
 be there once, every commit have its event, the tables of runs be those of an undisturbed one, and no part be
-left over. All is on this machine, over loopback: a node is a few processes, and its loss a power cut, not a
-cut line.
+left over once what the dead have entered is cleared, which servers do after a day. All is on this machine,
+over loopback: a node is a few processes, and its loss a power cut, not a cut line.
 """
 
 import argparse
+import asyncio
 import json
+import math
 import random
 import re
 import sys
@@ -35,6 +37,8 @@ from minio import Minio as Store
 from headrace import Client
 from headrace.errors import UnavailableError
 from headrace.sample import Sample, generate
+from headrace_compute.model import S3Config, StoreConfig
+from headrace_server import dead
 
 NODES = 3
 PATIENCE_SECONDS = 180.0
@@ -54,7 +58,6 @@ BUCKETS = ("RAW", "PROCESSED", "TRAINING", "FEATURES")
 TOPICS = ("INTERACTIONS", "ITEMS", "FEATURES", "TRAINING")
 RECORD = re.compile(r"/\d{8}$")
 PART_KEY = re.compile(r'"key": ?"([^"]+)"')
-GROUP_PART = re.compile(r"/small-\d/interactions/[0-9a-f-]{36}\.parquet$")
 RUNS = "runs"
 SET = "trained"
 ROW = {"user_id": "u", "interaction_type": "view", "timestamp": "2026-01-01"}
@@ -78,10 +81,14 @@ class Stack:
         self.addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
         self._servers = [self._start(number) for number in range(2)]
 
-    def close(self) -> None:
-        """Ends everything."""
+    def stop_servers(self) -> None:
+        """Ends the servers, and with them all work."""
         for server in self._servers:
             server.stop()
+
+    def close(self) -> None:
+        """Ends everything."""
+        self.stop_servers()
         self._nodes.__exit__()
         self.kafka.kill()
         self.minio.kill()
@@ -128,6 +135,12 @@ class Stack:
             **{f"S3_BUCKET_{name}": self.bucket(name) for name in BUCKETS},
             **{f"KAFKA_TOPIC_{name}": self.topic(name) for name in TOPICS},
         )
+
+    def store(self) -> StoreConfig:
+        """Where everything is stored."""
+        s3 = S3Config(self.minio.endpoint, self.minio.access_key, self.minio.secret_key)
+        buckets = {name.lower(): self.bucket(name) for name in BUCKETS}
+        return StoreConfig(str(self._folder), **buckets, s3=s3)
 
     def bucket(self, name: str) -> str:
         """The bucket of a setting."""
@@ -237,20 +250,25 @@ def faults_found(stack: Stack, work: Work, calm: dict[str, pa.Table]) -> list[st
                 found.append(f"{tenant}: promised {rows:,}, there {distinct:,} in {table.num_rows:,} rows")
     different = [name for name, table in tables_of_runs(stack.addresses[0]).items() if table != calm[name]]
     found += [f"{name} is another than that of an undisturbed run" for name in different]
-    found += [f"{len(keys):,} parts left over, such as {keys[0]}" for keys in [left_over(stack)] if keys]
     found += [f"no event of {missing}" for missing in untold(stack)[:5]]
+    stack.stop_servers()
+    before = left_over(stack)
+    asyncio.run(dead.sweep(stack.store(), -math.inf))
+    after = left_over(stack)
+    print(f"{len(before):,} parts of the dead, of which {len(after):,} are left once they are cleared")
+    found += [f"{len(after):,} parts left over, such as {key}" for key in after[:1]]
     return found
 
 
 def left_over(stack: Stack) -> list[str]:
-    """Parts that no version of a table names, but of runs whose entries stand: those are swept later."""
+    """Parts that no version of a table names."""
     store = Store(
         stack.minio.endpoint.removeprefix("http://"),
         stack.minio.access_key,
         stack.minio.secret_key,
         secure=False,
     )
-    parts, named, runs = set[str](), set[str](), set[str]()
+    parts, named = set[str](), set[str]()
     for bucket in map(stack.bucket, BUCKETS):
         for each in store.list_objects(bucket, recursive=True):
             name = each.object_name or ""
@@ -258,18 +276,12 @@ def left_over(stack: Stack) -> list[str]:
             if is_log and entry.endswith(".json"):
                 added = [json.loads(line).get("add") for line in store.get_object(bucket, name)]
                 named |= {f"{bucket}/{root}/{unquote(add['path'])}" for add in added if add}
-            elif name.startswith("_headrace/runs/"):
-                runs.add(name.rpartition("/")[2])
             elif name.startswith("_headrace/uploads/") and RECORD.search(name):
                 # Rejects of uploads are read by what their records name.
                 named |= set(PART_KEY.findall(store.get_object(bucket, name).read().decode()))
             elif name.endswith(".parquet") and not is_log and not name.startswith("_headrace/"):
                 parts.add(f"{bucket}/{name}")
-    found = sorted(key for key in parts - named if not any(run in key for run in runs))
-    unswept = [key for key in found if GROUP_PART.search(key)]
-    if unswept:
-        print(f"{len(unswept):,} parts of small ingests killed before their commit, which nobody sweeps")
-    return [key for key in found if key not in unswept]
+    return sorted(parts - named)
 
 
 def untold(stack: Stack) -> list[str]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import grpc
+from attack.stage import orphans
 from deltalake import DeltaTable
 
 from chaos.arena import Arena
@@ -42,7 +43,10 @@ def all_kills() -> list[Kill]:
 
 
 def kill(arena: Arena, order: Kill) -> None:
-    """Requests, one after the other, until the kill has happened and some more; then all of them again."""
+    """Requests, one after the other, until the kill has happened and some more; then all of them again.
+
+    The next server leaves no part that no version names.
+    """
     arena.heal()
     work = _Work(arena, order)
     with _reading(arena, work):
@@ -56,6 +60,11 @@ def kill(arena: Arena, order: Kill) -> None:
     assert work.struck, f"{order} did not happen"
     for request_id, source in work.requests:
         work.ask(request_id, source)  # The ledger compares the two results.
+    arena.running.stop()
+    arena.heal()
+    if arena.minio is None:
+        found = orphans(arena.folder / "data")
+        assert not found, f"left over: {found}"
 
 
 @dataclass

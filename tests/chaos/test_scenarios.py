@@ -73,7 +73,11 @@ def test_a_kill_costs_no_row(arena: Arena, order: Kill) -> None:
 @pytest.mark.slow  # test_group_commit kills a server amid them too, wherever it then is.
 @pytest.mark.parametrize(
     "order",
-    [Kill("append.after", "kill server"), Kill("merge-commit.before", "kill workers")],
+    [
+        Kill("append.before", "kill server"),  # Parts are there, nothing names them.
+        Kill("append.after", "kill server"),
+        Kill("merge-commit.before", "kill workers"),
+    ],
     ids=str,
 )
 def test_a_kill_amid_small_ingests_costs_no_row(arena: Arena, order: Kill) -> None:

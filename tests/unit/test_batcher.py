@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ import pytest
 
 import headrace_server
 from headrace.v1 import row_pb2
+from headrace_compute.delta import drafts
 from headrace_compute.delta.appender import LogAppender, RequestsTakenError
 from headrace_compute.delta.tables import open_table
 from headrace_compute.errors import (
@@ -25,6 +27,7 @@ from headrace_compute.parts import read_part
 from headrace_compute.pool import Pool
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.ingest import batcher
+from headrace_server.ingest import drafts as open_drafts
 from headrace_server.ingest.answers import Answer
 from headrace_server.ingest.batcher import Batcher, Request
 from headrace_server.maintenance import Maintenance
@@ -299,6 +302,39 @@ async def test_whoever_was_overtaken_by_another_server_gets_its_answer(
     # The group of both was not committed, so its part is gone.
     files = open_table(place.config, "raw-data/acme/interactions").files
     assert _parts(place) == sorted(file.key for file in files)
+
+
+async def test_groups_share_a_draft_until_it_is_used_up(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_drafts, "GROUPS", 3)
+    for number in range(8):
+        await answered(place.start(f"u{number}", *(["bad"] if number % 2 else [])))
+        assert len(list(drafts.entries(place.config))) == 1
+    prefixes = Counter(key.rpartition("/")[2].partition("-")[0] for key in _parts(place))
+    assert sorted(prefixes.values()) == [3, 4, 5]
+    await place.batcher.close()
+    assert list(drafts.entries(place.config)) == []
+
+
+async def test_a_draft_stays_that_may_have_a_part_which_no_commit_names(
+    place: _Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await answered(place.start("ann"))
+    with monkeypatch.context() as patched:
+        patched.setattr(LogAppender, "append", _fails)
+        with pytest.raises(StoreUnavailableError):
+            await place.start("bob", "bad")
+    await answered(place.start("bob", "bad"))
+    await place.batcher.close()
+    (entry,) = drafts.entries(place.config)
+    assert drafts.clear(place.config, entry) == 2
+    assert len(_parts(place)) == 3
+    assert place.users() == ["ann", "bob"]
+
+
+def _fails(self: LogAppender, addition: Any) -> int:
+    raise StoreUnavailableError("the store is away")
 
 
 async def _knows_nothing(upload_id: str, digest: str) -> None:

@@ -4,6 +4,7 @@ Log cleanup is off for our tables, so every version's file stays.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -11,6 +12,8 @@ from urllib.parse import unquote
 from headrace_compute.delta.receipts import GROUP, RECEIPTS
 from headrace_compute.errors import StoreUnavailableError
 from headrace_compute.objects.store import KeyMissingError, ObjectStore
+
+ENTRY_NAME = re.compile(r"[0-9]{20}\.json")
 
 METADATA_PREFIX = "headrace."
 """Our keys in a commit's info; the others belong to Delta and its writers."""
@@ -41,13 +44,19 @@ def entry_key(table_key: str, version: int) -> str:
     return f"{table_key}/_delta_log/{version:020d}.json"
 
 
+def newest_entry(store: ObjectStore, table_key: str) -> int:
+    """The newest version that has a log file, whether or not all before it have theirs; -1 without any."""
+    names = store.children(f"{table_key}/_delta_log")
+    return max((int(name[:20]) for name in names if ENTRY_NAME.fullmatch(name)), default=-1)
+
+
 def commit_info(store: ObjectStore, table_key: str, version: int) -> tuple[int, dict[str, str]]:
     """When a version was committed, in microseconds, and its `headrace.*` metadata.
 
     Raises:
         StoreUnavailableError: the log file is gone.
     """
-    for action in _actions(store, table_key, version):
+    for action in actions_at(store, table_key, version):
         if info := action.get("commitInfo"):
             return commit_time_us(info), _metadata(info)
     return 0, {}
@@ -55,7 +64,7 @@ def commit_info(store: ObjectStore, table_key: str, version: int) -> tuple[int, 
 
 def read_kind(store: ObjectStore, table_key: str, kind_property: str) -> str:
     """What a table holds, from the properties in its first version; empty if it does not say."""
-    for action in _actions(store, table_key, 0):
+    for action in actions_at(store, table_key, 0):
         if found := action.get("metaData"):
             return str(found["configuration"].get(kind_property, ""))
     return ""
@@ -65,7 +74,7 @@ def read_entry(store: ObjectStore, table_key: str, version: int, kind: str) -> L
     """Sums up what a version did to a table of a kind."""
     committed_us, metadata, rows, data_change = 0, {}, 0, False
     files = []
-    for action in _actions(store, table_key, version):
+    for action in actions_at(store, table_key, version):
         if info := action.get("commitInfo"):
             committed_us, metadata = commit_time_us(info), _metadata(info)
         if add := action.get("add"):
@@ -122,6 +131,15 @@ def entry_actions(store: ObjectStore, table_key: str, version: int) -> list[dict
     return list(actions_of(store.get(entry_key(table_key, version)), skip=b'{"add"'))
 
 
+def actions_at(store: ObjectStore, table_key: str, version: int) -> Iterator[dict[str, Any]]:
+    """All actions of a version.
+
+    Raises:
+        StoreUnavailableError: the log file is gone.
+    """
+    return (json.loads(line) for line in _lines(store, table_key, version))
+
+
 def changes_layout(actions: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a version changes the table's columns, properties or protocol."""
     return any("metaData" in action or "protocol" in action for action in actions)
@@ -130,10 +148,6 @@ def changes_layout(actions: Iterable[Mapping[str, Any]]) -> bool:
 def commit_time_us(info: Mapping[str, Any]) -> int:
     """When a commit was made, from its info."""
     return int(info["timestamp"]) * 1000
-
-
-def _actions(store: ObjectStore, table_key: str, version: int) -> Iterator[dict[str, Any]]:
-    return (json.loads(line) for line in _lines(store, table_key, version))
 
 
 def _lines(store: ObjectStore, table_key: str, version: int) -> list[bytes]:

@@ -9,8 +9,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from headrace_compute.columns import BUCKET
-from headrace_compute.delta import compaction, tables
+from headrace_compute.delta import compaction, drafts, tables
 from headrace_compute.delta.compaction import Merge, MergeConflictError
+from headrace_compute.delta.drafts import Draft
 from headrace_compute.delta.layout import STATS
 from headrace_compute.errors import HeadraceError, StoreFullError
 from headrace_compute.model import DataFile, StoreConfig
@@ -24,10 +25,11 @@ _log = logging.getLogger(__name__)
 def compact(config: StoreConfig, table_key: str, name: str, code_version: str) -> int | None:
     """Merges what small files a table has too many of; returns the version, None if nothing was to be done.
 
-    A crash leaves parts that no version names. Files that were merged stay for older versions.
+    A crash leaves parts that no version names, and the draft that tells of them. Files that were merged stay
+    for older versions.
 
     Args:
-        name: A UUID that no other attempt has; names the new parts.
+        name: A UUID that no other attempt has; names the draft and the new parts.
 
     Raises:
         StoreFullError: The table stays as it is, and nothing of the attempt is left.
@@ -39,17 +41,22 @@ def compact(config: StoreConfig, table_key: str, name: str, code_version: str) -
     found = compaction.plan(snapshot) if schema is not None else []
     if not found:
         return None
+    draft = Draft(name, {table_key: snapshot.version})
+    drafts.begin(config, draft)
     merges: list[Merge] = []
+    version: int | None = None
     try:
         for number, files in enumerate(found):
-            merges.append(merge_files(store, snapshot.kind, schema, files, f"{name}-{number}"))
-        return compaction.commit_merges(store, snapshot, merges, schema, code_version)
+            merges.append(merge_files(store, snapshot.kind, schema, files, f"{draft.prefix}{number}"))
+        version = compaction.commit_merges(store, snapshot, merges, schema, code_version)
     except (MergeConflictError, StoreFullError) as error:
         for merge in merges:
             store.delete(merge.part.key)
-        if isinstance(error, MergeConflictError):
-            return None
-        raise
+        if isinstance(error, StoreFullError):
+            drafts.end(config, name)
+            raise
+    drafts.end(config, name)
+    return version
 
 
 def checkpoint(config: StoreConfig, table_key: str, version: int) -> None:

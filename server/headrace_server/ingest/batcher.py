@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from headrace_compute.delta.appender import RequestsTakenError
 from headrace_compute.errors import HeadraceError, OverloadedError, PoisonBlockError
@@ -20,9 +20,12 @@ from headrace_compute.pool import Pool
 from headrace_compute.report import Report
 from headrace_server import metrics
 from headrace_server.ingest.answers import Answer, outcome_of
+from headrace_server.ingest.drafts import Drafts, OpenDraft
 from headrace_server.ingest.request_log import RETRY_US, Decided, Ledger, id_in_use
 from headrace_server.rows.intake import RowMessage, to_arrow
 from headrace_server.services import Services
+
+T = TypeVar("T")
 
 GROUP_REQUESTS = 256
 GROUP_ROWS = 10_000
@@ -89,6 +92,7 @@ class Batcher:
 
     def __init__(self, services: Services, pool: Pool, tenant: str, data_type: DataType) -> None:
         self.ledger = Ledger(services, pool, tenant, data_type)
+        self._drafts = Drafts(services.config, self.ledger.table_keys)
         self.used = time.monotonic()
         self._pool = pool
         self._tenant = tenant
@@ -104,6 +108,10 @@ class Batcher:
     def idle(self) -> bool:
         """Whether nothing is under way."""
         return not (self._waiting or self._tasks or self._repeatable)
+
+    async def close(self) -> None:
+        """Ends what outlasts its groups; it begins anew with the next one."""
+        await self._drafts.close()
 
     async def ingest(self, request: Request) -> Answer:
         """Stores a request's rows, unless a request of its id was answered before; durable on return.
@@ -181,19 +189,24 @@ class Batcher:
         finally:
             self._room.release()
 
-    async def _answering(self, requests: Iterable[Request], work: Awaitable[None]) -> None:
+    async def _answering(self, requests: Iterable[Request], work: Awaitable[T]) -> T | None:
         """Does the work; if it fails, those of the requests that have no answer yet get the error."""
         try:
-            await work
+            return await work
         except BaseException as error:
             for request in requests:
                 request.fail(error)
             if not isinstance(error, Exception):
                 raise
+            return None
 
     async def _store(self, requests: Sequence[Request]) -> None:
         """Validates a group, commits it, and answers its requests."""
-        spec = self.ledger.new_group()
+        async with self._drafts.group() as draft:
+            await self._store_in(draft, requests)
+
+    async def _store_in(self, draft: OpenDraft, requests: Sequence[Request]) -> None:
+        spec = self.ledger.new_group(draft.draft)
         uploads = [(request.upload_id, len(request.rows)) for request in requests]
         rows = [row for request in requests for row in request.rows]
         in_thread = len(rows) > ROWS_ON_THE_LOOP
@@ -208,6 +221,7 @@ class Batcher:
             if len(requests) == 1:
                 raise
             # One of them kills workers; its neighbours shall not suffer for it.
+            draft.is_doubtful = True
             middle = len(requests) // 2
             for half in (requests[:middle], requests[middle:]):
                 await self._answering(half, self._store(half))
@@ -217,36 +231,42 @@ class Batcher:
         outcomes = [_Outcome(*each) for each in zip(requests, result.reports, strict=True)]
         good = [each for each in outcomes if each.report.rows_accepted]
         empty = [each for each in outcomes if not each.report.rows_accepted]
-        await asyncio.gather(
+        named = await asyncio.gather(
             self._answering((each.request for each in good), self._commit_good(spec, result, good)),
             self._answering((each.request for each in empty), self._commit_empty(spec, result, empty)),
         )
+        if not all(named):
+            draft.is_doubtful = True
 
-    async def _commit_good(self, spec: GroupSpec, result: GroupResult, outcomes: Sequence[_Outcome]) -> None:
+    async def _commit_good(self, spec: GroupSpec, result: GroupResult, outcomes: Sequence[_Outcome]) -> bool:
+        """Commits what was accepted, and its rejects; whether commits now name all these parts."""
         if result.data is None:
-            return
+            return True
         try:
             version, group = await self.ledger.commit_data(
                 spec, result.data, result.published, _decided(outcomes)
             )
         except RequestsTakenError as taken:
             await self._without(taken.ids, outcomes)
-            return
+            return False
         self._resolve([each for each in outcomes if not each.report.rows_rejected], spec, version, "")
         if result.published is not None:
             await self.ledger.commit_rejects(group)
             rest = [each for each in outcomes if each.report.rows_rejected]
             self._resolve(rest, spec, version, result.published.key)
+        return True
 
-    async def _commit_empty(self, spec: GroupSpec, result: GroupResult, outcomes: Sequence[_Outcome]) -> None:
+    async def _commit_empty(self, spec: GroupSpec, result: GroupResult, outcomes: Sequence[_Outcome]) -> bool:
+        """Commits the rejects of requests without an accepted row; whether a commit now names their part."""
         if result.unpublished is None:
-            return
+            return True
         try:
             await self.ledger.commit_empty(spec, result.unpublished, _decided(outcomes))
         except RequestsTakenError as taken:
             await self._without(taken.ids, outcomes)
-            return
+            return False
         self._resolve(outcomes, spec, None, result.unpublished.key)
+        return True
 
     async def _without(self, taken: frozenset[str], outcomes: Sequence[_Outcome]) -> None:
         """Answers the requests that another server has committed, and puts the others into a new group."""

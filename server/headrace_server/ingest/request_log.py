@@ -17,6 +17,7 @@ import structlog
 
 from headrace_compute.delta import tables
 from headrace_compute.delta.appender import Addition, Found, LogAppender, RequestsTakenError
+from headrace_compute.delta.drafts import Draft
 from headrace_compute.delta.receipts import Group, Receipt
 from headrace_compute.errors import HeadraceError, IdInUseError, StoreFullError
 from headrace_compute.ingest.block_result import part_from_json
@@ -70,16 +71,21 @@ class Ledger:
         self._covered = False
         self._started_us = 0
 
-    def new_group(self) -> GroupSpec:
-        """What the next group shares."""
+    @property
+    def table_keys(self) -> tuple[str, str]:
+        """Tables that get parts of small ingests: data, and rejects."""
+        return self._table_key, self._rejects_key
+
+    def new_group(self, draft: Draft) -> GroupSpec:
+        """What the next group shares, whose parts are a draft's."""
         # Rows of a later group are newer, whatever the clock does: the catalog goes by this time.
         self._started_us = max(time.time_ns() // 1000, self._started_us + 1)
         return GroupSpec(
             id=str(uuid.uuid4()),
             data_type=self._data_type,
-            data_prefix=f"{self._table_key}/",
-            published_prefix=f"{self._rejects_key}/published=true/",
-            unpublished_prefix=f"{self._rejects_key}/published=false/",
+            data_prefix=f"{self._table_key}/{draft.prefix}",
+            published_prefix=f"{self._rejects_key}/published=true/{draft.prefix}",
+            unpublished_prefix=f"{self._rejects_key}/published=false/{draft.prefix}",
             started_us=self._started_us,
             latest_us=self._started_us + DEFAULT_SKEW_US,
         )

@@ -122,6 +122,11 @@ class SmallIngests:
                 # Not one that is kept: those of tenants that only rest here would stay.
                 await Batcher(self._services, self._pool, tenant, data_type).ledger.settle()
 
+    def close(self) -> None:
+        """Begins to end what outlasts calls, in the background; no call may be under way."""
+        for batcher in self._batchers.values():
+            self._services.spawn(batcher.close())
+
     async def _find(self, tenant: str, upload_id: str) -> tuple[DataType, Answer]:
         upload_id = requests.check_uuid("upload_id", upload_id)
         for data_type in requests.DATA_TYPES:
@@ -144,7 +149,7 @@ class SmallIngests:
         oldest, surplus = time.monotonic() - IDLE_SECONDS, len(self._batchers) - MAX_TABLES + 1
         for key, batcher in list(self._batchers.items()):
             if batcher.idle and (batcher.used < oldest or surplus > 0):
-                del self._batchers[key]
+                self._services.spawn(self._batchers.pop(key).close())
                 surplus -= 1
 
 

@@ -55,22 +55,24 @@ def remove(config: StoreConfig, run: RunEntry) -> None:
     open_store(config).delete(entry_key(config, run.tenant, run.run_id))
 
 
-def read(config: StoreConfig, tenant: str, run_id: str) -> RunEntry:
-    """A run's entry.
+def read(config: StoreConfig, key: str) -> RunEntry:
+    """The run of an entry.
 
     Raises:
-        KeyMissingError: It has none.
+        KeyMissingError: There is no such entry.
     """
-    outputs = json.loads(open_store(config).get(entry_key(config, tenant, run_id)))["outputs"]
-    return RunEntry(tenant, run_id, outputs)
+    _, tenant, run_id = key.rsplit("/", 2)
+    return RunEntry(tenant, run_id, json.loads(open_store(config).get(key))["outputs"])
 
 
-def entries(config: StoreConfig) -> Iterator[tuple[str, str]]:
-    """Tenant and run_id of every run that is entered, in order."""
-    store = open_store(config)
-    for tenant in store.children(_root(config)):
-        for run_id in store.children(f"{_root(config)}/{tenant}"):
-            yield tenant, run_id
+def entries(config: StoreConfig) -> Iterator[str]:
+    """The keys of all entries, in order."""
+    return open_store(config).list(_root(config))
+
+
+def clear_entry(config: StoreConfig, key: str) -> int:
+    """Clears the run of an entry, as `clear`."""
+    return clear(config, read(config, key))
 
 
 def clear(config: StoreConfig, run: RunEntry) -> int:
