@@ -68,6 +68,10 @@ check: $(READY) proto ## Lint, types, import rules, contract
 proto: $(READY) ## Generate the stubs from protos/
 	@$(RUN)/python protos/generate.py
 
+.PHONY: docs
+docs: $(READY) ## Write what follows from the code: docs/features.md
+	@$(RUN)/python -m headrace_compute.features.document > docs/features.md
+
 .PHONY: generate
 generate: $(READY) ## Write sample data to sample/
 	@$(RUN)/headrace generate --output sample

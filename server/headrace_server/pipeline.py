@@ -7,6 +7,7 @@ from google.protobuf import json_format
 from grpc import aio
 
 from headrace.v1 import (
+    feature_pb2,
     health_pb2,
     ingest_pb2,
     pipeline_service_pb2_grpc,
@@ -22,7 +23,7 @@ from headrace_server import reading
 from headrace_server.health import HealthMonitor, health_message
 from headrace_server.ingest.service import SmallIngests
 from headrace_server.rpc import messages, requests
-from headrace_server.runs.features import compute_features
+from headrace_server.runs.features import compute_features, describe_features
 from headrace_server.runs.negatives import sample_negatives
 from headrace_server.services import Services
 from headrace_server.uploads import lookup
@@ -137,6 +138,12 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         """Computes user and item features."""
         async for response in compute_features(self._services, request):
             yield response
+
+    async def DescribeFeatures(
+        self, request: feature_pb2.DescribeFeaturesRequest, context: Context
+    ) -> feature_pb2.DescribeFeaturesResponse:
+        """Tells what each feature means."""
+        return describe_features(request)
 
     async def SampleNegatives(
         self, request: run_pb2.SampleNegativesRequest, context: Context

@@ -73,7 +73,7 @@ class Dice(random.Random):
             "symbol": ("headrace.v1.PipelineService", "headrace.v1.UploadRequest.header", "x.y"),
             "file_by_filename": ("headrace/v1/upload.proto", "google/protobuf/any.proto"),
             "service": ("", "headrace.v1.PipelineService", "grpc.health.v1.Health"),
-            "key": columns,
+            "key": (*columns, "view", "purchase"),
         }
 
     def often(self) -> bool:
@@ -99,8 +99,17 @@ class Dice(random.Random):
             else:
                 getattr(message, field.name).CopyFrom(self._nested(nested, depth - 1))
             return
+        if nested is not None and nested.GetOptions().map_entry:
+            self._fill(getattr(message, field.name), nested)
+            return
         make = self._value if nested is None else lambda _: self._nested(nested, depth - 1)
         getattr(message, field.name).extend(make(field) for _ in range(self.choice((0, 1, 1, 2, 3, 20))))
+
+    def _fill(self, entries: Any, entry: Descriptor) -> None:
+        """Puts entries into a map of plain values."""
+        key, value = (entry.fields_by_name[name] for name in ("key", "value"))
+        for _ in range(self.choice((0, 1, 2, 5))):
+            entries[self._value(key)] = self._value(value)
 
     def _nested(self, kind: Descriptor, depth: int) -> Any:
         return self.object(depth) if kind.full_name == STRUCT else self.message(kind, depth)

@@ -83,7 +83,9 @@ class UploadsOnly(PipelineServiceServicer):
     """Refuses every call but `Upload` and `GetUpload`, which a subclass brings."""
 
     AbortUpload = ListRejects = IngestInteractions = IngestItems = Validate = _unimplemented
-    ValidateSample = GetSchema = ComputeFeatures = SampleNegatives = CancelRun = _unimplemented
+    ValidateSample = GetSchema = DescribeFeatures = ComputeFeatures = SampleNegatives = CancelRun = (
+        _unimplemented
+    )
     ListTables = ReadTable = CheckHealth = _unimplemented
 
 

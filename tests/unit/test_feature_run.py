@@ -6,6 +6,7 @@ import pytest
 
 from headrace_compute.errors import StoreFullError
 from headrace_compute.features.aggregate import UserShard, add_partials, user_shard
+from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.run import make_features, tell
 from headrace_compute.model import Part, Shard
 
@@ -43,5 +44,5 @@ async def test_the_first_shard_tells_what_all_of_them_take() -> None:
             raise StoreFullError("full")
 
     with pytest.raises(StoreFullError):
-        await make_features(workers, (), (), SHARDS, 0, "u", "i", admit=admit)
+        await make_features(workers, (), (), SHARDS, 0, FeatureParams(), "u", "i", admit=admit)
     assert told[:3] == [(8000, 1000), (8000, 2000), (8000, 3000)]

@@ -12,33 +12,37 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import xxhash
+from harness.features import (
+    DEFAULTS,
+    Row,
+    at,
+    bucket,
+    catalog_files,
+    catalog_of,
+    compute,
+    many_rows,
+    micros,
+    read,
+    read_parts,
+    shard_of,
+    store_rows,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_compute.delta.layout import CONTRACT_SCHEMAS
 from headrace_compute.errors import InvalidFieldError, NoInteractionsError
 from headrace_compute.features.aggregate import (
-    ITEM_SCHEMA,
-    USER_SCHEMA,
-    Engagement,
-    ItemFeatures,
     UserShard,
-    add_partials,
-    user_shard,
-    write_items,
 )
+from headrace_compute.features.parameters import FeatureParams
+from headrace_compute.features.registry import schema_of
 from headrace_compute.features.run import make_features
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.events import gather, newest_event
-from headrace_compute.inputs.source import Source, read_source
 from headrace_compute.inputs.workers import InProcess
-from headrace_compute.model import BUCKETS, DataFile, Part, Shard, StoreConfig
+from headrace_compute.model import BUCKETS, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
-from headrace_compute.parts import read_part, write_part
 
-CONTRACT_SCHEMA = CONTRACT_SCHEMAS["interactions"]
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 WEIGHTS = {"view": 0.1, "click": 1.0, "like": 2.0, "add_to_cart": 3.0, "purchase": 4.0}
 COUNTS = {
@@ -48,93 +52,6 @@ COUNTS = {
     "num_likes": "like",
     "num_add_to_carts": "add_to_cart",
 }
-
-Row = tuple[str, str, str, datetime, float | None]
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-def micros(time: datetime) -> int:
-    return (time - EPOCH) // timedelta(microseconds=1)
-
-
-def bucket(name: str) -> int:
-    return xxhash.xxh64_intdigest(name.encode()) % BUCKETS
-
-
-def store_rows(config: StoreConfig, uploads: Sequence[Sequence[Row]]) -> list[DataFile]:
-    """Writes each upload's rows as the part of one block."""
-    store = open_store(config)
-    files = []
-    for upload, rows in enumerate(uploads):
-        clustered = sorted(rows, key=lambda row: (bucket(row[0]), row[0].encode()))
-        columns = dict(zip(CONTRACT_SCHEMA.names, zip(*clustered, strict=True), strict=True))
-        table = pa.table({**columns, "bucket": [bucket(row[0]) for row in clustered]}).cast(
-            pa.schema([*CONTRACT_SCHEMA, ("bucket", pa.int16())])
-        )
-        part = write_part(store, f"raw-data/acme/interactions/{upload}.parquet", table)
-        files.append(DataFile(part.key, part.rows, part.size_bytes))
-    return files
-
-
-def read(
-    config: StoreConfig,
-    files: Sequence[DataFile],
-    shards: Sequence[Shard],
-    as_of: datetime | None,
-    catalog: pa.Table | None = None,
-) -> Source:
-    """What `read_source` gives, with everything in this process."""
-    until_us = None if as_of is None else micros(as_of)
-    reading = read_source(InProcess(config), files, catalog, shards, until_us, lambda *_: None)
-    return asyncio.run(reading)
-
-
-def shard_of(*how: Any) -> tuple[UserShard, pa.Table]:
-    """What `user_shard` gives."""
-    written, partial = user_shard(*how)
-    assert isinstance(written, UserShard)
-    return written, partial
-
-
-def compute(
-    config: StoreConfig,
-    uploads: Sequence[Sequence[Row]],
-    as_of: datetime,
-    edges: Sequence[int] = (0, BUCKETS),
-    catalog: pa.Table | None = None,
-    engagement: Engagement | None = None,
-) -> tuple[pa.Table, pa.Table, ItemFeatures]:
-    """Runs the stages under a shard plan and reads back what they wrote."""
-    run = f"features/acme/{'-'.join(map(str, edges))}"
-    plan = [Shard(a, b) for a, b in pairwise(edges)]
-    source = read(config, store_rows(config, uploads), plan, as_of, catalog)
-    how = (micros(as_of), f"{run}/users-", engagement or Engagement(), source.numbering)
-    shards = [
-        shard_of(config, shard, how[0], f"{how[1]}{shard.first}.parquet", *how[2:], *share)
-        for shard, share in zip(plan, source.shares, strict=True)
-    ]
-    totals = add_partials(config, *(partial for _, partial in shards))
-    items = write_items(config, f"{run}/items-", catalog, source.numbering, totals)
-    user_parts = [written.part for written, _ in shards if written.part]
-    return read_parts(config, user_parts, USER_SCHEMA), read_parts(config, items.parts, ITEM_SCHEMA), items
-
-
-def read_parts(config: StoreConfig, parts: Sequence[Part], schema: pa.Schema) -> pa.Table:
-    store = open_store(config)
-    return pa.concat_tables(
-        [schema.empty_table(), *(read_part(store, part.key).cast(schema) for part in parts)]
-    )
-
-
-def catalog_of(**titles: str) -> pa.Table:
-    rows = [
-        {"item_id": item, "title": title, "category": "c", "price": 9.5, "bucket": bucket(item)}
-        for item, title in sorted(titles.items())
-    ]
-    return pa.Table.from_pylist(rows, schema=CATALOG_SCHEMA)
 
 
 def by(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
@@ -179,6 +96,9 @@ def expected_users(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
                 "conversion_rate": ratio(counts["num_purchases"], counts["num_views"]),
                 "recent_items": recent[:50],
                 "days_since_last_interaction": (as_of - max(times)) / DAY,
+                **windows(mine, as_of),
+                "hourly_activity": [sum(time.hour == hour for time in times) for hour in range(24)],
+                "weekday_activity": [sum(time.weekday() == day for time in times) for day in range(7)],
                 "bucket": bucket(user),
             }
         )
@@ -192,6 +112,7 @@ def expected_items(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
         if row[3] < as_of:
             grouped[row[1]].append(row)
     most = max((len(mine) for mine in grouped.values()), default=0)
+    tenant = {kind: sum(row[2] == kind for mine in grouped.values() for row in mine) for kind in WEIGHTS}
     features = []
     for item in sorted(grouped, key=lambda name: (bucket(name), name.encode())):
         mine = grouped[item]
@@ -211,6 +132,14 @@ def expected_items(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
                 "click_through_rate": ratio(counts["num_clicks"], counts["num_views"]),
                 "first_interaction": min(row[3] for row in mine),
                 "last_interaction": max(row[3] for row in mine),
+                "days_since_last_interaction": (as_of - max(row[3] for row in mine)) / DAY,
+                **windows(mine, as_of),
+                "purchase_rate_smoothed": smoothed(
+                    10, tenant["view"], tenant["purchase"], counts["num_views"], counts["num_purchases"]
+                ),
+                "click_through_rate_smoothed": smoothed(
+                    10, tenant["view"], tenant["click"], counts["num_views"], counts["num_clicks"]
+                ),
                 **dict.fromkeys(("title", "category", "price", "brand")),
                 "bucket": bucket(item),
             }
@@ -218,12 +147,28 @@ def expected_items(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
     return features
 
 
+def windows(rows: Sequence[Row], as_of: datetime, *days: int) -> dict[str, int]:
+    """A window of w days is [as_of - w, as_of)."""
+    counts = {}
+    for length in days or (7, 30):
+        inside = [row for row in rows if as_of - length * DAY <= row[3] < as_of]
+        counts[f"total_interactions_{length}d"] = len(inside)
+        counts[f"num_purchases_{length}d"] = sum(row[2] == "purchase" for row in inside)
+    return counts
+
+
+def smoothed(w: float, all_bottom: int, all_top: int, bottom: int, top: int) -> float | None:
+    if not (all_bottom and all_top):
+        return None
+    return (w + top) / (bottom + w * all_bottom / all_top)
+
+
 def assert_rows(actual: pa.Table, expected: list[dict[str, Any]]) -> None:
     """Equal rows in equal order; doubles up to the rounding of sums (units of 2^-40 each)."""
     rows = actual.to_pylist()
     assert len(rows) == len(expected)
     for row, wanted in zip(rows, expected, strict=True):
-        assert list(row) == list(wanted)
+        assert sorted(row) == sorted(wanted)
         for name, value in wanted.items():
             if isinstance(value, float):
                 assert row[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
@@ -266,6 +211,12 @@ def test_user_features_have_the_values_computed_by_hand(config: StoreConfig) -> 
         "conversion_rate": 1 / 3,
         "recent_items": ["i3", "i1", "i2"],
         "days_since_last_interaction": 0.5,
+        "total_interactions_7d": 1,
+        "num_purchases_7d": 0,
+        "total_interactions_30d": 5,
+        "num_purchases_30d": 1,
+        "hourly_activity": [2, *[0] * 9, 1, 1, *[0] * 11, 1],
+        "weekday_activity": [3, 1, 0, 1, 0, 0, 0],
         "bucket": bucket("ann"),
     }
     assert users["bob"]["avg_rating"] is None
@@ -301,6 +252,14 @@ def test_item_features_have_the_values_computed_by_hand(config: StoreConfig) -> 
         "click_through_rate": 0.0,
         "first_interaction": at("2024-01-01"),
         "last_interaction": at("2024-01-01"),
+        "days_since_last_interaction": 30.0,
+        # The window includes its first instant.
+        "total_interactions_30d": 3,
+        "num_purchases_30d": 1,
+        "total_interactions_7d": 0,
+        "num_purchases_7d": 0,
+        "purchase_rate_smoothed": (10 + 1) / (2 + 10 * 2 / 1),
+        "click_through_rate_smoothed": None,
         "title": "One",
         "category": "c",
         "price": 9.5,
@@ -323,6 +282,11 @@ def test_item_features_have_the_values_computed_by_hand(config: StoreConfig) -> 
         "click_through_rate": None,
         "first_interaction": None,
         "last_interaction": None,
+        "days_since_last_interaction": None,
+        **dict.fromkeys(("total_interactions_7d", "total_interactions_30d"), 0),
+        **dict.fromkeys(("num_purchases_7d", "num_purchases_30d"), 0),
+        "purchase_rate_smoothed": 10 / (10 * 2 / 1),
+        "click_through_rate_smoothed": None,
         "title": "Three",
         "category": "c",
         "price": 9.5,
@@ -385,18 +349,81 @@ def test_days_are_utc_dates_also_before_1970(config: StoreConfig) -> None:
 
 def test_engagement_weights_are_parameters(config: StoreConfig) -> None:
     rows: list[Row] = [("ann", "i1", "view", at("2024-01-01"), None)]
-    engagement = Engagement(view=8, half_life_days=1)
-    _, items, _ = compute(config, [rows], at("2024-01-03"), engagement=engagement)
+    params = FeatureParams(weights={"view": 8}, half_life_days=1)
+    _, items, _ = compute(config, [rows], at("2024-01-03"), params=params)
     assert items["engagement_score"].to_pylist() == [2.0]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"view": -1.0}, {"click": math.nan}, {"purchase": math.inf}, {"half_life_days": 0.0}]
-)
-def test_senseless_engagement_is_refused(wrong: dict[str, float]) -> None:
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("weights", {"weights": {"view": -1.0}}),
+    ("weights", {"weights": {"click": math.nan}}),
+    ("weights", {"weights": {"purchase": math.inf}}),
+    ("weights", {"weights": {"stare": 1.0}}),
+    ("half_life_days", {"half_life_days": 0.0}),
+    ("half_life_days", {"half_life_days": math.inf}),
+    ("smoothing", {"smoothing": -1.0}),
+    ("smoothing", {"smoothing": math.nan}),
+    ("windows", {"windows": (0,)}),
+    ("windows", {"windows": (3_651,)}),
+    ("windows", {"windows": tuple(range(1, 10))}),
+]
+
+
+@pytest.mark.parametrize(("name", "wrong"), WRONG)
+def test_senseless_parameters_are_refused(name: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidFieldError) as refused:
-        Engagement(**wrong)
-    assert refused.value.attributes == {"field": next(iter(wrong))}
+        FeatureParams(**wrong)
+    assert refused.value.attributes == {"field": name}
+
+
+@pytest.mark.parametrize(
+    ("w", "all_views", "all_purchases", "views", "purchases", "percent"),
+    [
+        (10, 100, 10, 2, 1, 10.78),
+        (1, 100, 10, 2, 1, 16.67),
+        (10, 100, 10, 10, 3, 11.82),
+        (10, 20, 5, 10, 3, 26.00),
+    ],
+)
+def test_smoothed_rates_have_the_values_of_the_check_vectors(
+    config: StoreConfig,
+    w: int,
+    all_views: int,
+    all_purchases: int,
+    views: int,
+    purchases: int,
+    percent: float,
+) -> None:
+    counts = [("i1", "view", views), ("i1", "purchase", purchases)]
+    counts += [("i2", "view", all_views - views), ("i2", "purchase", all_purchases - purchases)]
+    rows: list[Row] = [
+        ("ann", item, kind, at("2024-01-01") + number * timedelta(seconds=1), None)
+        for item, kind, count in counts
+        for number in range(count)
+    ]
+    _, items, _ = compute(config, [rows], at("2024-01-02"), params=FeatureParams(smoothing=w))
+    rate = by(items, "item_id")["i1"]["purchase_rate_smoothed"]
+    assert round(100 * rate, 2) == percent
+
+
+def test_without_smoothing_a_rate_is_the_raw_one(config: StoreConfig) -> None:
+    rows: list[Row] = [
+        ("ann", "i1", "view", at("2024-01-01"), None),
+        ("ann", "i1", "purchase", at("2024-01-01"), None),
+        ("ann", "i2", "purchase", at("2024-01-01"), None),
+    ]
+    _, items, _ = compute(config, [rows], at("2024-01-02"), params=FeatureParams(smoothing=0))
+    assert items.sort_by("item_id")["purchase_rate_smoothed"].to_pylist() == [1.0, None]
+
+
+def test_windows_are_those_asked_for(config: StoreConfig) -> None:
+    params = FeatureParams(windows=(1, 90))
+    users, items, _ = compute(config, [STORY], at("2024-01-11T00:00:00.000001"), params=params)
+    assert by(users, "user_id")["ann"]["total_interactions_1d"] == 1
+    assert by(users, "user_id")["ann"]["total_interactions_90d"] == 5
+    assert by(items, "item_id")["i1"]["num_purchases_1d"] == 0
+    assert by(items, "item_id")["i1"]["num_purchases_90d"] == 1
+    assert not [name for name in users.column_names if name.endswith(("_7d", "_30d"))]
 
 
 def test_without_a_catalog_no_item_is_unknown(config: StoreConfig) -> None:
@@ -423,7 +450,7 @@ def test_a_shard_without_events_writes_nothing(config: StoreConfig) -> None:
     files = store_rows(config, [STORY])
     for some, as_of in ((files, at("2000-01-01")), ([], at("2024-02-01"))):
         source = read(config, some, [Shard(0, BUCKETS)], as_of)
-        key, how = "features/acme/none.parquet", (Engagement(), source.numbering)
+        key, how = "features/acme/none.parquet", (DEFAULTS, source.numbering)
         empty, partial = shard_of(config, Shard(0, BUCKETS), micros(as_of), key, *how, *source.shares[0])
         assert empty == UserShard(None, 0)
         assert partial.num_rows == 0
@@ -486,17 +513,7 @@ class Unordered(InProcess):
 def test_however_many_shards_and_files_in_whatever_order_the_tables_are_equal(
     config: StoreConfig, shards: int, uploads: int
 ) -> None:
-    some = random.Random(7)
-    rows: list[Row] = [
-        (
-            f"u{some.randrange(120)}",
-            f"i{some.randrange(40)}",
-            some.choice(sorted(WEIGHTS)),
-            at("2024-01-01") + timedelta(hours=some.randrange(1_400)),
-            some.choice([None, 1.5, 4.0]),
-        )
-        for _ in range(1_500)
-    ]
+    rows = many_rows()
     catalog = catalog_of(i3="Three", none="Nobody's")
     whole = compute(config, [rows], at("2024-03-01"), catalog=catalog)
     config = StoreConfig(f"{config.root}/again")
@@ -509,21 +526,12 @@ def test_however_many_shards_and_files_in_whatever_order_the_tables_are_equal(
         catalog_files(config, catalog),
         plan,
         micros(at("2024-03-01")),
+        DEFAULTS,
         "features/u-",
         "features/i-",
     )
     made = asyncio.run(run)
-    assert read_parts(config, made.users, USER_SCHEMA).equals(whole[0])
-    assert read_parts(config, made.items, ITEM_SCHEMA).equals(whole[1])
+    assert read_parts(config, made.users, schema_of("user", DEFAULTS)).equals(whole[0])
+    assert read_parts(config, made.items, schema_of("item", DEFAULTS)).equals(whole[1])
     assert made.interactions == len(set(rows))
     assert made.unknown == whole[2].unknown
-
-
-def catalog_files(config: StoreConfig, catalog: pa.Table) -> list[DataFile]:
-    """The catalog as the items of one upload."""
-    count = catalog.num_rows
-    stored = catalog.append_column("upload_id", pa.array(["u"] * count))
-    stored = stored.append_column("row_number", pa.array(range(count), pa.int64()))
-    stored = stored.append_column("ingested_at", pa.array([0] * count, pa.timestamp("us", tz="UTC")))
-    part = write_part(open_store(config), "raw-data/acme/items/0.parquet", stored.sort_by("bucket"))
-    return [DataFile(part.key, part.rows, part.size_bytes)]

@@ -20,6 +20,7 @@ from headrace.run import OnRunProgress, RunReader
 from headrace.source import ArrowData, Compression, File, Rows
 from headrace.transfer import OnProgress
 from headrace.v1 import (
+    feature_pb2,
     health_pb2,
     ingest_pb2,
     run_pb2,
@@ -177,13 +178,18 @@ class AsyncClient:
         """The data contract of a data type, as the validator itself holds it."""
         return await self._ask(self._stub.GetSchema, validation_pb2.GetSchemaRequest(data_type=data_type))
 
+    async def describe_features(self, windows: Sequence[int] = ()) -> feature_pb2.DescribeFeaturesResponse:
+        """What each column of user_features and item_features means, with windows of so many days."""
+        question = feature_pb2.DescribeFeaturesRequest(windows=windows)
+        return await self._ask(self._stub.DescribeFeatures, question)
+
     async def compute_features(
         self,
         tenant: str,
         *,
         as_of: datetime | None = None,
         on_progress: OnRunProgress | None = None,
-        **options: Unpack[request.RunOptions],
+        **options: Unpack[request.FeaturesOptions],
     ) -> run_pb2.FeaturesResult:
         """Computes user_features and item_features anew."""
         question = request.features_request(tenant, as_of, **options)

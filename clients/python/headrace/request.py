@@ -72,10 +72,28 @@ class RunOptions(TypedDict, total=False):
 
     Attributes:
         interactions_version, items_version: Table versions to read. Default the newest.
+        known_at: Read what was committed at or before it; naive = UTC. Default the newest.
     """
 
     interactions_version: int
     items_version: int
+    known_at: datetime
+
+
+class FeaturesOptions(RunOptions, total=False):
+    """What features are computed; `describe_features` and run.proto say more.
+
+    Attributes:
+        windows: Lengths of the windows before `as_of`, in days. Default 7 and 30.
+        weights: Weights of interaction types in engagement_score; those left out keep their defaults.
+        half_life_days: After so many days an event adds half as much to engagement_score. Default 30.
+        smoothing: How many views the tenant's own rate stands for in the smoothed rates. Default 10.
+    """
+
+    windows: Sequence[int]
+    weights: Mapping[str, float]
+    half_life_days: float
+    smoothing: float
 
 
 class NegativesOptions(RunOptions, total=False):
@@ -259,17 +277,22 @@ def _validate_header(
 
 
 def features_request(
-    tenant: str, as_of: datetime | None, **options: Unpack[RunOptions]
+    tenant: str, as_of: datetime | None, **options: Unpack[FeaturesOptions]
 ) -> run_pb2.ComputeFeaturesRequest:
     """The request of a features run; `as_of` None = just after the newest event, naive = UTC."""
-    return run_pb2.ComputeFeaturesRequest(tenant_id=tenant, as_of=_timestamp(as_of), **options)
+    return run_pb2.ComputeFeaturesRequest(tenant_id=tenant, as_of=_timestamp(as_of), **_fields(options))
 
 
 def negatives_request(
     tenant: str, as_of: datetime | None, **options: Unpack[NegativesOptions]
 ) -> run_pb2.SampleNegativesRequest:
     """The request of a sampling run; `as_of` None = just after the newest event, naive = UTC."""
-    return run_pb2.SampleNegativesRequest(tenant_id=tenant, as_of=_timestamp(as_of), **options)
+    return run_pb2.SampleNegativesRequest(tenant_id=tenant, as_of=_timestamp(as_of), **_fields(options))
+
+
+def _fields(options: RunOptions) -> dict[str, Any]:
+    """The fields of a run's request that options stand for."""
+    return {**options, "known_at": _timestamp(options.get("known_at"))}
 
 
 def sample_request(

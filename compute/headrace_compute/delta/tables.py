@@ -31,6 +31,7 @@ from headrace_compute.model import NAME, DataFile, Snapshot, StoreConfig
 from headrace_compute.objects.faults import fault_in, store_error
 from headrace_compute.objects.store import ObjectStore, open_store
 from headrace_compute.parts import part_rows
+from headrace_compute.report import iso_time
 
 __all__ = [
     "SCHEMAS",
@@ -69,6 +70,26 @@ def open_table(config: StoreConfig, table_key: str, version: int | None = None) 
         if fault := fault_in(str(error)):
             raise store_error(fault, "read", table_key) from None
         raise StoreUnavailableError(f"Table {table_name(table_key)!r} cannot be read.") from error
+
+
+def open_known(config: StoreConfig, table_key: str, known_us: int) -> Snapshot:
+    """Opens the newest version that was committed at or before an instant, microseconds since the epoch.
+
+    A commit's time is its server's clock; versions are taken to follow each other in time.
+
+    Raises:
+        TableNotFoundError: There was none.
+    """
+    store = open_store(config)
+    low, high = 0, open_table(config, table_key).version
+    while low < high:
+        middle = (low + high + 1) // 2
+        committed_us, _ = commit_info(store, table_key, middle)
+        low, high = (middle, high) if committed_us <= known_us else (low, middle - 1)
+    if low == 0:
+        name = table_name(table_key)
+        raise TableNotFoundError(f"Table {name!r} had no version at {iso_time(known_us)}.", {"table": name})
+    return open_table(config, table_key, low)
 
 
 def has_transaction(config: StoreConfig, table_key: str, transaction: str) -> bool:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from headrace_compute.features.aggregate import (
-    DEFAULT_ENGAGEMENT,
     UnknownItems,
     UserShard,
     add_partials,
     user_shard,
     write_items,
 )
+from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
@@ -49,6 +49,7 @@ async def make_features(
     items: Sequence[DataFile],
     shards: Sequence[Shard],
     as_of_us: int,
+    params: FeatureParams,
     users_prefix: str,
     items_prefix: str,
     progress: Progress = lambda step, done, total: None,
@@ -59,6 +60,7 @@ async def make_features(
     Args:
         interactions, items: Files of the pinned versions; no items means no catalog.
         as_of_us: Exclusive end of the events that count.
+        params: What to compute.
         users_prefix, items_prefix: Key prefixes of the parts, of this run alone.
         admit: Asked after each shard. All have about as many users, so the first tells what the rest takes.
 
@@ -67,12 +69,12 @@ async def make_features(
     """
     catalog = await workers.hold(current_catalog, items)
     source = await read_source(workers, interactions, catalog, shards, as_of_us, progress)
-    totals = _Totals(workers)
+    totals = _Totals(workers, params)
     sizes: list[int] = []
 
     async def compute(number: int, shard: Shard) -> UserShard:
         share = source.shares[number]
-        how = (as_of_us, f"{users_prefix}{number:05d}.parquet", DEFAULT_ENGAGEMENT)
+        how = (as_of_us, f"{users_prefix}{number:05d}.parquet", params)
         held, partial = await workers.hold_each(2, user_shard, shard, *how, source.numbering, *share)
         written: UserShard = await workers.run(tell, held)
         workers.let_go(share)
@@ -84,7 +86,8 @@ async def make_features(
     written = await each("users", [compute(*shard) for shard in enumerate(shards)], progress)
     progress("items", 0, 1)
     of_all = await totals.sum()
-    merged = await workers.run(write_items, items_prefix, catalog, source.numbering, of_all)
+    how = (items_prefix, as_of_us, params)
+    merged = await workers.run(write_items, *how, catalog, source.numbering, of_all)
     progress("items", 1, 1)
     return FeatureTables(
         users=tuple(shard.part for shard in written if shard.part is not None),
@@ -97,8 +100,9 @@ async def make_features(
 class _Totals:
     """Adds up what shards give for items as they come, so that few of these are there at a time."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, params: FeatureParams) -> None:
         self._workers = workers
+        self._params = params
         self._partials: list[Any] = []
 
     async def add(self, partial: Any) -> None:
@@ -115,7 +119,7 @@ class _Totals:
         return await self._added(self._partials)
 
     async def _added(self, partials: list[Any]) -> Any:
-        total = await self._workers.hold(add_partials, *partials)
+        total = await self._workers.hold(add_partials, self._params, *partials)
         self._workers.let_go(partials)
         return total
 

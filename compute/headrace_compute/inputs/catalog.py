@@ -11,6 +11,7 @@ from headrace_compute.inputs.duckdb_session import DuckDBSession
 from headrace_compute.model import DataFile, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_parts
+from headrace_compute.sql import load_query
 
 CATALOG_SCHEMA = pa.schema(
     [field for field in SCHEMAS["items"] if field.name not in ("description", *ORIGIN)]
@@ -45,5 +46,5 @@ def latest_items(items: pa.Table) -> pa.Table:
     """
     keys = items.select(["item_id", *_ORDER_COLUMNS])
     with DuckDBSession({"items": keys.append_column("position", pa.array(np.arange(len(items))))}) as session:
-        latest = session.query("current_catalog")
+        latest = session.query(load_query("current_catalog"))
     return items.select(CATALOG_SCHEMA.names).take(latest["position"]).cast(CATALOG_SCHEMA).combine_chunks()

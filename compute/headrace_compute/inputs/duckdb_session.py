@@ -3,17 +3,17 @@
 DuckDB is loaded by the first call: the server imports stages to name them, and does not need it.
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 
 from headrace_compute import cancellation
 from headrace_compute.errors import OverloadedError, StoreFullError
-from headrace_compute.sql import load_query
 
 MEMORY_LIMIT = "1GiB"
 """What one call may hold before it spills to its temporary directory."""
@@ -30,6 +30,8 @@ CHECK_SECONDS = 0.1
 """How often a query that runs is checked for cancellation."""
 
 Parameter = int | float | str
+
+_PARAMETER = re.compile(r"\$(\w+)")
 
 
 class DuckDBSession:
@@ -79,15 +81,14 @@ class DuckDBSession:
         if isinstance(error, duckdb.IOException):
             raise StoreFullError("A worker has no room for temporary files; free some and retry.") from error
 
-    def create(self, name: str) -> None:
-        """Runs the query `name` and keeps its result as a table of that name, for later queries."""
-        self._run(lambda: self._connection.execute(f"CREATE TEMP TABLE {name} AS {load_query(name)}"))
+    def create(self, name: str, query: str) -> None:
+        """Keeps the result of a query as a table, for later queries."""
+        self._run(lambda: self._connection.execute(f"CREATE TEMP TABLE {name} AS {query}"))
 
-    def query(self, name: str, **parameters: Parameter) -> pa.Table:
-        """Runs the query `name` with values for its `$parameters`."""
-        found: pa.Table = self._run(
-            lambda: self._connection.sql(load_query(name), params=parameters).to_arrow_table()
-        )
+    def query(self, query: str, parameters: Mapping[str, Parameter] = MappingProxyType({})) -> pa.Table:
+        """Runs a query with values for its `$parameters`; values that it does not name are left out."""
+        used = {name: parameters[name] for name in _PARAMETER.findall(query)}
+        found: pa.Table = self._run(lambda: self._connection.sql(query, params=used).to_arrow_table())
         return found
 
     def _run(self, statement: Callable[[], Any]) -> Any:

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace_compute import cancellation
-from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.errors import NoInteractionsError
 from headrace_compute.inputs.exchange import Slice, encode_texts
 from headrace_compute.inputs.numbering import Numbering
@@ -32,7 +31,8 @@ class Events:
     """The source rows of a shard, duplicates once, with numbers for names.
 
     Attributes:
-        rows: user_code i32, item_code i32, interaction_type dictionary<string>, time_us i64, rating f64.
+        rows: user_code i32, item_code i32, interaction_type i8 (its place in INTERACTION_TYPES), time_us i64,
+            rating f64.
         users: user_id by user_code, in the order of (bucket, user_id).
         user_buckets: Bucket by user_code, int16.
         numbering: Of the item_codes.
@@ -58,12 +58,11 @@ def gather(numbering: Numbering, slices: Sequence[Slice]) -> Events:
     by_name = pc.sort_indices(user_names).to_numpy()
     user_order = by_name[np.argsort(buckets[by_name], kind="stable")]
     items = [places[rows.items] for places, rows in zip(numbering.places, slices, strict=True)]
-    types = _joined(np.int8, (rows.types for rows in slices))
     rows = pa.table(
         {
             "user_code": _ranks(user_order)[user_indices],
             "item_code": _joined(np.int32, items),
-            "interaction_type": pa.DictionaryArray.from_arrays(types, pa.array(INTERACTION_TYPES)),
+            "interaction_type": _joined(np.int8, (rows.types for rows in slices)),
             "time_us": _joined(np.int64, (rows.times_us for rows in slices)),
             "rating": _ratings(slices),
         }
@@ -97,8 +96,14 @@ def newest_event(config: StoreConfig, files: Sequence[DataFile]) -> int:
     return max(newest)
 
 
-def no_interactions(as_of_us: int | None) -> NoInteractionsError:
-    """The error of a run that has no interactions before `as_of_us`, or (None) none at all."""
+def no_interactions(as_of_us: int | None, known_us: int | None = None) -> NoInteractionsError:
+    """The error of a run that has no interactions: before `as_of_us`, yet at `known_us`, or at all."""
+    if known_us is not None:
+        known_at = iso_time(known_us)
+        return NoInteractionsError(
+            f"There were no interactions yet at known_at = {known_at}; choose a later known_at.",
+            {"known_at": known_at},
+        )
     if as_of_us is None or as_of_us >= END_US:
         return NoInteractionsError("There are no interactions; upload some first.", {"as_of": ""})
     as_of = iso_time(as_of_us)
@@ -142,7 +147,7 @@ def _drop_duplicates(rows: pa.Table) -> pa.Table:
 def _hash_rows(rows: pa.Table) -> np.ndarray:
     """A 64-bit hash of each row of codes, uint64; equal rows hash equally."""
     users, items = (rows[name].to_numpy().astype(np.uint64) for name in ("user_code", "item_code"))
-    kinds = rows["interaction_type"].combine_chunks().indices.to_numpy().astype(np.uint64)
+    kinds = rows["interaction_type"].to_numpy().astype(np.uint64)
     times = rows["time_us"].to_numpy().view(np.uint64)
     ratings = pc.fill_null(rows["rating"], 0.0).to_numpy().view(np.uint64)
     hashes: np.ndarray = (users << np.uint64(32) | items) * _FACTORS[0]

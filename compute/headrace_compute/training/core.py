@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.inputs.events import Events, gather
 from headrace_compute.inputs.exchange import Slice
 from headrace_compute.inputs.numbering import Numbering
@@ -121,9 +121,10 @@ def fold_events(events: Events, positive_types: Sequence[str]) -> Pairs:
     rows = events.rows
     users = rows["user_code"].to_numpy().astype(np.uint64)
     items = rows["item_code"].to_numpy().astype(np.uint64)
-    types = rows["interaction_type"].combine_chunks()
-    is_positive = pc.is_in(types.dictionary, value_set=pa.array(positive_types, pa.string())).to_numpy(False)
-    positive_us = np.where(is_positive[types.indices.to_numpy()], rows["time_us"].to_numpy(), NEVER_US)
+    is_positive = np.isin(INTERACTION_TYPES, positive_types)
+    positive_us = np.where(
+        is_positive[rows["interaction_type"].to_numpy()], rows["time_us"].to_numpy(), NEVER_US
+    )
     starts, pair_items, first_us = fold_pairs(users << np.uint64(32) | items, positive_us, len(events.users))
     return Pairs(events.users, events.user_buckets, starts, pair_items, first_us)
 

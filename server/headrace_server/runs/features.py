@@ -3,11 +3,12 @@
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from headrace.v1 import run_pb2
+from headrace.v1 import feature_pb2, run_pb2
 from headrace_compute.delta import tables
-from headrace_compute.features.aggregate import ITEM_SCHEMA, USER_SCHEMA
+from headrace_compute.features.parameters import FeatureParams
+from headrace_compute.features.registry import families, schema_of
 from headrace_compute.features.run import FeatureTables, make_features
 from headrace_compute.inputs.events import no_interactions
 from headrace_compute.model import Kind, Snapshot
@@ -37,10 +38,11 @@ async def compute_features(
     """Serves one ComputeFeatures call; the client's going away cancels the run."""
     started = time.monotonic()
     tenant = requests.check_tenant(request.tenant_id)
+    params = feature_params(request)
     with services.runs.enter(tenant):
         executor = services.pool.run_executor(tenant, uuid.uuid4().hex)
         inputs = await pin_inputs(services, executor, request)
-        run = Reported(lambda report: _run(services, executor, inputs, report))
+        run = Reported(lambda report: _run(services, executor, inputs, params, report))
         async for progress in run.progress():
             yield run_pb2.ComputeFeaturesResponse(progress=progress)
     if request.include_rows:
@@ -51,8 +53,55 @@ async def compute_features(
     yield run_pb2.ComputeFeaturesResponse(result=_result(inputs, run.result))
 
 
+def feature_params(request: run_pb2.ComputeFeaturesRequest) -> FeatureParams:
+    """A request's parameters, with the defaults for those it leaves out.
+
+    Raises:
+        InvalidFieldError: A value is out of range.
+    """
+    params = FeatureParams()
+    half_life_days = request.half_life_days if request.HasField("half_life_days") else params.half_life_days
+    return FeatureParams(
+        windows=tuple(sorted(set(request.windows))) or params.windows,
+        weights={**params.weights, **request.weights},
+        half_life_days=half_life_days,
+        smoothing=request.smoothing if request.HasField("smoothing") else params.smoothing,
+    )
+
+
+def describe_features(
+    request: feature_pb2.DescribeFeaturesRequest,
+) -> feature_pb2.DescribeFeaturesResponse:
+    """Serves DescribeFeatures.
+
+    Raises:
+        InvalidFieldError: A window is out of range.
+    """
+    params = FeatureParams(windows=tuple(sorted(set(request.windows))) or FeatureParams().windows)
+    described = [
+        feature_pb2.Feature(
+            table=f"{feature.grain}_features",
+            name=feature.name,
+            type=str(feature.type),
+            meaning=feature.meaning,
+            unit=feature.unit,
+            null_when=feature.null_when,
+            family=family,
+        )
+        for family, features in families(params).items()
+        for feature in features
+    ]
+    # Each table's in the order of its columns; sorting is stable.
+    described.sort(key=lambda feature: feature.table, reverse=True)
+    return feature_pb2.DescribeFeaturesResponse(features=described)
+
+
 async def _run(
-    services: Services, executor: RunExecutor, inputs: RunInputs, report: Callable[[str, int, int], None]
+    services: Services,
+    executor: RunExecutor,
+    inputs: RunInputs,
+    params: FeatureParams,
+    report: Callable[[str, int, int], None],
 ) -> FeaturesRun:
     users_key = tables.user_features_key(services.config, inputs.tenant)
     items_key = tables.item_features_key(services.config, inputs.tenant)
@@ -64,6 +113,7 @@ async def _run(
             inputs.items.files if inputs.items else (),
             inputs.shards,
             inputs.as_of_us,
+            params,
             run.part_prefix(users_key),
             run.part_prefix(items_key),
             report,
@@ -72,10 +122,10 @@ async def _run(
         if made.interactions == 0:
             raise no_interactions(inputs.as_of_us)
         report("commit", 0, 2)
-        lineage = inputs.lineage(services, {})
-        users = await run.commit(users_key, USER_SCHEMA, made.users, lineage)
+        lineage = inputs.lineage(services, asdict(params))
+        users = await run.commit(users_key, schema_of("user", params), made.users, lineage)
         report("commit", 1, 2)
-        items = await run.commit(items_key, ITEM_SCHEMA, made.items, lineage)
+        items = await run.commit(items_key, schema_of("item", params), made.items, lineage)
         report("commit", 2, 2)
     return FeaturesRun(users, items, made)
 

@@ -12,8 +12,9 @@ from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
 from headrace_compute.errors import TableNotFoundError, UnsupportedError
 from headrace_compute.inputs.events import END_US, newest_event, no_interactions
-from headrace_compute.model import Shard, Snapshot, shard_plan
+from headrace_compute.model import DataType, Shard, Snapshot, shard_plan
 from headrace_compute.pool import Executor
+from headrace_compute.report import iso_time
 from headrace_server import __version__
 from headrace_server.rpc import requests
 from headrace_server.services import Services
@@ -66,17 +67,11 @@ async def pin_inputs(services: Services, executor: Executor, request: RunRequest
         raise UnsupportedError(
             "Field request_id is not implemented in this version; leave it out.", {"feature": "request_id"}
         )
-    config = services.config
-    try:
-        interactions = await asyncio.to_thread(
-            tables.open_table,
-            config,
-            tables.interactions_key(config, tenant),
-            request.interactions_version if request.HasField("interactions_version") else None,
-        )
-    except TableNotFoundError:
-        raise no_interactions(None) from None
-    items = await _pin_items(services, tenant, request)
+    known_us = requests.instant_us("known_at", request.known_at) if request.HasField("known_at") else None
+    interactions = await _pin(services, "interactions", request, known_us)
+    if interactions is None:
+        raise no_interactions(None, known_us)
+    items = await _pin(services, "items", request, known_us)
     if request.HasField("as_of"):
         as_of_us = requests.instant_us("as_of", request.as_of)
     else:
@@ -84,15 +79,33 @@ async def pin_inputs(services: Services, executor: Executor, request: RunRequest
     return RunInputs(tenant, interactions, items, as_of_us, shard_plan(interactions.rows))
 
 
-async def _pin_items(services: Services, tenant: str, request: RunRequest) -> Snapshot | None:
-    named = request.items_version if request.HasField("items_version") else None
-    key = tables.items_key(services.config, tenant)
+async def _pin(
+    services: Services, name: DataType, request: RunRequest, known_us: int | None
+) -> Snapshot | None:
+    """The version of an input that a run reads; None if there was none.
+
+    Raises:
+        VersionNotFoundError: The version that the request names does not exist.
+        InvalidFieldError: It was committed after `known_us`.
+    """
+    key = tables.table_key(services.config, request.tenant_id, name)
+    field = f"{name}_version"
+    named = getattr(request, field) if request.HasField(field) else None  # type: ignore[arg-type]
     try:
-        return await asyncio.to_thread(tables.open_table, services.config, key, named)
+        if named is None and known_us is not None:
+            return await asyncio.to_thread(tables.open_known, services.config, key, known_us)
+        snapshot = await asyncio.to_thread(tables.open_table, services.config, key, named)
     except TableNotFoundError:
-        if named is not None:
+        if named is not None and name == "items":
             raise
         return None
+    if known_us is not None and snapshot.committed_us > known_us:
+        raise requests.invalid(
+            field,
+            f"Field {field} is {named}, which was committed at {iso_time(snapshot.committed_us)}, "
+            f"after known_at = {iso_time(known_us)}; leave one of the two out.",
+        )
+    return snapshot
 
 
 def version_message(snapshot: Snapshot) -> run_pb2.TableVersion:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.cli.console import plain, stdout
-from headrace.v1 import run_pb2, table_pb2, upload_pb2, validation_pb2
+from headrace.v1 import feature_pb2, run_pb2, table_pb2, upload_pb2, validation_pb2
 
 SAMPLES_SHOWN = 3
 """Samples shown of each warning; the report holds up to 20."""
@@ -130,6 +130,19 @@ def show_schema(schema: validation_pb2.GetSchemaResponse) -> None:
     table.add_section()
     table.add_row("(record)", "", "", "\n".join(f"{rule.code}: {rule.description}" for rule in schema.rules))
     stdout().print(table)
+
+
+def show_features(features: Sequence[feature_pb2.Feature]) -> None:
+    """Prints what features there are, a table for each that they are columns of."""
+    for name in dict.fromkeys(feature.table for feature in features):
+        table = _table("column", "type", "family", "unit", "meaning", title=name)
+        for feature in features:
+            if feature.table == name:
+                null = f" Null when {feature.null_when}." if feature.null_when else ""
+                table.add_row(
+                    feature.name, feature.type, feature.family, feature.unit, feature.meaning + null
+                )
+        stdout().print(table)
 
 
 def show_tables(tables: Sequence[table_pb2.Table]) -> None:

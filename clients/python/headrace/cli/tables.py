@@ -24,7 +24,7 @@ from headrace.cli.document import document, write_array
 from headrace.cli.export import export, json_rows
 from headrace.cli.grid import show_rows
 from headrace.cli.progress import run_bar
-from headrace.cli.report import facts_table, pace, show_tables, show_warnings, versions_table
+from headrace.cli.report import facts_table, pace, show_features, show_tables, show_warnings, versions_table
 from headrace.client import Client
 from headrace.connection import DEFAULT_ADDRESS
 
@@ -45,20 +45,85 @@ ItemsVersionOption: TypeAlias = Annotated[
     int | None, typer.Option(min=0, max=LARGEST, help="Version of the items to read. Default: the newest.")
 ]
 
+KnownAtOption: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option(parser=moment, metavar="ISO8601", help="Read what was committed by then. Default: all."),
+]
+WindowsOption: TypeAlias = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--window",
+        min=1,
+        metavar="DAYS",
+        help="Count the last days; repeat it for more. Default: 7 and 30.",
+    ),
+]
+
 app = typer.Typer()
+
+
+def _weight(text: str) -> tuple[str, float]:
+    """An option's interaction type and its weight."""
+    name, _, weight = text.partition("=")
+    try:
+        return name, float(weight)
+    except ValueError as error:
+        raise typer.BadParameter(f"Unknown weight {text!r}; write TYPE=NUMBER, as purchase=4.") from error
+
+
+@app.command()
+def describe(
+    windows: WindowsOption = None, address: AddressOption = DEFAULT_ADDRESS, as_json: JsonOption = False
+) -> None:
+    """Show what each feature means."""
+    with answering(as_json), Client(address) as client:
+        found = client.describe_features(windows or ())
+    if as_json:
+        print_json(found)
+    else:
+        show_features(found.features)
 
 
 @app.command()
 def features(
     tenant: TenantOption,
     as_of: AsOfOption = None,
+    known_at: KnownAtOption = None,
+    windows: WindowsOption = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight",
+            metavar="TYPE=NUMBER",
+            help="Weight of an interaction type in engagement_score; repeat it for more.",
+        ),
+    ] = None,
+    half_life_days: Annotated[
+        float | None,
+        typer.Option(help="Days after which an event adds half to engagement_score. Default: 30."),
+    ] = None,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Views that the tenant's own rate stands for in smoothed rates. Default: 10.",
+        ),
+    ] = None,
     interactions_version: InteractionsVersionOption = None,
     items_version: ItemsVersionOption = None,
     address: AddressOption = DEFAULT_ADDRESS,
     as_json: JsonOption = False,
 ) -> None:
     """Compute user_features and item_features anew."""
-    options = given(interactions_version=interactions_version, items_version=items_version)
+    options = given(
+        interactions_version=interactions_version,
+        items_version=items_version,
+        known_at=known_at,
+        windows=windows,
+        weights=dict(map(_weight, weights)) if weights else None,
+        half_life_days=half_life_days,
+        smoothing=smoothing,
+    )
     with answering(as_json), Client(address) as client, run_bar("features") as show:
         started = time.monotonic()
         result = client.compute_features(tenant, as_of=as_of, on_progress=show, **options)
@@ -113,6 +178,7 @@ def negatives(
         ),
     ] = None,
     as_of: AsOfOption = None,
+    known_at: KnownAtOption = None,
     interactions_version: InteractionsVersionOption = None,
     items_version: ItemsVersionOption = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Equal seeds give equal tables.")] = 0,
@@ -133,6 +199,7 @@ def negatives(
         min_interactions_per_item=min_interactions_per_item,
         interactions_version=interactions_version,
         items_version=items_version,
+        known_at=known_at,
         dataset=dataset,
         seed=seed,
     )

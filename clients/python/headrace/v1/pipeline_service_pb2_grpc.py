@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from headrace.v1 import feature_pb2 as headrace_dot_v1_dot_feature__pb2
 from headrace.v1 import health_pb2 as headrace_dot_v1_dot_health__pb2
 from headrace.v1 import ingest_pb2 as headrace_dot_v1_dot_ingest__pb2
 from headrace.v1 import run_pb2 as headrace_dot_v1_dot_run__pb2
@@ -95,6 +96,11 @@ class PipelineServiceStub:
                 '/headrace.v1.PipelineService/ComputeFeatures',
                 request_serializer=headrace_dot_v1_dot_run__pb2.ComputeFeaturesRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_run__pb2.ComputeFeaturesResponse.FromString,
+                _registered_method=True)
+        self.DescribeFeatures = channel.unary_unary(
+                '/headrace.v1.PipelineService/DescribeFeatures',
+                request_serializer=headrace_dot_v1_dot_feature__pb2.DescribeFeaturesRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_feature__pb2.DescribeFeaturesResponse.FromString,
                 _registered_method=True)
         self.SampleNegatives = channel.unary_stream(
                 '/headrace.v1.PipelineService/SampleNegatives',
@@ -213,6 +219,14 @@ class PipelineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeFeatures(self, request, context):
+        """DescribeFeatures tells what each column of user_features and item_features means, as
+        the tables' own comments do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SampleNegatives(self, request, context):
         """SampleNegatives writes a training set of positives and sampled negatives.
         It streams progress, then, if asked, the rows, then the result.
@@ -303,6 +317,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.ComputeFeatures,
                     request_deserializer=headrace_dot_v1_dot_run__pb2.ComputeFeaturesRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_run__pb2.ComputeFeaturesResponse.SerializeToString,
+            ),
+            'DescribeFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeFeatures,
+                    request_deserializer=headrace_dot_v1_dot_feature__pb2.DescribeFeaturesRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_feature__pb2.DescribeFeaturesResponse.SerializeToString,
             ),
             'SampleNegatives': grpc.unary_stream_rpc_method_handler(
                     servicer.SampleNegatives,
@@ -607,6 +626,33 @@ class PipelineService:
             '/headrace.v1.PipelineService/ComputeFeatures',
             headrace_dot_v1_dot_run__pb2.ComputeFeaturesRequest.SerializeToString,
             headrace_dot_v1_dot_run__pb2.ComputeFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.PipelineService/DescribeFeatures',
+            headrace_dot_v1_dot_feature__pb2.DescribeFeaturesRequest.SerializeToString,
+            headrace_dot_v1_dot_feature__pb2.DescribeFeaturesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ stored as Delta tables, and come out as features and training data.
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from headrace.v1 import feature_pb2 as _feature_pb2
 from headrace.v1 import health_pb2 as _health_pb2
 from headrace.v1 import ingest_pb2 as _ingest_pb2
 from headrace.v1 import run_pb2 as _run_pb2
@@ -84,6 +85,10 @@ class PipelineServiceStub:
     """ComputeFeatures aggregates a tenant's interactions into user_features and
     item_features. It streams progress, then, if asked, the rows, then the result.
     """
+    DescribeFeatures: _grpc.UnaryUnaryMultiCallable[_feature_pb2.DescribeFeaturesRequest, _feature_pb2.DescribeFeaturesResponse]
+    """DescribeFeatures tells what each column of user_features and item_features means, as
+    the tables' own comments do.
+    """
     SampleNegatives: _grpc.UnaryStreamMultiCallable[_run_pb2.SampleNegativesRequest, _run_pb2.SampleNegativesResponse]
     """SampleNegatives writes a training set of positives and sampled negatives.
     It streams progress, then, if asked, the rows, then the result.
@@ -149,6 +154,10 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     ComputeFeatures: _aio.UnaryStreamMultiCallable[_run_pb2.ComputeFeaturesRequest, _run_pb2.ComputeFeaturesResponse]  # type: ignore[assignment]
     """ComputeFeatures aggregates a tenant's interactions into user_features and
     item_features. It streams progress, then, if asked, the rows, then the result.
+    """
+    DescribeFeatures: _aio.UnaryUnaryMultiCallable[_feature_pb2.DescribeFeaturesRequest, _feature_pb2.DescribeFeaturesResponse]  # type: ignore[assignment]
+    """DescribeFeatures tells what each column of user_features and item_features means, as
+    the tables' own comments do.
     """
     SampleNegatives: _aio.UnaryStreamMultiCallable[_run_pb2.SampleNegativesRequest, _run_pb2.SampleNegativesResponse]  # type: ignore[assignment]
     """SampleNegatives writes a training set of positives and sampled negatives.
@@ -272,6 +281,16 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_run_pb2.ComputeFeaturesResponse], _abc.AsyncIterator[_run_pb2.ComputeFeaturesResponse]]:
         """ComputeFeatures aggregates a tenant's interactions into user_features and
         item_features. It streams progress, then, if asked, the rows, then the result.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeFeatures(
+        self,
+        request: _feature_pb2.DescribeFeaturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_pb2.DescribeFeaturesResponse, _abc.Awaitable[_feature_pb2.DescribeFeaturesResponse]]:
+        """DescribeFeatures tells what each column of user_features and item_features means, as
+        the tables' own comments do.
         """
 
     @_abc_1.abstractmethod

@@ -26,33 +26,37 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from headrace.v1 import validation_pb2 as headrace_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15headrace/v1/run.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cheadrace/v1/validation.proto\"G\n\x0bRunProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0bshards_done\x18\x02 \x01(\r\x12\x14\n\x0cshards_total\x18\x03 \x01(\r\"O\n\x0cTableVersion\x12\r\n\x05table\x18\x01 \x01(\t\x12\x11\n\ttable_uri\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x04\"\xea\x01\n\x16\x43omputeFeaturesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x14interactions_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\ritems_version\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x0cinclude_rows\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\tB\x17\n\x15_interactions_versionB\x10\n\x0e_items_version\"\xd0\x01\n\x0e\x46\x65\x61turesResult\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12*\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cinteractions\x18\x04 \x01(\x04\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.headrace.v1.Warning\"\xa8\x01\n\x17\x43omputeFeaturesResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.headrace.v1.RunProgressH\x00\x12$\n\x04rows\x18\x02 \x01(\x0b\x32\x14.headrace.v1.RunRowsH\x00\x12-\n\x06result\x18\x03 \x01(\x0b\x32\x1b.headrace.v1.FeaturesResultH\x00\x42\n\n\x08response\"+\n\x07RunRows\x12\r\n\x05table\x18\x01 \x01(\t\x12\x11\n\tarrow_ipc\x18\x02 \x01(\x0c\"\xdf\x04\n\x16SampleNegativesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x14interactions_version\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\ritems_version\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x1b\n\x0enegative_ratio\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x10\n\x08strategy\x18\x07 \x01(\t\x12\x12\n\x05\x61lpha\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\"\n\x1apositive_interaction_types\x18\n \x03(\t\x12&\n\x19max_interactions_per_user\x18\x0b \x01(\rH\x04\x88\x01\x01\x12&\n\x19min_interactions_per_user\x18\x0c \x01(\rH\x05\x88\x01\x01\x12&\n\x19min_interactions_per_item\x18\r \x01(\rH\x06\x88\x01\x01\x12\x14\n\x0cinclude_rows\x18\x0e \x01(\x08\x12\x12\n\nrequest_id\x18\x0f \x01(\tB\x17\n\x15_interactions_versionB\x10\n\x0e_items_versionB\x11\n\x0f_negative_ratioB\x08\n\x06_alphaB\x1c\n\x1a_max_interactions_per_userB\x1c\n\x1a_min_interactions_per_userB\x1c\n\x1a_min_interactions_per_item\"\xdd\x02\n\x0fNegativesResult\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x06output\x18\x02 \x01(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csource_pairs\x18\x04 \x01(\x04\x12\x12\n\ncore_pairs\x18\x05 \x01(\x04\x12\x12\n\ncore_users\x18\x06 \x01(\x04\x12\x12\n\ncore_items\x18\x07 \x01(\x04\x12\x11\n\tpositives\x18\x08 \x01(\x04\x12$\n\x1cpositives_outside_candidates\x18\t \x01(\x04\x12\x11\n\tnegatives\x18\n \x01(\x04\x12\x17\n\x0fnegatives_short\x18\x0b \x01(\x04\x12\x12\n\ncandidates\x18\x0c \x01(\x04\"\xa9\x01\n\x17SampleNegativesResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.headrace.v1.RunProgressH\x00\x12$\n\x04rows\x18\x02 \x01(\x0b\x32\x14.headrace.v1.RunRowsH\x00\x12.\n\x06result\x18\x03 \x01(\x0b\x32\x1c.headrace.v1.NegativesResultH\x00\x42\n\n\x08response\"9\n\x10\x43\x61ncelRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x13\n\x11\x43\x61ncelRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15headrace/v1/run.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cheadrace/v1/validation.proto\"G\n\x0bRunProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0bshards_done\x18\x02 \x01(\r\x12\x14\n\x0cshards_total\x18\x03 \x01(\r\"O\n\x0cTableVersion\x12\r\n\x05table\x18\x01 \x01(\t\x12\x11\n\ttable_uri\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x04\"\xf2\x03\n\x16\x43omputeFeaturesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x14interactions_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\ritems_version\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x0cinclude_rows\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0f\n\x07windows\x18\x07 \x03(\r\x12\x41\n\x07weights\x18\x08 \x03(\x0b\x32\x30.headrace.v1.ComputeFeaturesRequest.WeightsEntry\x12\x1b\n\x0ehalf_life_days\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tsmoothing\x18\n \x01(\x01H\x03\x88\x01\x01\x12,\n\x08known_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x17\n\x15_interactions_versionB\x10\n\x0e_items_versionB\x11\n\x0f_half_life_daysB\x0c\n\n_smoothing\"\xd0\x01\n\x0e\x46\x65\x61turesResult\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12*\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cinteractions\x18\x04 \x01(\x04\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.headrace.v1.Warning\"\xa8\x01\n\x17\x43omputeFeaturesResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.headrace.v1.RunProgressH\x00\x12$\n\x04rows\x18\x02 \x01(\x0b\x32\x14.headrace.v1.RunRowsH\x00\x12-\n\x06result\x18\x03 \x01(\x0b\x32\x1b.headrace.v1.FeaturesResultH\x00\x42\n\n\x08response\"+\n\x07RunRows\x12\r\n\x05table\x18\x01 \x01(\t\x12\x11\n\tarrow_ipc\x18\x02 \x01(\x0c\"\x8d\x05\n\x16SampleNegativesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x14interactions_version\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\ritems_version\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x1b\n\x0enegative_ratio\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x10\n\x08strategy\x18\x07 \x01(\t\x12\x12\n\x05\x61lpha\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\"\n\x1apositive_interaction_types\x18\n \x03(\t\x12&\n\x19max_interactions_per_user\x18\x0b \x01(\rH\x04\x88\x01\x01\x12&\n\x19min_interactions_per_user\x18\x0c \x01(\rH\x05\x88\x01\x01\x12&\n\x19min_interactions_per_item\x18\r \x01(\rH\x06\x88\x01\x01\x12\x14\n\x0cinclude_rows\x18\x0e \x01(\x08\x12\x12\n\nrequest_id\x18\x0f \x01(\t\x12,\n\x08known_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x17\n\x15_interactions_versionB\x10\n\x0e_items_versionB\x11\n\x0f_negative_ratioB\x08\n\x06_alphaB\x1c\n\x1a_max_interactions_per_userB\x1c\n\x1a_min_interactions_per_userB\x1c\n\x1a_min_interactions_per_item\"\xdd\x02\n\x0fNegativesResult\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x06output\x18\x02 \x01(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csource_pairs\x18\x04 \x01(\x04\x12\x12\n\ncore_pairs\x18\x05 \x01(\x04\x12\x12\n\ncore_users\x18\x06 \x01(\x04\x12\x12\n\ncore_items\x18\x07 \x01(\x04\x12\x11\n\tpositives\x18\x08 \x01(\x04\x12$\n\x1cpositives_outside_candidates\x18\t \x01(\x04\x12\x11\n\tnegatives\x18\n \x01(\x04\x12\x17\n\x0fnegatives_short\x18\x0b \x01(\x04\x12\x12\n\ncandidates\x18\x0c \x01(\x04\"\xa9\x01\n\x17SampleNegativesResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.headrace.v1.RunProgressH\x00\x12$\n\x04rows\x18\x02 \x01(\x0b\x32\x14.headrace.v1.RunRowsH\x00\x12.\n\x06result\x18\x03 \x01(\x0b\x32\x1c.headrace.v1.NegativesResultH\x00\x42\n\n\x08response\"9\n\x10\x43\x61ncelRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x13\n\x11\x43\x61ncelRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._loaded_options = None
+  _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._serialized_options = b'8\001'
   _globals['_RUNPROGRESS']._serialized_start=101
   _globals['_RUNPROGRESS']._serialized_end=172
   _globals['_TABLEVERSION']._serialized_start=174
   _globals['_TABLEVERSION']._serialized_end=253
   _globals['_COMPUTEFEATURESREQUEST']._serialized_start=256
-  _globals['_COMPUTEFEATURESREQUEST']._serialized_end=490
-  _globals['_FEATURESRESULT']._serialized_start=493
-  _globals['_FEATURESRESULT']._serialized_end=701
-  _globals['_COMPUTEFEATURESRESPONSE']._serialized_start=704
-  _globals['_COMPUTEFEATURESRESPONSE']._serialized_end=872
-  _globals['_RUNROWS']._serialized_start=874
-  _globals['_RUNROWS']._serialized_end=917
-  _globals['_SAMPLENEGATIVESREQUEST']._serialized_start=920
-  _globals['_SAMPLENEGATIVESREQUEST']._serialized_end=1527
-  _globals['_NEGATIVESRESULT']._serialized_start=1530
-  _globals['_NEGATIVESRESULT']._serialized_end=1879
-  _globals['_SAMPLENEGATIVESRESPONSE']._serialized_start=1882
-  _globals['_SAMPLENEGATIVESRESPONSE']._serialized_end=2051
-  _globals['_CANCELRUNREQUEST']._serialized_start=2053
-  _globals['_CANCELRUNREQUEST']._serialized_end=2110
-  _globals['_CANCELRUNRESPONSE']._serialized_start=2112
-  _globals['_CANCELRUNRESPONSE']._serialized_end=2131
+  _globals['_COMPUTEFEATURESREQUEST']._serialized_end=754
+  _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._serialized_start=632
+  _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._serialized_end=678
+  _globals['_FEATURESRESULT']._serialized_start=757
+  _globals['_FEATURESRESULT']._serialized_end=965
+  _globals['_COMPUTEFEATURESRESPONSE']._serialized_start=968
+  _globals['_COMPUTEFEATURESRESPONSE']._serialized_end=1136
+  _globals['_RUNROWS']._serialized_start=1138
+  _globals['_RUNROWS']._serialized_end=1181
+  _globals['_SAMPLENEGATIVESREQUEST']._serialized_start=1184
+  _globals['_SAMPLENEGATIVESREQUEST']._serialized_end=1837
+  _globals['_NEGATIVESRESULT']._serialized_start=1840
+  _globals['_NEGATIVESRESULT']._serialized_end=2189
+  _globals['_SAMPLENEGATIVESRESPONSE']._serialized_start=2192
+  _globals['_SAMPLENEGATIVESRESPONSE']._serialized_end=2361
+  _globals['_CANCELRUNREQUEST']._serialized_start=2363
+  _globals['_CANCELRUNREQUEST']._serialized_end=2420
+  _globals['_CANCELRUNRESPONSE']._serialized_start=2422
+  _globals['_CANCELRUNRESPONSE']._serialized_end=2441
 # @@protoc_insertion_point(module_scope)

@@ -90,12 +90,37 @@ class ComputeFeaturesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class WeightsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TENANT_ID_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
     INTERACTIONS_VERSION_FIELD_NUMBER: _builtins.int
     ITEMS_VERSION_FIELD_NUMBER: _builtins.int
     INCLUDE_ROWS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    HALF_LIFE_DAYS_FIELD_NUMBER: _builtins.int
+    SMOOTHING_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose tables. Required."""
     interactions_version: _builtins.int
@@ -108,11 +133,33 @@ class ComputeFeaturesRequest(_message.Message):
     """Makes the run the tenant's, to be picked up or cancelled by this id.
     Not implemented in this version: a value answers UNIMPLEMENTED.
     """
+    half_life_days: _builtins.float
+    """After so many days an event adds half as much to engagement_score; positive. Unset = 30."""
+    smoothing: _builtins.float
+    """How many views the tenant's own rate stands for in the smoothed rates, 0 to 1e6. Unset = 10."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
         newest event of the version read; never the clock.
         After an event at the very end of the year 9999 that is its last nanosecond.
+        """
+
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lengths of the windows before as_of in days, 1 to 3,650, at most 8. Empty = 7 and 30.
+        Their columns are named by them, as total_interactions_7d.
+        """
+
+    @_builtins.property
+    def weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Weights of interaction types in engagement_score, 0 to 1e6. Types left out keep theirs:
+        view 0.1, click 1, like 2, add_to_cart 3, purchase 4.
+        """
+
+    @_builtins.property
+    def known_at(self) -> _timestamp_pb2.Timestamp:
+        """Pins, for each input whose version is not named, the newest version committed at or before
+        this instant by the clocks of the servers. A version that is named must not be newer.
         """
 
     def __init__(
@@ -124,19 +171,32 @@ class ComputeFeaturesRequest(_message.Message):
         items_version: _builtins.int | None = ...,
         include_rows: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        windows: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        half_life_days: _builtins.float | None = ...,
+        smoothing: _builtins.float | None = ...,
+        known_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "as_of", b"as_of", "interactions_version", b"interactions_version", "items_version", b"items_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_smoothing", b"_smoothing", "as_of", b"as_of", "half_life_days", b"half_life_days", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "smoothing", b"smoothing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "as_of", b"as_of", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "request_id", b"request_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_smoothing", b"_smoothing", "as_of", b"as_of", "half_life_days", b"half_life_days", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "request_id", b"request_id", "smoothing", b"smoothing", "tenant_id", b"tenant_id", "weights", b"weights", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__half_life_days: _TypeAlias = _typing.Literal["half_life_days"]  # noqa: Y015
+    _WhichOneofArgType__half_life_days: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days"]  # noqa: Y015
     _WhichOneofReturnType__interactions_version: _TypeAlias = _typing.Literal["interactions_version"]  # noqa: Y015
     _WhichOneofArgType__interactions_version: _TypeAlias = _typing.Literal["_interactions_version", b"_interactions_version"]  # noqa: Y015
     _WhichOneofReturnType__items_version: _TypeAlias = _typing.Literal["items_version"]  # noqa: Y015
     _WhichOneofArgType__items_version: _TypeAlias = _typing.Literal["_items_version", b"_items_version"]  # noqa: Y015
+    _WhichOneofReturnType__smoothing: _TypeAlias = _typing.Literal["smoothing"]  # noqa: Y015
+    _WhichOneofArgType__smoothing: _TypeAlias = _typing.Literal["_smoothing", b"_smoothing"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__half_life_days) -> _WhichOneofReturnType__half_life_days | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__interactions_version) -> _WhichOneofReturnType__interactions_version | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__items_version) -> _WhichOneofReturnType__items_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__smoothing) -> _WhichOneofReturnType__smoothing | None: ...
 
 Global___ComputeFeaturesRequest: _TypeAlias = ComputeFeaturesRequest  # noqa: Y015
 
@@ -271,6 +331,7 @@ class SampleNegativesRequest(_message.Message):
     MIN_INTERACTIONS_PER_ITEM_FIELD_NUMBER: _builtins.int
     INCLUDE_ROWS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose tables. Required."""
     dataset: _builtins.str
@@ -314,6 +375,12 @@ class SampleNegativesRequest(_message.Message):
     def positive_interaction_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Interaction types that make a positive. Empty = click, purchase, like."""
 
+    @_builtins.property
+    def known_at(self) -> _timestamp_pb2.Timestamp:
+        """Pins, for each input whose version is not named, the newest version committed at or before
+        this instant by the clocks of the servers. A version that is named must not be newer.
+        """
+
     def __init__(
         self,
         *,
@@ -332,10 +399,11 @@ class SampleNegativesRequest(_message.Message):
         min_interactions_per_item: _builtins.int | None = ...,
         include_rows: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        known_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "alpha", b"alpha", "as_of", b"as_of", "interactions_version", b"interactions_version", "items_version", b"items_version", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "alpha", b"alpha", "as_of", b"as_of", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "strategy", b"strategy", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "strategy", b"strategy", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015

@@ -1,0 +1,44 @@
+"""docs/features.md, from the registry: `python -m headrace_compute.features.document > docs/features.md`."""
+
+import sys
+
+from headrace_compute.features.feature import GRAINS, Grain
+from headrace_compute.features.parameters import FeatureParams
+from headrace_compute.features.registry import families
+
+_HEAD = """# Features
+
+Written by `make docs` from the declarations in `compute/headrace_compute/features/families`; do not edit it.
+Terms and default parameters are those of [semantics.md](semantics.md). `headrace describe`, the call
+DescribeFeatures and the comments of the tables' columns say the same.
+"""
+
+_TABLES: dict[Grain, str] = {
+    "user": "One row for each user with an event, in the order of (`bucket`, `user_id`).",
+    "item": "One row for each item with an event or in the catalog, in the order of (`bucket`, `item_id`).",
+}
+
+
+def document() -> str:
+    """The page."""
+    parts = [_HEAD]
+    for grain in GRAINS:
+        parts.append(f"\n## {grain}_features\n\n{_TABLES[grain]}\n")
+        parts.append("\n| column | type | family | unit | meaning | null when |\n|---|---|---|---|---|---|\n")
+        for family, features in families(FeatureParams()).items():
+            for each in features:
+                if each.grain == grain:
+                    cells = (
+                        f"`{each.name}`",
+                        str(each.type),
+                        family,
+                        each.unit,
+                        each.meaning,
+                        each.null_when,
+                    )
+                    parts.append(f"| {' | '.join(cells)} |\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

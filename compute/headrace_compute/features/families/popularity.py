@@ -1,0 +1,32 @@
+"""How much is going on about an item."""
+
+from collections.abc import Iterator
+
+from headrace_compute.columns import INTERACTION_TYPES
+from headrace_compute.features.families.counts import TOTAL
+from headrace_compute.features.feature import DOUBLE, Feature, Partial, from_units, is_type, units
+from headrace_compute.features.parameters import FeatureParams
+
+_WEIGHT = " ".join(f"WHEN {is_type(name)} THEN $weight_{name}" for name in INTERACTION_TYPES)
+_DECAYED = f"CASE {_WEIGHT} ELSE 0 END * pow(2.0, (time_us - $as_of_us) / $half_life_us)"
+_ENGAGEMENT = Partial("engagement_sum", f"sum({units(f'({_DECAYED})')})", "DECIMAL(38, 0)")
+
+
+def features(params: FeatureParams) -> Iterator[Feature]:
+    """For items."""
+    yield Feature(
+        "popularity_score",
+        "item",
+        DOUBLE,
+        "ln(1 + n) / ln(1 + max n), n = total_interactions; 0 to 1.",
+        "coalesce(ln(1 + total_interactions) / ln(1 + max(total_interactions) OVER ()), 0)",
+        (TOTAL,),
+    )
+    yield Feature(
+        "engagement_score",
+        "item",
+        DOUBLE,
+        "Sum of weight(type) * 2^(-age / half-life) over its events, age = as_of - timestamp.",
+        f"coalesce({from_units('engagement_sum')}, 0)",
+        (_ENGAGEMENT,),
+    )

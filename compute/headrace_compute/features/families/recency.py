@@ -1,0 +1,54 @@
+"""When things happened, and which items were last."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from headrace_compute.delta.layout import TIMESTAMP
+from headrace_compute.features.feature import DOUBLE, GRAINS, Feature, Partial
+from headrace_compute.features.parameters import DAY_US, FeatureParams
+
+RECENT_ITEMS = 50
+
+FIRST = Partial("first_us", "min(time_us)", merge="min")
+LAST = Partial("last_us", "max(time_us)", merge="max")
+
+# Age and item in one number: sorted, it is newest first, then by item_id, whose order the numbers have.
+_RECENT = Partial(
+    "recent",
+    f"""list_transform(
+        list_sort(list(($as_of_us - last_us)::HUGEINT * 4294967296 + item_code))[:{RECENT_ITEMS}],
+        lambda recency: (recency & 4294967295)::INTEGER
+    )""",
+    "INTEGER[]",
+    relation="pairs",
+    merge=None,
+)
+
+
+def features(params: FeatureParams) -> Iterator[Feature]:
+    """For users and items; the list is the users'."""
+    for grain in GRAINS:
+        never = "it has no events" if grain == "item" else ""
+        oldest, newest = "Time of its oldest event.", "Time of its newest event."
+        yield Feature("first_interaction", grain, TIMESTAMP, oldest, "first_us", (FIRST,), null_when=never)
+        yield Feature("last_interaction", grain, TIMESTAMP, newest, "last_us", (LAST,), null_when=never)
+        yield Feature(
+            "days_since_last_interaction",
+            grain,
+            DOUBLE,
+            "From its newest event to as_of, with a fraction.",
+            f"($as_of_us - last_us) / {DAY_US}",
+            (LAST,),
+            "days",
+            never,
+        )
+    yield Feature(
+        "recent_items",
+        "user",
+        pa.list_(pa.string()),
+        f"The {RECENT_ITEMS} distinct items of its newest events, newest first, equal times by item_id.",
+        "recent",
+        (_RECENT,),
+        names_items=True,
+    )
