@@ -80,6 +80,10 @@ generate: $(READY) ## Write sample data to sample/
 bench: $(READY) ## Measure against peers on this machine
 	@PYTHONPATH=tests $(RUN)/python tests/bench/run.py $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: $(READY) ## Measure what a row costs runs at several sizes, beside peers; ARGS="--millions 2 10 50"
+	@PYTHONPATH=tests $(RUN)/python -m bench.scale $(ARGS)
+
 .PHONY: chaos
 chaos: $(READY) ## Do all harm there is and count what it cost; ARGS="--only kills --rows 1000000"
 	@PYTHONPATH=tests $(RUN)/python -m chaos $(ARGS)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import psutil
 from harness.server import Server, start_server
 from rich.console import Console
@@ -22,6 +21,7 @@ from rich.table import Table
 
 from bench import dirty
 from bench.memory import Watch
+from bench.peers import copy_to_parquet, duckdb_features
 from headrace import Client
 from headrace.sample import Sample, generate
 
@@ -75,7 +75,7 @@ def measure(server: Server, folder: Path, rows: int) -> list[Figure]:
             client.upload(next(tenants), "interactions", csv)
         copy_s = best(lambda: copy_to_parquet(csv, parquet))
         features_s = best(lambda: client.compute_features("bench"))
-        plain_s = best(lambda: plain_features(parquet))
+        plain_s = best(lambda: duckdb_features(parquet))
         negatives_s = best(lambda: client.sample_negatives("bench", seed=1))
         training = next(each for each in client.list_tables("bench") if each.name == "training_data")
         figures = [
@@ -109,43 +109,6 @@ def ingest_latency(client: Client) -> list[Figure]:
         seconds.append(time.perf_counter() - started)
     p50, p99 = statistics.median(seconds), sorted(seconds)[197]
     return [Figure("one-row ingest, p50", 1, p50), Figure("one-row ingest, p99", 1, p99)]
-
-
-def copy_to_parquet(csv: Path, parquet: Path) -> None:
-    """The peer of an upload: no validation, no duplicates, no transport."""
-    with duckdb.connect(config={"threads": os.cpu_count() or 1}) as connection:
-        connection.sql(f"COPY (FROM read_csv('{csv}')) TO '{parquet}' (COMPRESSION zstd)")
-
-
-def plain_features(parquet: Path) -> None:
-    """The peer of ComputeFeatures: the features as one would write them in plain SQL."""
-    users = """
-        WITH pairs AS (
-            SELECT user_id, item_id, max(timestamp) AS last FROM t GROUP BY ALL
-        ), recent AS (
-            SELECT user_id, list(item_id ORDER BY last DESC, item_id)[:50] AS recent_items,
-                count(*) AS unique_items
-            FROM pairs GROUP BY user_id
-        )
-        SELECT user_id, any_value(recent_items), any_value(unique_items), count(*), avg(rating),
-            min(timestamp), max(timestamp), count(DISTINCT timestamp::DATE),
-            count(*) FILTER (interaction_type = 'view'), count(*) FILTER (interaction_type = 'click'),
-            count(*) FILTER (interaction_type = 'purchase'), count(*) FILTER (interaction_type = 'like'),
-            count(*) FILTER (interaction_type = 'add_to_cart')
-        FROM t JOIN recent USING (user_id) GROUP BY user_id"""
-    items = """
-        SELECT item_id, count(*), count(DISTINCT user_id), avg(rating), min(timestamp), max(timestamp),
-            count(*) FILTER (interaction_type = 'view'), count(*) FILTER (interaction_type = 'click'),
-            count(*) FILTER (interaction_type = 'purchase'), count(*) FILTER (interaction_type = 'like'),
-            count(*) FILTER (interaction_type = 'add_to_cart'),
-            sum(CASE interaction_type WHEN 'view' THEN 0.1 WHEN 'click' THEN 1 WHEN 'like' THEN 2
-                WHEN 'add_to_cart' THEN 3 ELSE 4 END
-                * pow(2, -epoch(TIMESTAMP '2026-01-01' - timestamp) / 86400 / 30))
-        FROM t GROUP BY item_id"""
-    with duckdb.connect(config={"threads": os.cpu_count() or 1}) as connection:
-        connection.sql(f"CREATE VIEW t AS SELECT * FROM '{parquet}'")
-        for name, query in (("users", users), ("items", items)):
-            connection.sql(f"COPY ({query}) TO '{parquet.with_name(name)}.parquet' (COMPRESSION zstd)")
 
 
 def best(run: Callable[[], Any]) -> float:
