@@ -94,7 +94,7 @@ def test_partials_of_one_name_are_one() -> None:
         by_name = {partial.name: partial for feature in features for partial in feature.partials}
         assert all(by_name[each.name] == each for feature in features for each in feature.partials)
         if grain == "item":
-            assert all(partial.merge for partial in partials_of(features))
+            assert all(partial.merged for partial in partials_of(features))
 
 
 def test_each_interaction_type_has_its_count() -> None:

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from headrace_compute import cancellation
 from headrace_compute.columns import BUCKET
+from headrace_compute.features.grouping import Grouping
 from headrace_compute.features.parameters import FeatureParams
-from headrace_compute.features.queries import items_query, partials_query, totals_query, users_query
-from headrace_compute.features.registry import features_of, schema_of
+from headrace_compute.features.queries import items_query, totals_query, users_query
+from headrace_compute.features.registry import features_of, partials_of, schema_of
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.duckdb_session import DuckDBSession
 from headrace_compute.inputs.events import Events, gather
@@ -25,7 +26,6 @@ from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import Part, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import write_part
-from headrace_compute.sql import load_query
 
 PART_ROWS = 1_000_000
 """Rows of an item part at most."""
@@ -90,7 +90,7 @@ def user_shard(
         slices: Its rows, of each batch.
 
     Yields:
-        What it wrote, then its item aggregates (`partials_query`).
+        What it wrote, then its item aggregates: item_code and the partials of the item features.
     """
     events = gather(numbering, slices)
     users, items = aggregate(events, as_of_us, params)
@@ -103,13 +103,15 @@ def user_shard(
 
 
 def aggregate(events: Events, as_of_us: int, params: FeatureParams) -> tuple[pa.Table, pa.Table]:
-    """The user features (`schema_of`) and item aggregates (`partials_query`) of a shard's events."""
+    """The user features (`schema_of`) and the item aggregates of a shard's events."""
     values = params.values(as_of_us)
-    with DuckDBSession({"events": events.rows}) as session:
-        session.create("pairs", load_query("pairs"))
-        users = session.query(users_query(features_of("user", params)), values)
-        items = session.query(partials_query(features_of("item", params)), values)
-    return _name_users(events, users, params), items
+    features = features_of("user", params)
+    of_users, of_items = partials_of(features), partials_of(features_of("item", params))
+    grouping = Grouping(events, (*of_users, *of_items), values)
+    cancellation.check()
+    with DuckDBSession({"aggregates": grouping.users(of_users)}) as session:
+        users = session.query(users_query(features), values)
+    return _name_users(events, users, params), grouping.items(of_items)
 
 
 def add_partials(config: StoreConfig, params: FeatureParams, *partials: pa.Table) -> pa.Table:

@@ -1,8 +1,8 @@
 """What a feature is: one column of user_features or item_features, declared once.
 
-A declaration has the column's name, type and meaning, and its SQL in two steps. A Partial is an aggregate
-over the events of one shard that adds up over shards; `finish` makes the column of the sums. Queries,
-schemas, column comments, DescribeFeatures and docs/features.md all follow from it.
+A declaration has the column's name, type and meaning, and how it is computed, in two steps. A Partial is an
+aggregate over the events of one shard that adds up over shards; `finish` is SQL that makes the column of
+the sums. Queries, schemas, column comments, DescribeFeatures and docs/features.md all follow from it.
 """
 
 from dataclasses import dataclass
@@ -22,28 +22,48 @@ DOUBLE = pa.float64()
 UNITS = 1 << 40
 """Sums of doubles are sums of integers in units of 2^-40, so that no order of addition changes a bit."""
 
-Relation = Literal["events", "pairs", "days"]
-"""What a partial is an aggregate of: the events of a shard, its distinct (user, item) pairs, or its
-distinct (user, day) pairs; see `queries`."""
+Operation = Literal["count", "sum", "min", "max", "histogram", "days", "partners", "newest"]
+"""How the events of a user or item become one value:
+
+- count: how many there are, or how many fulfil a condition.
+- sum, min, max: of an integer.
+- histogram: how many have each value from 0 to `width` - 1.
+- days: how many distinct UTC dates they have.
+- partners: how many distinct items a user has, or users an item.
+- newest: a user's distinct items by their newest event, `width` of them.
+"""
+
+_MERGES: dict[Operation, tuple[str, str]] = {
+    "count": ("sum", "BIGINT"),
+    "partners": ("sum", "BIGINT"),
+    "sum": ("sum", "DECIMAL(38, 0)"),
+    "min": ("min", "BIGINT"),
+    "max": ("max", "BIGINT"),
+}
 
 
 @dataclass(frozen=True)
 class Partial:
-    """An aggregate of one shard.
+    """An aggregate of the events of one shard.
 
     Attributes:
         name: Its column.
-        sql: Aggregate expression over the relation, of the type `sql_type`.
-        sql_type: DuckDB's type.
-        relation: What it aggregates.
-        merge: What makes one of several shards'; None if only users have it, which never cross shards.
+        operation: What it does with them.
+        of: SQL expression over an event: the condition of a count, or the integer of the others. Events have
+            interaction_type (see `is_type`), time_us, rating, hour and weekday.
+        width: Of a histogram, or of a list.
     """
 
     name: str
-    sql: str
-    sql_type: str = "BIGINT"
-    relation: Relation = "events"
-    merge: Literal["sum", "min", "max"] | None = "sum"
+    operation: Operation
+    of: str = ""
+    width: int = 0
+
+    @property
+    def merged(self) -> str:
+        """SQL for the aggregate of several shards; users, who never cross shards, have others besides."""
+        function, sql_type = _MERGES[self.operation]
+        return f"{function}({self.name})::{sql_type}"
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,6 @@ class DuckDBSession:
         if isinstance(error, duckdb.IOException):
             raise StoreFullError("A worker has no room for temporary files; free some and retry.") from error
 
-    def create(self, name: str, query: str) -> None:
-        """Keeps the result of a query as a table, for later queries."""
-        self._run(lambda: self._connection.execute(f"CREATE TEMP TABLE {name} AS {query}"))
-
     def query(self, query: str, parameters: Mapping[str, Parameter] = MappingProxyType({})) -> pa.Table:
         """Runs a query with values for its `$parameters`; values that it does not name are left out."""
         used = {name: parameters[name] for name in _PARAMETER.findall(query)}

@@ -8,17 +8,9 @@ from headrace_compute.features.families.counts import TOTAL
 from headrace_compute.features.feature import COUNT, DOUBLE, Feature, Partial
 from headrace_compute.features.parameters import FeatureParams
 
-_DAYS = Partial("days_active", "count(*)", relation="days")
-
-
-def _counts(name: str, column: str, values: int) -> Partial:
-    """How many events have each value of a column, from 0 on."""
-    each = ", ".join(f"count_if({column} = {value})" for value in range(values))
-    return Partial(name, f"[{each}]", "BIGINT[]", merge=None)
-
-
-_HOURS = _counts("hours", "hour", 24)
-_WEEKDAYS = _counts("weekdays", "weekday", 7)
+_DAYS = Partial("days_active", "days")
+_HOURS = Partial("hours", "histogram", "hour", 24)
+_WEEKDAYS = Partial("weekdays", "histogram", "weekday", 7)
 
 
 def features(params: FeatureParams) -> Iterator[Feature]:

@@ -15,12 +15,12 @@ from headrace_compute.features.feature import (
 )
 from headrace_compute.features.parameters import FeatureParams
 
-TOTAL = Partial("total_interactions", "count(*)")
-TYPE_COUNTS = {name: Partial(f"num_{name}s", f"count_if({is_type(name)})") for name in INTERACTION_TYPES}
+TOTAL = Partial("total_interactions", "count")
+TYPE_COUNTS = {name: Partial(f"num_{name}s", "count", is_type(name)) for name in INTERACTION_TYPES}
 
-_RATING_SUM = Partial("rating_sum", f"coalesce(sum({units('rating')}), 0)", "DECIMAL(38, 0)")
-_RATINGS = Partial("ratings", "count(rating)")
-_PARTNERS = Partial("partners", "count(*)", relation="pairs")
+_RATING_SUM = Partial("rating_sum", "sum", f"coalesce({units('rating')}, 0)")
+_RATINGS = Partial("ratings", "count", "rating IS NOT NULL")
+_PARTNERS = Partial("partners", "partners")
 
 
 def count_of(partial: Partial) -> str:

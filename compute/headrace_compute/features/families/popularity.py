@@ -9,7 +9,7 @@ from headrace_compute.features.parameters import FeatureParams
 
 _WEIGHT = " ".join(f"WHEN {is_type(name)} THEN $weight_{name}" for name in INTERACTION_TYPES)
 _DECAYED = f"CASE {_WEIGHT} ELSE 0 END * pow(2.0, (time_us - $as_of_us) / $half_life_us)"
-_ENGAGEMENT = Partial("engagement_sum", f"sum({units(f'({_DECAYED})')})", "DECIMAL(38, 0)")
+_ENGAGEMENT = Partial("engagement_sum", "sum", units(f"({_DECAYED})"))
 
 
 def features(params: FeatureParams) -> Iterator[Feature]:

@@ -10,20 +10,9 @@ from headrace_compute.features.parameters import DAY_US, FeatureParams
 
 RECENT_ITEMS = 50
 
-FIRST = Partial("first_us", "min(time_us)", merge="min")
-LAST = Partial("last_us", "max(time_us)", merge="max")
-
-# Age and item in one number: sorted, it is newest first, then by item_id, whose order the numbers have.
-_RECENT = Partial(
-    "recent",
-    f"""list_transform(
-        list_sort(list(($as_of_us - last_us)::HUGEINT * 4294967296 + item_code))[:{RECENT_ITEMS}],
-        lambda recency: (recency & 4294967295)::INTEGER
-    )""",
-    "INTEGER[]",
-    relation="pairs",
-    merge=None,
-)
+FIRST = Partial("first_us", "min", "time_us")
+LAST = Partial("last_us", "max", "time_us")
+_RECENT = Partial("recent", "newest", width=RECENT_ITEMS)
 
 
 def features(params: FeatureParams) -> Iterator[Feature]:

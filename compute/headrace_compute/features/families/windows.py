@@ -15,10 +15,10 @@ def features(params: FeatureParams) -> Iterator[Feature]:
     for grain in GRAINS:
         for days in params.windows:
             inside = f"time_us >= $as_of_us - {days * DAY_US}"
-            total = Partial(f"total_interactions_{days}d", f"count_if({inside})")
+            total = Partial(f"total_interactions_{days}d", "count", inside)
             yield _count(grain, total, f"Events in the {days} days before as_of.")
             for name in TYPES:
-                partial = Partial(f"num_{name}s_{days}d", f"count_if({inside} AND {is_type(name)})")
+                partial = Partial(f"num_{name}s_{days}d", "count", f"{inside} AND {is_type(name)}")
                 yield _count(grain, partial, f"Events of type {name} in the {days} days before as_of.")
 
 
