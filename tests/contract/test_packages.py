@@ -81,7 +81,7 @@ def test_a_wheel_holds_the_package_and_nothing_else(dist: Path, name: str) -> No
 def test_stubs_and_queries_go_along(dist: Path) -> None:
     stubs = {f"headrace/v1/pipeline_service_pb2{end}" for end in (".py", ".pyi", "_grpc.py", "_grpc.pyi")}
     assert stubs <= files_of(wheel_of(dist, "headrace"))
-    assert "headrace_compute/sql/pairs.sql" in files_of(wheel_of(dist, "headrace-compute"))
+    assert "headrace_compute/sql/current_catalog.sql" in files_of(wheel_of(dist, "headrace-compute"))
 
 
 @PACKAGES
