@@ -74,19 +74,25 @@ def _slices(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def read_part(
-    store: ObjectStore, key: str, columns: Sequence[str] | None = None, *, dictionary: Sequence[str] = ()
+    store: ObjectStore,
+    key: str,
+    columns: Sequence[str] | None = None,
+    *,
+    dictionary: Sequence[str] = (),
+    at_once: bool = False,
 ) -> pa.Table:
     """Reads a whole part, or some of its columns in the order given.
 
     Args:
         dictionary: String columns to leave dictionary-encoded, which is faster to read and smaller if their
             texts repeat; each chunk of them has a dictionary of its own.
+        at_once: Whether to get all bytes in one request, where most columns are wanted.
 
     Raises:
         PartLostError: the part is not there, or is not Parquet.
         StoreUnavailableError: it cannot be read.
     """
-    with _opened(store, key, dictionary) as file:
+    with _opened(store, key, dictionary, at_once) as file:
         return _select(file.read(columns=_names(columns)), columns)
 
 
@@ -183,10 +189,12 @@ def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
 
 
 @contextmanager
-def _opened(store: ObjectStore, key: str, dictionary: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+def _opened(
+    store: ObjectStore, key: str, dictionary: Sequence[str] = (), at_once: bool = False
+) -> Iterator[pq.ParquetFile]:
     """A part open for reading; whatever is wrong with its bytes is the store's fault."""
     try:
-        with closing(store.open(key)) as source:
+        with closing(pa.BufferReader(store.get(key)) if at_once else store.open(key)) as source:
             yield pq.ParquetFile(source, read_dictionary=list(dictionary), pre_buffer=True)
     except KeyMissingError:
         raise _gone(key) from None

@@ -491,6 +491,18 @@ def test_any_data_under_any_shard_plan_gives_what_the_definitions_say(
     assert items.equals(whole_items)
 
 
+@given(rows=ROWS, others=ROWS)
+def test_what_happens_at_as_of_or_later_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], others: list[Row]
+) -> None:
+    as_of = at("2024-01-01T18:00:00")
+    late = list(dict.fromkeys((*row[:3], max(row[3], as_of), row[4]) for row in others))
+    before = compute(StoreConfig(str(tmp_path_factory.mktemp("before"))), [rows], as_of)
+    after = compute(StoreConfig(str(tmp_path_factory.mktemp("after"))), [rows, late], as_of)
+    assert after[0].equals(before[0])
+    assert after[1].equals(before[1])
+
+
 class Unordered(InProcess):
     """Stages begin and end in any order, as on many workers."""
 

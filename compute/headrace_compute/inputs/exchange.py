@@ -119,7 +119,8 @@ def encode_rows(rows: pa.Table) -> tuple[pa.Array, Slice]:
 def _read(store: ObjectStore, key: str, as_of_us: int | None) -> pa.Table:
     """The rows of a file before `as_of_us`, in the order of their buckets."""
     # Items and types repeat: as dictionaries they are faster to read, and each text is handled once.
-    table = read_part(store, key, [*COLUMNS, BUCKET], dictionary=["item_id", "interaction_type"])
+    texts = ["item_id", "interaction_type"]
+    table = read_part(store, key, [*COLUMNS, BUCKET], dictionary=texts, at_once=True)
     if as_of_us is not None:
         early = table["timestamp"].cast(pa.int64()).to_numpy() < as_of_us
         table = table if early.all() else table.filter(pa.array(early))
