@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from headrace_compute.errors import TooLargeError
 from headrace_compute.formats.arrow import made_safe, raw_table, row_bytes, times_of
+from headrace_compute.formats.records import ArrowRecords
 from headrace_compute.ingest.examine import Examined, examine
 from headrace_compute.ingest.rejects import reject_table
 from headrace_compute.model import Block, UploadSpec
@@ -63,6 +64,7 @@ class Taken:
         ]
 
 
+BINARIES = pa.schema([("user_id", pa.binary()), ("item_id", pa.binary())])
 TEXTS = ["abc", None, "", "日本", "x" * 300]
 
 
@@ -260,3 +262,30 @@ def test_the_two_ways_to_the_same_table_agree(tmp_path: Path) -> None:
     plain = Taken(**{name: pa.array(values) for name, values in frame.items()})
     texts = [moment.isoformat() for moment in (MOMENT, MOMENT)]
     assert plain.table == Taken(**{n: pa.array(v) for n, v in (frame | {"timestamp": texts}).items()}).table
+
+
+@given(
+    st.lists(st.none() | st.binary(max_size=12), max_size=8),
+    st.lists(st.none() | st.floats(allow_nan=False), max_size=8),
+)
+def test_rejected_rows_are_shown_as_the_json_of_what_they_have(
+    ids: list[bytes | None], ratings: list[float | None]
+) -> None:
+    count = min(len(ids), len(ratings))
+    names = {"user_id": ids[:count], "rating": ratings[:count]}
+    kinds = {"user_id": pa.binary(), "rating": pa.float64()}
+    records = ArrowRecords(pa.table({name: pa.array(cells, kinds[name]) for name, cells in names.items()}))
+    rows = np.array([*range(count), *range(count)], np.int64)
+    shown = records.raw(rows).to_pylist()
+    for row, text in zip(rows.tolist(), shown, strict=True):
+        user, rating = ids[row], ratings[row]
+        told = {} if user is None else {"user_id": user.decode("utf-8", "replace")}
+        expected = json.dumps(told | ({} if rating is None else {"rating": rating}), ensure_ascii=False)
+        assert text == expected
+
+
+def test_a_long_rejected_row_is_cut_between_characters() -> None:
+    records = ArrowRecords(pa.table({"user_id": pa.array(["é" * 5_000]), "item_id": ["i"]}).cast(BINARIES))
+    (text,) = records.raw(np.zeros(1, np.int64)).to_pylist()
+    assert text == f'{{"user_id": "{"é" * 2_041}'
+    assert len(text.encode()) == 4_095

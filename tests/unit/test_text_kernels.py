@@ -1,5 +1,6 @@
 """Hashes, timestamps, numbers and text against independent implementations."""
 
+import json
 import math
 import re
 import unicodedata
@@ -18,6 +19,7 @@ from headrace_compute.kernels.faults import FAULT_BYTES, timestamp_fault, timest
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.kernels.numbers import parse_numbers
 from headrace_compute.kernels.parsed import Status
+from headrace_compute.kernels.quoting import json_strings
 from headrace_compute.kernels.rows import clustered, first_rows
 from headrace_compute.kernels.sketch import sketch_of
 from headrace_compute.kernels.text import Fault, repair_text, show_text
@@ -335,3 +337,14 @@ def test_clustering_keeps_users_together_in_bucket_and_row_order(users: list[str
     keys = [(xxhash.xxh64_intdigest(users[i].encode()) % 1024, users.index(users[i]), i) for i in order]
     assert keys == sorted(keys)
     assert sorted(order) == list(range(len(users)))
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=30), max_size=10), st.integers(0, 3))
+def test_json_strings_are_those_of_the_json_module(texts: list[str], skip: int) -> None:
+    expected = [json.dumps(text, ensure_ascii=False) for text in texts][skip:]
+    assert json_strings(pa.array(texts, pa.string())[skip:]).to_pylist() == expected
+
+
+def test_each_ascii_character_is_escaped_as_by_the_json_module() -> None:
+    every = [chr(code) for code in range(0x80)]
+    assert json_strings(pa.array(every)).to_pylist() == [json.dumps(text, ensure_ascii=False) for text in every]

@@ -5,9 +5,7 @@ Offsets, views and indices in a file are untrusted. No value is read before
 until then, because invalid UTF-8 rejects a row and not the file.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +14,8 @@ import pyarrow.types as pt
 
 from headrace_compute.errors import RecordTooLargeError, TooLargeError, UnsupportedTypeError
 from headrace_compute.formats.header import check_names
-from headrace_compute.formats.records import RAW_BYTES, VALUE_BYTES
 from headrace_compute.kernels.strings import string_buffers
-from headrace_compute.kernels.text import show_text
 from headrace_compute.model import MAX_RECORD_BYTES
-from headrace_compute.report import iso_time
 from headrace_compute.schemas.contract import ColumnContract
 
 WRONG_TYPE = b"headrace.wrong_type"
@@ -135,49 +130,6 @@ def times_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         rest_us = rest // (per_second // 10**6) if per_second > 10**6 else rest * (10**6 // per_second)
     outside = (seconds < _FIRST_SECOND) | (seconds > _LAST_SECOND)
     return np.where(outside, 0, seconds) * 10**6 + np.where(outside, 0, rest_us), outside
-
-
-@dataclass(frozen=True)
-class ArrowRecords:
-    """Records that came in Arrow columns, for the rejects that show them; `table` is raw."""
-
-    table: pa.Table
-
-    def values(self, column: str, rows: np.ndarray, limit_bytes: int = VALUE_BYTES) -> pa.StringArray:
-        """See Records."""
-        if column not in self.table.column_names:
-            return pa.array([""] * rows.size, pa.string())
-        return _cut(self._texts(column, rows), limit_bytes)
-
-    def raw(self, rows: np.ndarray) -> pa.StringArray:
-        """See Records: a JSON object without nulls, as a row message is shown."""
-        columns = {name: self._texts(name, rows) for name in self.table.column_names}
-        numbers = {name for name in columns if pt.is_floating(self.table.field(name).type)}
-        shown = []
-        for row in range(rows.size):
-            pairs = {name: text for name, texts in columns.items() if (text := texts[row]) is not None}
-            cells = [
-                f"{json.dumps(name)}: {text.decode() if name in numbers else _quoted(text)}"
-                for name, text in pairs.items()
-            ]
-            shown.append(f"{{{', '.join(cells)}}}".encode())
-        return _cut(shown, RAW_BYTES)
-
-    def lines(self, rows: np.ndarray) -> pa.Int64Array:
-        """See Records."""
-        return pa.nulls(rows.size, pa.int64())
-
-    def offsets(self, rows: np.ndarray) -> pa.Int64Array:
-        """See Records."""
-        return pa.nulls(rows.size, pa.int64())
-
-    def _texts(self, column: str, rows: np.ndarray) -> list[bytes | None]:
-        cells = self.table.column(column).take(pa.array(rows)).combine_chunks()
-        if pt.is_floating(cells.type):
-            return [None if cell is None else json.dumps(cell).encode() for cell in cells.to_pylist()]
-        if pt.is_binary(cells.type) or pt.is_null(cells.type):
-            return list(cells.to_pylist())
-        return _time_texts(cells)
 
 
 def _safe(array: pa.Array) -> pa.Array:
@@ -331,24 +283,3 @@ def _raw(array: pa.Array) -> pa.Array:
     if pt.is_integer(kind) or pt.is_floating(kind):
         return array.cast(pa.float64(), safe=False)
     return array
-
-
-def _time_texts(array: pa.Array) -> list[bytes | None]:
-    micros, outside = times_of(array)
-    numbers = array.view(pa.int32() if pt.is_date32(array.type) else pa.int64()).to_pylist()
-    texts: list[bytes | None] = []
-    for number, time_us, wild in zip(numbers, micros.tolist(), outside.tolist(), strict=True):
-        if number is None:
-            texts.append(None)
-        else:
-            texts.append(f"{number} as {array.type}".encode() if wild else iso_time(time_us).encode())
-    return texts
-
-
-def _quoted(text: bytes | None) -> str:
-    return json.dumps((text or b"").decode("utf-8", "replace"), ensure_ascii=False)
-
-
-def _cut(texts: Sequence[bytes | None], limit_bytes: int) -> pa.StringArray:
-    data, offsets = string_buffers(pa.array([text or b"" for text in texts], pa.binary()))
-    return show_text(data, offsets[:-1], offsets[1:], limit_bytes)

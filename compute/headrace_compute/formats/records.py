@@ -1,7 +1,7 @@
 """Records as they were sent, for the rejects that show them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -9,12 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as pt
 
+from headrace_compute.formats.arrow import times_of
 from headrace_compute.kernels.objects import Objects
+from headrace_compute.kernels.quoting import json_strings
 from headrace_compute.kernels.strings import string_buffers
 from headrace_compute.kernels.text import show_text
 from headrace_compute.kernels.tokens import Tokens
 from headrace_compute.model import Block
+from headrace_compute.report import iso_time
 
 VALUE_BYTES = 256
 RAW_BYTES = 4096
@@ -120,6 +124,55 @@ class ObjectRecords:
         return pa.nulls(rows.size, pa.int64())
 
 
+@dataclass(frozen=True)
+class ArrowRecords:
+    """Records that came in Arrow columns; `table` is raw."""
+
+    table: pa.Table
+
+    def values(self, column: str, rows: np.ndarray, limit_bytes: int = VALUE_BYTES) -> pa.StringArray:
+        """See Records."""
+        if column not in self.table.column_names:
+            return pa.array([""] * rows.size, pa.string())
+        return _shown(self._texts(column, rows), np.arange(rows.size), limit_bytes)
+
+    def raw(self, rows: np.ndarray) -> pa.StringArray:
+        """See Records: a JSON object without nulls, as a row message is shown."""
+        every, nothing, pairs = np.arange(rows.size), pa.scalar("", pa.string()), []
+        for name in self.table.column_names:
+            texts = self._texts(name, rows)
+            shown = _shown(texts, every, RAW_BYTES)
+            if not pt.is_floating(self.table.field(name).type):
+                shown = json_strings(shown)
+            pairs.append(pc.if_else(texts.is_valid(), join(f", {json.dumps(name)}: ", shown, ""), nothing))
+        # Arrow drops rows of which every piece is null, so the separator is a part of each and cut off.
+        pieces = pc.utf8_slice_codeunits(pc.binary_join_element_wise(*pairs, nothing), len(", "))
+        return _shown(join("{", pieces, "}"), every, RAW_BYTES)
+
+    def lines(self, rows: np.ndarray) -> pa.Int64Array:
+        """See Records."""
+        return pa.nulls(rows.size, pa.int64())
+
+    def offsets(self, rows: np.ndarray) -> pa.Int64Array:
+        """See Records."""
+        return pa.nulls(rows.size, pa.int64())
+
+    def _texts(self, column: str, rows: np.ndarray) -> pa.BinaryArray:
+        cells = self.table.column(column).take(pa.array(rows)).combine_chunks()
+        if pt.is_binary(cells.type):
+            return cells
+        if pt.is_null(cells.type):
+            return pa.nulls(rows.size, pa.binary())
+        # Python writes each number and each time once, however often it comes.
+        distinct = cells.dictionary_encode()
+        texts = (
+            map(json.dumps, distinct.dictionary.to_pylist())
+            if pt.is_floating(cells.type)
+            else _time_texts(distinct.dictionary)
+        )
+        return pa.array(map(str.encode, texts), pa.binary()).take(distinct.indices)
+
+
 class TableRows(Sequence[Any]):
     """Rows of a table as JSON objects without nulls, made when first asked for."""
 
@@ -154,6 +207,14 @@ def join(before: str, texts: pa.StringArray, behind: str | pa.StringArray) -> pa
     ending = pa.scalar(behind, pa.string()) if isinstance(behind, str) else behind
     parts = [pa.scalar(before, pa.string()), texts, ending]
     return pc.binary_join_element_wise(*parts, pa.scalar("", pa.string()))
+
+
+def _time_texts(times: pa.Array) -> Iterator[str]:
+    """Dates or timestamps, none of them null; those that no year has by their number."""
+    micros, outside = times_of(times)
+    numbers = times.view(pa.int32() if pt.is_date32(times.type) else pa.int64()).to_pylist()
+    for number, time_us, wild in zip(numbers, micros.tolist(), outside.tolist(), strict=True):
+        yield f"{number} as {times.type}" if wild else iso_time(time_us)
 
 
 def _text(value: Any) -> bytes:

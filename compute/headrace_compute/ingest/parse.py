@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from headrace_compute.columns import ColumnType
 from headrace_compute.delta.layout import TIMESTAMP
 from headrace_compute.errors import UnknownColumnError
-from headrace_compute.formats.arrow import WRONG_TYPE, ArrowRecords, times_of
+from headrace_compute.formats.arrow import WRONG_TYPE, times_of
 from headrace_compute.formats.header import outside, unnamed
 from headrace_compute.formats.records import (
+    ArrowRecords,
     CsvRecords,
     JsonRecords,
     ObjectRecords,

@@ -38,7 +38,8 @@ def duplicates(rows: np.ndarray, duplicate_of: np.ndarray) -> Failure:
 
 def reject_table(spec: UploadSpec, block: Block, records: Records, failures: Sequence[Failure]) -> pa.Table:
     """One row per failure and record, by row_number, then in the order of `failures`."""
-    tables = [_rejects(block, records, failure) for failure in failures]
+    raws = _Raws(records, failures)
+    tables = [_rejects(block, records, failure, raws) for failure in failures]
     table = pa.concat_tables(tables).combine_chunks()
     order = np.argsort(table.column("row_number").to_numpy(), kind="stable")
     table = table.take(pa.array(order))
@@ -107,7 +108,7 @@ def _slices(failures: Sequence[Failure]) -> Iterator[list[Failure]]:
 def check_findings(block: Block, records: Records, failure: Failure) -> CheckFindings:
     """A failure as a report shows it."""
     few = some_of(failure, np.arange(min(failure.rows.size, SAMPLES)))
-    return CheckFindings(failure.rows.size, samples_of(_rejects(block, records, few)))
+    return CheckFindings(failure.rows.size, samples_of(_rejects(block, records, few, _Raws(records, [few]))))
 
 
 def some_of(failure: Failure, places: np.ndarray) -> Failure:
@@ -128,7 +129,22 @@ def samples_of(table: pa.Table) -> tuple[Reject, ...]:
     return tuple(Reject(**row) for row in table.select(names).to_pylist())
 
 
-def _rejects(block: Block, records: Records, failure: Failure) -> pa.Table:
+class _Raws:
+    """Records as they were sent, each made once however many rules it breaks; not those of duplicates."""
+
+    def __init__(self, records: Records, failures: Sequence[Failure]) -> None:
+        told = [failure.rows for failure in failures if failure.duplicate_of is None]
+        self._rows = np.unique(np.concatenate(told)) if told else np.empty(0, np.int64)
+        self._texts = records.raw(self._rows) if told else pa.array([], pa.string())
+
+    def of(self, failure: Failure) -> pa.StringArray:
+        """Those of a failure's rows; null for duplicates."""
+        if failure.duplicate_of is not None:
+            return pa.nulls(failure.rows.size, pa.string())
+        return self._texts.take(pa.array(np.searchsorted(self._rows, failure.rows)))
+
+
+def _rejects(block: Block, records: Records, failure: Failure, raws: _Raws) -> pa.Table:
     rows = failure.rows
     duplicate = failure.duplicate_of is not None
     values = (
@@ -143,7 +159,7 @@ def _rejects(block: Block, records: Records, failure: Failure) -> pa.Table:
             "code": _constant(failure.code, rows.size),
             "message": _messages(records, failure),
             "value": values,
-            "raw": pa.nulls(rows.size, pa.string()) if duplicate else records.raw(rows),
+            "raw": raws.of(failure),
             "duplicate_of": pa.array(failure.duplicate_of) if duplicate else pa.nulls(rows.size, pa.int64()),
         }
     )

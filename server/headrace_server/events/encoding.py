@@ -16,6 +16,7 @@ from numba import boolean, int64, types, void
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from headrace_compute.kernels.quoting import ESCAPES, HEX, LETTER_U
 from headrace_compute.kernels.types import BYTES, BYTES_OUT, FLAGS, INT64S, INT64S_OUT
 
 U64 = np.uint64
@@ -160,20 +161,6 @@ def _civil(days: int) -> Any:
     return year_of_era + era * U64(400) + U64(month <= U64(2)), month, day
 
 
-def _escapes() -> np.ndarray:
-    """By byte: 0, or what stands behind the backslash in JSON (RFC 8259, section 7)."""
-    escapes = np.zeros(256, np.uint8)
-    escapes[:0x20] = ord("u")
-    for byte, letter in {8: "b", 9: "t", 10: "n", 12: "f", 13: "r", 34: '"', 92: "\\"}.items():
-        escapes[byte] = ord(letter)
-    return escapes
-
-
-_ESCAPES = _escapes()
-_U = ord("u")
-_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
-
-
 @nb.njit(void(BYTES, BYTES_OUT, INT64S_OUT), nogil=True, cache=True)
 def write_constant(constant: Any, out: Any, places: Any) -> None:
     """The same bytes in every row."""
@@ -220,8 +207,8 @@ def measure_escaped(data: Any, offsets: Any, valid: Any, frame: Any, sizes: Any,
         more = 0
         if valid[row]:
             for byte in data[offsets[row] : offsets[row + 1]]:
-                if _ESCAPES[byte]:
-                    more += 5 if _ESCAPES[byte] == _U else 1
+                if ESCAPES[byte]:
+                    more += 5 if ESCAPES[byte] == LETTER_U else 1
             sizes[row] += offsets[row + 1] - offsets[row] + more + frame
         escapes[row] = more
 
@@ -231,15 +218,15 @@ def _put_escaped(out: Any, at: int, data: Any, start: int, end: int) -> int:
     plain = start
     for place in range(start, end):
         byte = data[place]
-        if not _ESCAPES[byte]:
+        if not ESCAPES[byte]:
             continue
         copy(out, at, data, plain, place - plain)
         at += place - plain
         plain = place + 1
-        out[at], out[at + 1] = 92, _ESCAPES[byte]
+        out[at], out[at + 1] = 92, ESCAPES[byte]
         at += 2
-        if _ESCAPES[byte] == _U:
-            out[at], out[at + 1], out[at + 2], out[at + 3] = 48, 48, _HEX[byte >> 4], _HEX[byte & 15]
+        if ESCAPES[byte] == LETTER_U:
+            out[at], out[at + 1], out[at + 2], out[at + 3] = 48, 48, HEX[byte >> 4], HEX[byte & 15]
             at += 4
     copy(out, at, data, plain, end - plain)
     return at + end - plain
