@@ -78,14 +78,17 @@ class Decoder:
     """
 
     def __init__(self, config: StoreConfig) -> None:
+        forget_secrets()
+        _stand_back(DECODER_NICENESS)
         # Loaded before the limit counts, and before the first stream waits for it.
         import headrace_compute.formats.decode  # noqa: F401
 
-        forget_secrets()
-        _stand_back(DECODER_NICENESS)
         _limit_address_space(DECODER_HEADROOM_BYTES)
         self._config = config
         self._items: Iterator[tuple[Any, Any]] = iter(())
+
+    def ready(self) -> None:
+        """Returns once it is."""
 
     def begin(self, stage: Callable[..., Iterator[tuple[Any, Any]]], *args: Any, **kwargs: Any) -> None:
         """Makes `stage(config, *args, **kwargs)` what `advance` steps through."""

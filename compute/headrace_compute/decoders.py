@@ -2,12 +2,14 @@
 
 `Decoders.blocks` gives the blocks of a stream; what they hold stays in Ray's
 object store, for the workers. A decoder that dies is replaced, and goes on where
-its last block ended; a stream that kills several at one place is poison.
+its last block ended; a stream that kills several at one place is poison. A stream whose place is wanted by a
+tenant that has fewer gives it up between two blocks, and goes on in the same way.
 """
 
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
@@ -32,6 +34,13 @@ BLOCK_SECONDS = 300.0
 
 SPARE_SECONDS = 60.0
 """How long decoders are kept that have nothing to do: starting one takes seconds of a core."""
+
+PATIENCE_SECONDS = 0.2
+"""How long a stream waits for a decoder that is busy before another one is started: small ones take less."""
+
+TURN_SECONDS = 1.0
+"""How long a stream may be decoded while tenants wait that have fewer under way; or as long as it took to
+come back to where it was, so that half of the work at least is new."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,8 +104,11 @@ class Decoders:
         self._quarantine = quarantine
         self._limit = limit
         self._places = ReservingQueue(range(2 * limit))
-        self._idle: Spares[asyncio.Task[Any]] = Spares(_end, SPARE_SECONDS)
-        self._busy: list[asyncio.Task[Any]] = []
+        self._idle: Spares[Any] = Spares(ray.kill, SPARE_SECONDS)
+        self._busy = 0
+        # Only one at a time: several that start keep a core each from everybody.
+        self._starting: asyncio.Task[None] | None = None
+        self._freed = asyncio.Event()
 
     def raise_limit(self, limit: int) -> None:
         """Sets a higher limit; a lower one changes nothing."""
@@ -105,9 +117,9 @@ class Decoders:
         self._limit = max(self._limit, limit)
 
     def prepare(self) -> None:
-        """Starts a decoder if none is idle, for a stream that will need one soon."""
+        """Starts a decoder if there is none, for a stream that will need one soon."""
         if not self._idle and not self._busy:
-            self._idle.put(self._start())
+            self._begin_start()
 
     async def blocks(
         self,
@@ -129,18 +141,21 @@ class Decoders:
             PoisonBlockError: The stream ended `ATTEMPTS` decoders at one place, or took too long there.
             ComputeUnavailableError: Ray cannot be reached.
         """
-        async with self._place(group, member):
-            deaths = 0
-            while deaths < ATTEMPTS:
+        deaths = 0
+        while deaths < ATTEMPTS:
+            async with self._turn(group, member) as turn:
                 self._quarantine.check(group)
                 try:
                     async with self._decoder() as decoder:
+                        turn.begin()
                         begin = decoder.begin.options(name=task_name(stage, group, args))
                         await begin.remote(stage, start, *args, **kwargs)
-                        while (item := await _advance(decoder)) is not None:
+                        while not turn.is_over:
+                            if (item := await _advance(decoder)) is None:
+                                return
+                            turn.has_advanced()
                             yield item
                             start, deaths = item[0].end, 0
-                        return
                 except (ray_errors.RayActorError, ray_errors.WorkerCrashedError, TimeoutError):
                     deaths += 1
                     self._quarantine.died(group)
@@ -159,47 +174,99 @@ class Decoders:
         )
 
     @asynccontextmanager
-    async def _place(self, group: str, member: str) -> AsyncIterator[None]:
+    async def _turn(self, group: str, member: str) -> AsyncIterator["_Turn"]:
         place = await self._places.acquire(group, member)
         try:
-            yield
+            yield _Turn(lambda: self._places.is_wanted(group))
         finally:
             self._places.release(place)
 
-    def _start(self) -> asyncio.Task[Any]:
-        decoder = cast(Any, Decoder).options(name=self._names.next(next(self._numbers)))
-        # For one that has a name Ray waits until its head has noted it.
-        return asyncio.create_task(asyncio.to_thread(decoder.remote, self._config))
-
     @asynccontextmanager
     async def _decoder(self) -> AsyncIterator[Any]:
-        """A decoder for exclusive use, reused only if its stream completed: otherwise it may be stuck."""
-        started = self._idle.take() or self._start()
-        self._busy.append(started)
+        """A decoder for exclusive use, used again only if it stands between blocks: else it may be stuck."""
+        decoder = await self._take()
+        self._busy += 1
         sound = False
         try:
-            yield await asyncio.shield(started)
+            yield decoder
             sound = True
         except HeadraceError:
             sound = True
             raise
         finally:
-            if started in self._busy:
-                self._busy.remove(started)
-                if sound:
-                    self._idle.put(started)
-                else:
-                    _end(started)
+            self._busy -= 1
+            if sound:
+                self._put(decoder)
+            else:
+                ray.kill(decoder)
+
+    async def _take(self) -> Any:
+        """An idle decoder; a new one if there is none, or none is soon."""
+        patience = PATIENCE_SECONDS if self._busy else None
+        while (decoder := self._idle.take()) is None:
+            if patience is None:
+                self._begin_start()
+            self._freed.clear()
+            freed = asyncio.ensure_future(self._freed.wait())
+            awaited = {freed, self._starting} if self._starting else {freed}
+            try:
+                done, _ = await asyncio.wait(awaited, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                freed.cancel()
+            for each in done:
+                each.result()
+            patience = patience if done else None
+        return decoder
+
+    def _put(self, decoder: Any) -> None:
+        self._idle.put(decoder)
+        self._freed.set()
+
+    def _begin_start(self) -> None:
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(self._has_started)
+
+    def _has_started(self, task: asyncio.Task[None]) -> None:
+        self._starting = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("a decoder does not start", extra={"cause": type(error).__name__})
+
+    async def _start(self) -> None:
+        """Starts a decoder, and waits until it is ready."""
+        decoder = cast(Any, Decoder).options(name=self._names.next(next(self._numbers)))
+        # For one that has a name Ray waits until its head has noted it.
+        started = await asyncio.to_thread(decoder.remote, self._config)
+        await started.ready.remote()
+        self._put(started)
 
 
-def _end(started: asyncio.Task[Any]) -> None:
-    """Ends a decoder as soon as it has been started; one that could not be needs no end."""
+class _Turn:
+    """The time for which a stream has a place.
 
-    def kill(_: asyncio.Task[Any]) -> None:
-        if not started.cancelled() and started.exception() is None:
-            ray.kill(started.result())
+    Args:
+        is_wanted: Whether its place is wanted by who has less.
+    """
 
-    started.add_done_callback(kill)
+    def __init__(self, is_wanted: Callable[[], bool]) -> None:
+        self._is_wanted = is_wanted
+        self._began = 0.0
+        self._first: float | None = None
+
+    def begin(self) -> None:
+        """Hears that decoding begins."""
+        self._began = time.monotonic()
+
+    def has_advanced(self) -> None:
+        """Hears of a block."""
+        self._first = self._first or time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream should let another one have its place, and go on later."""
+        if self._first is None or not self._is_wanted():
+            return False
+        return time.monotonic() - self._began >= max(TURN_SECONDS, 2 * (self._first - self._began))
 
 
 async def _advance(decoder: Any) -> tuple[Any, Held[Any]] | None:

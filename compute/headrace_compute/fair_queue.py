@@ -12,7 +12,7 @@ A. Demers, S. Keshav and S. Shenker, 1989).
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -160,3 +160,8 @@ class ReservingQueue(FairQueue[T]):
 
     def _may_have(self, group: str) -> bool:
         return len(self._free) > sum(holder == group for holder, _ in self._held.values())
+
+    def is_wanted(self, group: str) -> bool:
+        """Whether a group that has fewer waits for one of this group's things, and might have it."""
+        held = Counter(holder for holder, _ in self._held.values())
+        return any(held[each] < held[group] and held[each] <= len(self._free) for each in self._waiting)

@@ -1,6 +1,7 @@
 """Upload messages in few words, for tests that speak the protocol themselves."""
 
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from harness.watch import eventually
 from headrace.v1 import run_pb2, upload_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -107,6 +109,64 @@ class Dialogue:
         in_band = self.all("error")[-1]
         assert (in_band.code, *info_of(in_band)) == (code.value[0], reason, metadata)
         return code, reason, metadata
+
+
+class Talk:
+    """An Upload call kept in hand: requests go out when the test says so.
+
+    Args:
+        requests: The first ones.
+    """
+
+    def __init__(self, stub: PipelineServiceStub, *requests: upload_pb2.UploadRequest) -> None:
+        self._requests = list(requests)
+        self._more = threading.Condition()
+        self._ended = False
+        self.responses: list[upload_pb2.UploadResponse] = []
+        self.error: grpc.RpcError | None = None
+        self.call = stub.Upload(self._send(), timeout=120)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def say(self, *requests: upload_pb2.UploadRequest) -> None:
+        """Sends more."""
+        with self._more:
+            self._requests.extend(requests)
+            self._more.notify()
+
+    def end(self) -> None:
+        """Half-closes and waits for the call's end."""
+        with self._more:
+            self._ended = True
+            self._more.notify()
+        self._reader.join(60)
+
+    def wait_for(self, kind: str, seconds: float = 30) -> Any:
+        """The newest response of a kind, once there is one."""
+        eventually(lambda: bool(self.all(kind)), seconds)
+        return self.all(kind)[-1]
+
+    def all(self, kind: str) -> list[Any]:
+        """Responses of one kind so far."""
+        return [getattr(each, kind) for each in list(self.responses) if each.WhichOneof("response") == kind]
+
+    def _send(self) -> Iterator[upload_pb2.UploadRequest]:
+        while True:
+            with self._more:
+                self._more.wait_for(lambda: self._requests or self._ended or self.error is not None)
+                if not self._requests:
+                    return
+                request = self._requests.pop(0)
+            yield request
+
+    def _read(self) -> None:
+        try:
+            for response in self.call:
+                self.responses.append(response)
+        except grpc.RpcError as error:
+            with self._more:
+                self.error = error
+                self._more.notify()
 
 
 def failure_of(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, dict[str, str]]:

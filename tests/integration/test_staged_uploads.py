@@ -15,7 +15,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from harness.cluster import Cluster
-from harness.dialogue import HEADER, Dialogue, chunk, cut, finish, flush, header, lines
+from harness.dialogue import HEADER, Dialogue, Talk, chunk, cut, finish, flush, header, lines
 from harness.phoenix import Phoenix
 from harness.server import Server
 from harness.streams import csv_bytes, ipc_file, ipc_stream, parquet, table_of, zstd
@@ -403,3 +403,25 @@ def test_who_ends_decoders_waits_before_more_of_it_is_decoded_and_others_do_not(
         assert other.result.rows_received == 6000
         time.sleep(float(metadata["retry_seconds"]))
         assert Dialogue(stub, poison).result.rows_received == 6000
+
+
+def test_whoever_comes_need_not_wait_until_long_streams_of_others_have_been_decoded(
+    server_with: Callable[..., Server], tenant: str
+) -> None:
+    # One worker: two streams are decoded at a time.
+    server = server_with(HEADRACE_WORKERS="1", HEADRACE_BLOCK_BYTES="16384")
+    data = gzip.compress((HEADER + lines(60_000)).encode(), 1)
+    with grpc.insecure_channel(server.address) as channel:
+        stub = PipelineServiceStub(channel)
+        long = []
+        for name in "ab":
+            long.append(Talk(stub, header(f"{tenant}-{name}", **GZIP), chunk(data), finish()))
+            eventually(lambda: any(ack.rows_accepted for ack in long[-1].all("ack")))
+        small = gzip.compress((HEADER + lines(10)).encode())
+        new = Dialogue(stub, [header(f"{tenant}-c", **GZIP), chunk(small), finish()])
+        assert new.result.rows_accepted == 10
+        assert not any(talk.all("result") or talk.error for talk in long)
+        # Who made room goes on where it was.
+        assert [talk.wait_for("result", 120).rows_accepted for talk in long] == [60_000] * 2
+        for talk in long:
+            talk.end()

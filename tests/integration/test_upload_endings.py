@@ -2,12 +2,10 @@
 
 import os
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import grpc
@@ -15,7 +13,7 @@ import psutil
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from harness.dialogue import HEADER, Dialogue, chunk, failure_of, finish, flush, header, lines
+from harness.dialogue import HEADER, Dialogue, Talk, chunk, failure_of, finish, flush, header, lines
 from harness.disk import fill, small_file_system
 from harness.server import Server, start_server
 from harness.watch import eventually, files_below
@@ -72,57 +70,6 @@ def _files(server: Server, upload_id: str) -> list[str]:
     """What the store holds of an upload, but its records."""
     paths = [path for path in files_below(server.data_dir) if upload_id in str(path)]
     return sorted(path.name for path in paths if not path.name.isdigit() and path.name != upload_id)
-
-
-class Talk:
-    """An Upload call kept in hand: requests go out when the test says so."""
-
-    def __init__(self, stub: PipelineServiceStub, *requests: upload_pb2.UploadRequest) -> None:
-        self._requests = list(requests)
-        self._more = threading.Condition()
-        self._ended = False
-        self.responses: list[upload_pb2.UploadResponse] = []
-        self.error: grpc.RpcError | None = None
-        self.call = stub.Upload(self._send(), timeout=120)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def say(self, *requests: upload_pb2.UploadRequest) -> None:
-        with self._more:
-            self._requests.extend(requests)
-            self._more.notify()
-
-    def end(self) -> None:
-        """Half-closes and waits for the call's end."""
-        with self._more:
-            self._ended = True
-            self._more.notify()
-        self._reader.join(60)
-
-    def wait_for(self, kind: str, seconds: float = 30) -> Any:
-        eventually(lambda: bool(self.all(kind)), seconds)
-        return self.all(kind)[-1]
-
-    def all(self, kind: str) -> list[Any]:
-        return [getattr(each, kind) for each in list(self.responses) if each.WhichOneof("response") == kind]
-
-    def _send(self) -> Iterator[upload_pb2.UploadRequest]:
-        while True:
-            with self._more:
-                self._more.wait_for(lambda: self._requests or self._ended or self.error is not None)
-                if not self._requests:
-                    return
-                request = self._requests.pop(0)
-            yield request
-
-    def _read(self) -> None:
-        try:
-            for response in self.call:
-                self.responses.append(response)
-        except grpc.RpcError as error:
-            with self._more:
-                self.error = error
-                self._more.notify()
 
 
 def test_the_checksum_of_what_is_persisted_is_told_and_survives_a_resume(

@@ -143,3 +143,20 @@ async def test_what_is_held_for_long_is_never_all_with_one_tenant_nor_two() -> N
         for thing in things:
             queue.release(thing)
     assert [await queue.acquire("e", "s") for _ in range(4)]
+
+
+async def test_a_thing_is_wanted_by_groups_that_have_fewer_and_might_have_it() -> None:
+    queue = ReservingQueue(range(4))
+    things = {group: await queue.acquire(group, "s") for group in "abc"}
+    await queue.acquire("d", "s")
+    assert not any(map(queue.is_wanted, "abcd"))
+    own = asyncio.create_task(queue.acquire("a", "another"))
+    await asyncio.sleep(0)
+    assert not any(map(queue.is_wanted, "abcd"))
+    new = asyncio.create_task(queue.acquire("e", "s"))
+    await asyncio.sleep(0)
+    assert all(map(queue.is_wanted, "abcd"))
+    queue.release(things["b"])
+    await new
+    assert not any(map(queue.is_wanted, "acde"))
+    own.cancel()

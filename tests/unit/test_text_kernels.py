@@ -347,4 +347,6 @@ def test_json_strings_are_those_of_the_json_module(texts: list[str], skip: int) 
 
 def test_each_ascii_character_is_escaped_as_by_the_json_module() -> None:
     every = [chr(code) for code in range(0x80)]
-    assert json_strings(pa.array(every)).to_pylist() == [json.dumps(text, ensure_ascii=False) for text in every]
+    assert json_strings(pa.array(every)).to_pylist() == [
+        json.dumps(text, ensure_ascii=False) for text in every
+    ]
