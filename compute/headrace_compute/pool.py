@@ -120,16 +120,20 @@ class Executor:
     Args:
         group, member: Whose executor it is, for fair queueing; see FairQueue.
         decoders: Those of the pool, which all executors share.
+        attempts: How many workers an input may end before it counts as poison.
     """
 
     cancels = False
     """Whether a stage that nobody waits for any more is cancelled."""
 
-    def __init__(self, pool: "Pool", group: str, member: str, decoders: Decoders) -> None:
+    def __init__(
+        self, pool: "Pool", group: str, member: str, decoders: Decoders, attempts: int = ATTEMPTS
+    ) -> None:
         self._pool = pool
         self.group = group
         self.member = member
         self.decoders = decoders
+        self.attempts = attempts
 
     async def run(
         self, stage: Callable[Concatenate[StoreConfig, P], T], *args: P.args, **kwargs: P.kwargs
@@ -142,7 +146,7 @@ class Executor:
         Raises:
             HeadraceError: What the stage raised.
             SuspendedError: Input of the group has ended too many processes.
-            PoisonBlockError: The worker died at it, or ran out of memory, `ATTEMPTS` times.
+            PoisonBlockError: The worker died at it, or ran out of memory, `attempts` times.
             ComputeUnavailableError: Ray cannot be reached.
         """
         return cast(T, await self._pool.attempt(self, stage, args))
@@ -277,9 +281,9 @@ class Pool(Executor):
         self._roster = Roster(self._start, self._idle)
         self._submitting = ThreadPoolExecutor(SUBMISSION_THREADS, "ray")
 
-    def executor(self, group: str, member: str) -> Executor:
+    def executor(self, group: str, member: str, attempts: int = ATTEMPTS) -> Executor:
         """An executor for one stream: callers that share one wait for each other."""
-        return Executor(self, group, member, self.decoders)
+        return Executor(self, group, member, self.decoders, attempts)
 
     def run_executor(self, group: str, member: str) -> RunExecutor:
         """An executor for one run: stages that the run no longer waits for are cancelled."""
@@ -348,7 +352,7 @@ class Pool(Executor):
     ) -> Any:
         """Implements `Executor.run`; with `keep`, references to what the stage gives."""
         deaths = losses = 0
-        while deaths < ATTEMPTS and losses < LOSSES:
+        while deaths < executor.attempts and losses < LOSSES:
             resolved = await _references(args)
             member = await self._admitted(executor)
             try:
@@ -366,11 +370,12 @@ class Pool(Executor):
                 cause = "out of memory" if isinstance(death, _OutOfMemoryError) else "unknown"
                 told = {"stage": stage.__name__, "tenant": executor.group, "attempt": deaths, "cause": cause}
                 _log.warning("worker died", extra=told)
-        if deaths < ATTEMPTS:
+        if deaths < executor.attempts:
             raise ComputeUnavailableError(_UNREACHABLE)
-        self.quarantine.suspend(executor.group)
+        if deaths >= ATTEMPTS:
+            self.quarantine.suspend(executor.group)
         raise PoisonBlockError(
-            f"This input ended its worker {ATTEMPTS} times and is refused; look for extreme values in it."
+            f"This input ended its worker {deaths} times and is refused; look for extreme values in it."
         )
 
     def _fitting(self) -> int:

@@ -1,7 +1,8 @@
 """Whose input has ended workers or decoders, and who therefore waits before more of it is tried.
 
 A process that dies is started anew, which takes seconds of a core from everybody. Who has made several die is
-suspended, longer each time; after that, as while several tenants do it, one more death is enough.
+suspended, longer each time; after that, as while several tenants do it, one more death is enough. Where a
+call names no tenant, the address that it came from stands for one, such as `ipv4:192.0.2.7`.
 """
 
 import time
@@ -65,10 +66,12 @@ class Quarantine:
         if sentence is None or (left := sentence.until - self._clock()) <= 0:
             return
         seconds = int(left) + 1
+        # No tenant's name has a colon.
+        kind, origin = ("address", "from") if ":" in tenant else ("tenant", "of tenant")
         raise SuspendedError(
-            f"Input of tenant {tenant} has ended workers again and again, so none of it is tried for another "
+            f"Input {origin} {tenant} has ended workers again and again, so none of it is tried for another "
             f"{seconds} seconds; look for extreme values in what was sent last, then go on.",
-            {"tenant": tenant, "retry_seconds": str(seconds)},
+            {kind: tenant, "retry_seconds": str(seconds)},
         )
 
     def died(self, tenant: str) -> None:

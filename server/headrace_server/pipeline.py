@@ -23,6 +23,7 @@ from headrace_server import reading
 from headrace_server.health import HealthMonitor, health_message
 from headrace_server.ingest.service import SmallIngests
 from headrace_server.rpc import messages, requests
+from headrace_server.rpc.connections import address_of
 from headrace_server.runs.features import compute_features, describe_features
 from headrace_server.runs.negatives import sample_negatives
 from headrace_server.services import Services
@@ -109,7 +110,7 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request_iterator: AsyncIterator[validation_pb2.ValidateRequest], context: Context
     ) -> AsyncIterator[validation_pb2.ValidateResponse]:
         """Reports on a stream of rows, and stores nothing."""
-        async for response in serve_validate(self._services, request_iterator):
+        async for response in serve_validate(self._services, request_iterator, address_of(context.peer())):
             yield response
 
     async def ValidateSample(
@@ -117,7 +118,7 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
     ) -> validation_pb2.ValidateSampleResponse:
         """Reports on a few JSON objects."""
         with self._services.questions.enter("", context.peer()):
-            report = await validate_sample(self._services, request)
+            report = await validate_sample(self._services, request, address_of(context.peer()))
         return validation_pb2.ValidateSampleResponse(report=report)
 
     async def GetSchema(

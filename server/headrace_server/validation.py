@@ -43,17 +43,22 @@ Responses = ResponseQueue[validation_pb2.ValidateResponse]
 
 
 async def serve_validate(
-    services: Services, messages: AsyncIterator[validation_pb2.ValidateRequest]
+    services: Services, messages: AsyncIterator[validation_pb2.ValidateRequest], address: str
 ) -> AsyncIterator[validation_pb2.ValidateResponse]:
-    """Serves one Validate call: what goes back to the client; raises what the call ends with."""
+    """Serves one Validate call: what goes back to the client; raises what the call ends with.
+
+    Args:
+        address: Where it came from, which stands for the tenant.
+    """
 
     async def serve(requests: Requests, responses: Responses) -> None:
         services.shutdown.check()
+        services.pool.quarantine.check(address)
         first = await anext(requests, None)
         if first is None or first.WhichOneof("request") != "header":
             raise unexpected("header", first.WhichOneof("request") if first else "the end of the stream")
         async with services.uploads.enter_stream("", requests):
-            stream = ValidateStream(services, first.header, responses)
+            stream = ValidateStream(services, first.header, responses, address)
             try:
                 await stream.serve(requests)
             finally:
@@ -71,10 +76,11 @@ class ValidateStream:
 
     Args:
         responses: Takes what goes back.
+        address: Where the call came from.
     """
 
     def __init__(
-        self, services: Services, header: validation_pb2.ValidateHeader, responses: Responses
+        self, services: Services, header: validation_pb2.ValidateHeader, responses: Responses, address: str
     ) -> None:
         self._services = services
         self._responses = responses
@@ -86,7 +92,7 @@ class ValidateStream:
         skew_us = requests.skew_us("header.max_future_skew", skew)
         spec = _scratch_spec(services.config, header.data_type, skew_us)
         self._spec = replace(spec, reject_unknown=header.reject_unknown_columns)
-        self._executor = services.pool.executor("", self._spec.upload_id)
+        self._executor = services.pool.executor(address, self._spec.upload_id)
         self._queue = BlockQueue(self._executor, self._keep, services.places)
 
     async def serve(self, requests: Requests) -> None:
@@ -140,9 +146,13 @@ class ValidateStream:
 
 
 async def validate_sample(
-    services: Services, request: validation_pb2.ValidateSampleRequest
+    services: Services, request: validation_pb2.ValidateSampleRequest, address: str
 ) -> validation_pb2.Report:
-    """Reports on a few JSON objects, as one block."""
+    """Reports on a few JSON objects, as one block.
+
+    Args:
+        address: Where the call came from, which stands for the tenant.
+    """
     requests.check_row_count("sample_data", request.sample_data, MAX_SAMPLE_ROWS)
     spec = _scratch_spec(services.config, request.data_type, requests.DEFAULT_SKEW_US)
     rows = await asyncio.to_thread(_sample_lines, request)
@@ -151,7 +161,8 @@ async def validate_sample(
         index=0, format="json_lines", offset=0, end_offset=count, first_row=0, rows=count, first_line=0
     )
     try:
-        result = await services.pool.run(ingest_block, spec, block, rows, "0")
+        executor = services.pool.executor(address, spec.upload_id)
+        result = await executor.run(ingest_block, spec, block, rows, "0")
     finally:
         await _delete_scratch(services.config, spec)
     return messages.report_message(report_of(result.findings))

@@ -20,11 +20,13 @@ from headrace_compute.errors import (
     PoisonBlockError,
     StoreFullError,
     StoreUnavailableError,
+    SuspendedError,
 )
 from headrace_compute.model import StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part
 from headrace_compute.pool import Pool
+from headrace_compute.quarantine import Quarantine
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.ingest import batcher
 from headrace_server.ingest import drafts as open_drafts
@@ -42,10 +44,14 @@ class _Workers:
 
     def __init__(self, config: StoreConfig) -> None:
         self._config = config
+        self.quarantine = Quarantine()
         self.open = asyncio.Event()
         self.open.set()
         self.before: Callable[[Sequence[str]], None] = lambda users: None
         self.groups: list[list[str]] = []
+
+    def executor(self, group: str, member: str, attempts: int = 3) -> "_Workers":
+        return self
 
     async def run(self, stage: Any, *args: Any) -> Any:
         if stage.__name__ == "ingest_group":
@@ -180,6 +186,14 @@ async def test_poison_fails_alone(place: _Place) -> None:
         await more.pop(13)
     await answered(*first, *more)
     assert len(place.users()) == 2 + 31
+
+
+async def test_who_is_suspended_is_refused_before_a_worker_is_waited_for(place: _Place) -> None:
+    place.workers.quarantine.suspend("acme")
+    with pytest.raises(SuspendedError):
+        await place.start("u1")
+    assert place.workers.groups == []
+    assert place.batcher.idle
 
 
 async def test_a_group_that_fails_fails_as_one_and_the_next_is_stored(place: _Place) -> None:

@@ -134,6 +134,18 @@ async def test_an_input_that_ends_its_workers_is_poison(workers: FakeWorkers) ->
     assert len(workers.calls) == ATTEMPTS
 
 
+async def test_input_of_several_callers_counts_as_poison_at_once_and_suspends_nobody(
+    workers: FakeWorkers,
+) -> None:
+    pool = Pool(StoreConfig(""), workers=2)
+    await pool.open()
+    workers.run = dies
+    with pytest.raises(PoisonBlockError):
+        await pool.executor("tenant", "group", attempts=1).run(stage)
+    assert len(workers.calls) == 1
+    pool.quarantine.check("tenant")
+
+
 async def test_no_input_is_blamed_for_the_loss_of_a_node(
     workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

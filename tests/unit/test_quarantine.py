@@ -39,6 +39,13 @@ def suspended(quarantine: Quarantine, tenant: str) -> bool:
     return False
 
 
+def test_an_address_stands_for_who_names_no_tenant(quarantine: Quarantine) -> None:
+    quarantine.suspend("ipv4:192.0.2.7")
+    with pytest.raises(SuspendedError, match=r"Input from ipv4:192\.0\.2\.7 has ended workers") as caught:
+        quarantine.check("ipv4:192.0.2.7")
+    assert caught.value.attributes == {"address": "ipv4:192.0.2.7", "retry_seconds": "16"}
+
+
 def test_a_suspended_tenant_is_told_how_long_it_waits_and_others_are_not_concerned(
     quarantine: Quarantine, clock: Clock
 ) -> None:

@@ -94,7 +94,10 @@ class Batcher:
         self.ledger = Ledger(services, pool, tenant, data_type)
         self._drafts = Drafts(services.config, self.ledger.table_keys)
         self.used = time.monotonic()
-        self._pool = pool
+        self._quarantine = pool.quarantine
+        self._alone = pool.executor(tenant, data_type)
+        # Of several requests one death is enough: in halves, what ends workers is soon alone.
+        self._together = pool.executor(tenant, data_type, attempts=1)
         self._tenant = tenant
         self._data_type = data_type
         self._waiting: deque[Request] = deque()
@@ -120,6 +123,7 @@ class Batcher:
 
         Raises:
             OverloadedError: Too many requests wait.
+            SuspendedError: Requests of the tenant have ended too many workers.
             IdInUseError: The id has been used with other rows.
         """
         self.used = time.monotonic()
@@ -143,6 +147,7 @@ class Batcher:
             request.resolve(earlier)
 
     def _enqueue(self, request: Request) -> None:
+        self._quarantine.check(self._tenant)
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
             raise OverloadedError(
                 f"Tenant {self._tenant} has {len(self._waiting):,} small ingests waiting, "
@@ -216,7 +221,8 @@ class Batcher:
             else to_arrow(rows, self._data_type)
         )
         try:
-            result = await self._pool.run(ingest_group, spec, uploads, payload)
+            executor = self._alone if len(requests) == 1 else self._together
+            result = await executor.run(ingest_group, spec, uploads, payload)
         except PoisonBlockError:
             if len(requests) == 1:
                 raise

@@ -1,4 +1,4 @@
-"""Ending a client's connection, which grpc.aio has no call for."""
+"""Clients' connections: where they come from, and ending one, which grpc.aio has no call for."""
 
 import ipaddress
 import os
@@ -6,6 +6,11 @@ import socket
 from urllib.parse import unquote
 
 Address = tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]
+
+
+def address_of(peer: str) -> str:
+    """The host of a peer, as gRPC names it: `ipv4:192.0.2.7` of `ipv4:192.0.2.7:41234`."""
+    return peer.rpartition(":")[0] if peer.startswith("ip") else peer
 
 
 def sever(peer: str) -> bool:
@@ -19,7 +24,7 @@ def sever(peer: str) -> bool:
     Returns:
         Whether there was such a connection.
     """
-    address = _address_of(peer)
+    address = _socket_address(peer)
     for name in os.listdir("/dev/fd"):
         try:
             # A descriptor of our own cannot become another connection's meanwhile.
@@ -38,7 +43,7 @@ def sever(peer: str) -> bool:
     return False
 
 
-def _address_of(peer: str) -> Address:
+def _socket_address(peer: str) -> Address:
     host, _, port = unquote(peer.partition(":")[2]).rpartition(":")
     return _address(host.strip("[]"), int(port))
 

@@ -192,8 +192,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SUSPENDED: _ErrorReason.ValueType  # 60
     """RESOURCE_EXHAUSTED: input of the tenant has ended workers again and again, so no more of
-    it is tried for a while. Metadata: {"tenant": "acme", "retry_seconds": "15"}. Retry with
-    the delay of RetryInfo; an upload resumes.
+    it is tried for a while. Metadata: {"tenant": "acme", "retry_seconds": "15"}; of calls
+    that name no tenant {"address": "ipv4:192.0.2.7"} instead. Retry with the delay of
+    RetryInfo; an upload resumes.
     """
     ERROR_REASON_GAVE_WAY: _ErrorReason.ValueType  # 61
     """RESOURCE_EXHAUSTED: the server had no place left for a stream of another tenant, and this
@@ -377,8 +378,9 @@ call up. Metadata: {"unread_seconds": "60"}. Retry at once, and read on; an uplo
 """
 ERROR_REASON_SUSPENDED: ErrorReason.ValueType  # 60
 """RESOURCE_EXHAUSTED: input of the tenant has ended workers again and again, so no more of
-it is tried for a while. Metadata: {"tenant": "acme", "retry_seconds": "15"}. Retry with
-the delay of RetryInfo; an upload resumes.
+it is tried for a while. Metadata: {"tenant": "acme", "retry_seconds": "15"}; of calls
+that name no tenant {"address": "ipv4:192.0.2.7"} instead. Retry with the delay of
+RetryInfo; an upload resumes.
 """
 ERROR_REASON_GAVE_WAY: ErrorReason.ValueType  # 61
 """RESOURCE_EXHAUSTED: the server had no place left for a stream of another tenant, and this
