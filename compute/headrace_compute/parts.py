@@ -143,6 +143,17 @@ def read_parts(
     return pa.concat_tables(tables)
 
 
+def read_first_rows(store: ObjectStore, key: str, group: int, limit: int) -> pa.Table:
+    """The first rows of a row group, at most `limit`; what is behind them is hardly looked at."""
+    pieces: list[pa.RecordBatch] = []
+    with _opened(store, key) as file:
+        for batch in file.iter_batches(max(1, limit), row_groups=[group], use_threads=False):
+            pieces.append(batch)
+            if sum(piece.num_rows for piece in pieces) >= limit:
+                break
+        return pa.Table.from_batches(pieces, file.schema_arrow).slice(0, limit)
+
+
 def verify_part(store: ObjectStore, part: Part) -> None:
     """Checks that the store holds exactly the part that was written.
 

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
-from typing import TypeVar
 
 from google.protobuf import json_format
 
@@ -16,10 +15,8 @@ from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Snapshot, StoreConf
 from headrace_compute.pool import Executor
 from headrace_server.rpc import requests
 from headrace_server.rpc.limits import Limit
-from headrace_server.rpc.pages import pages
+from headrace_server.rpc.pages import consumed, pages
 from headrace_server.services import Services
-
-T = TypeVar("T")
 
 JSON_ROWS = 250
 """Rows of a JSON message at most; the contract allows 1,000, of which each read would hold as many."""
@@ -125,12 +122,12 @@ async def read_table(
     left = request.limit or snapshot.rows
     if request.encoding == table_pb2.ROW_ENCODING_ARROW_IPC:
         for file, group, count in _row_groups(snapshot.files, left):
-            for stream in _consumed(await executor.run(read_ipc, file, group, columns, count)):
+            for stream in consumed(await executor.run(read_ipc, file, group, columns, count)):
                 yield table_pb2.ReadTableResponse(arrow_ipc=stream)
         return
     for file, group, count in _row_groups(snapshot.files, left):
         # Page by page: as messages the rows of a group take ten times their text.
-        for packed in _consumed(await executor.run(read_json, file, group, columns, count, JSON_ROWS)):
+        for packed in consumed(await executor.run(read_json, file, group, columns, count, JSON_ROWS)):
             for page in await services.packed(_json_pages, packed):
                 yield table_pb2.ReadTableResponse(json=page)
 
@@ -147,15 +144,8 @@ async def arrow_streams(services: Services, snapshot: Snapshot) -> AsyncIterator
     """All rows of a table version as Arrow IPC streams, each complete in itself."""
     columns = await services.pool.run(column_names, snapshot.files)
     for file, group, count in _row_groups(snapshot.files, snapshot.rows):
-        for stream in _consumed(await services.pool.run(read_ipc, file, group, columns, count)):
+        for stream in consumed(await services.pool.run(read_ipc, file, group, columns, count)):
             yield stream
-
-
-def _consumed(items: list[T]) -> Iterator[T]:
-    """The items of a list, none of which is kept while a client takes the rest."""
-    items.reverse()
-    while items:
-        yield items.pop()
 
 
 async def open_by_name(services: Services, tenant: str, name: str, version: int | None) -> Snapshot:

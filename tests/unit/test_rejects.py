@@ -1,5 +1,9 @@
 """The rejects a block keeps."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,8 +15,11 @@ from headrace_compute.ingest import rejects
 from headrace_compute.ingest.block import ingest_block
 from headrace_compute.ingest.examine import examine
 from headrace_compute.ingest.rejects import KeptRejects, reject_table
-from headrace_compute.inputs.reading import read_rejects
-from headrace_compute.model import Block, StoreConfig, UploadSpec
+from headrace_compute.inputs.reading import read_rejects, reject_rows
+from headrace_compute.model import ROW_GROUP_ROWS, Block, Part, StoreConfig, UploadSpec
+from headrace_compute.objects.store import open_store
+from headrace_compute.pages import PAGE_BYTES
+from headrace_compute.parts import write_part
 from headrace_compute.report import report_of
 from headrace_compute.schemas.contract import describe
 
@@ -51,9 +58,30 @@ def test_a_block_keeps_its_first_rejects_and_counts_the_others(
     assert some.findings.checks == every.findings.checks
     (warning,) = report_of(some.findings).warnings
     assert (warning.code, warning.count) == ("REJECTS_LEFT_OUT", all_told - told)
-    rows = read_rejects(config, some.rejects, 0, told)
-    assert rows == read_rejects(config, every.rejects, 0, told)
-    assert rows[:7] == read_rejects(config, some.rejects, 0, 7)
+    rows = stored(config, some.rejects, 0, told)
+    assert rows == stored(config, every.rejects, 0, told)
+    assert rows[:7] == stored(config, some.rejects, 0, 7)
+
+
+def stored(config: StoreConfig, parts: Sequence[Part], group: int, limit: int) -> list[dict[str, Any]]:
+    return [row for page in read_rejects(config, parts, group, limit) for row in reject_rows(page)]
+
+
+def test_rejects_are_read_a_page_at_a_time_from_wherever_they_are(tmp_path: Path) -> None:
+    config = StoreConfig(root=str(tmp_path))
+    count = ROW_GROUP_ROWS + 700
+    table = pa.table({"row_number": range(count), "raw": ["é" * 300] * count})
+    store = open_store(config)
+    whole = [write_part(store, "raw-data/whole.parquet", table)]
+    halves = [write_part(store, f"raw-data/{n}.parquet", table.slice(n, 1 << 14)) for n in (1 << 14, 0)]
+    for parts in (whole, halves):
+        pages = read_rejects(config, parts, 0, ROW_GROUP_ROWS)
+        assert len(pages) > 1
+        assert max(pa.ipc.open_stream(page).read_all().nbytes for page in pages) <= PAGE_BYTES
+        assert [row["row_number"] for page in pages for row in reject_rows(page)] == list(range(1 << 14))
+        assert [row["row_number"] for row in stored(config, parts, 1, 10)] == list(
+            range(1 << 14, (1 << 14) + 10)
+        )
 
 
 def test_columns_are_counted_before_they_are_taken_apart() -> None:

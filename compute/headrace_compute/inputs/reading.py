@@ -4,14 +4,14 @@ import json
 import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Part, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.pages import paged
-from headrace_compute.parts import read_part, read_row_groups
+from headrace_compute.parts import read_first_rows, read_part, read_row_groups
 
 
 def column_names(config: StoreConfig, files: Sequence[DataFile]) -> list[str]:
@@ -34,9 +34,10 @@ def read_ipc(
     return paged(0, table.num_rows, lambda first, count: _stream(table.slice(first, count)), len)
 
 
-def _stream(table: pa.Table) -> bytes:
+def _stream(table: pa.Table, compression: Literal["zstd"] | None = None) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
 
@@ -64,8 +65,10 @@ def unpacked(page: bytes) -> list[str]:
     return zlib.decompress(page).decode().split("\n")
 
 
-def read_rejects(config: StoreConfig, parts: Sequence[Part], group: int, limit: int) -> list[dict[str, Any]]:
-    """At most `limit` of the reject rows of one block, in order of row_number, as plain values.
+def read_rejects(config: StoreConfig, parts: Sequence[Part], group: int, limit: int) -> list[bytes]:
+    """At most `limit` of the reject rows of one block, in order of row_number, in pages; see `reject_rows`.
+
+    Pages are packed, because a call that its client does not read holds them.
 
     Args:
         parts: Where they are; one part is in order already.
@@ -74,12 +77,18 @@ def read_rejects(config: StoreConfig, parts: Sequence[Part], group: int, limit: 
     """
     store = open_store(config)
     if len(parts) == 1:
-        table = read_row_groups(store, parts[0].key, [group])
+        table = read_first_rows(store, parts[0].key, group, limit)
     else:
         tables = [read_part(store, part.key) for part in parts]
         table = pa.concat_tables(tables).sort_by("row_number")
-        table = table.slice(group * ROW_GROUP_ROWS, ROW_GROUP_ROWS)
-    rows: list[dict[str, Any]] = table.slice(0, limit).to_pylist()
+        table = table.slice(group * ROW_GROUP_ROWS, min(limit, ROW_GROUP_ROWS))
+    pieces = paged(0, table.num_rows, table.slice, lambda piece: int(piece.nbytes))
+    return [_stream(piece, "zstd") for piece in pieces]
+
+
+def reject_rows(page: bytes) -> list[dict[str, Any]]:
+    """The reject rows of a page, as plain values: as such they take several times their text."""
+    rows: list[dict[str, Any]] = pa.ipc.open_stream(page).read_all().to_pylist()
     return rows
 
 

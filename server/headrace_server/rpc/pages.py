@@ -1,6 +1,6 @@
 """Pages: rows in messages small enough for every client."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -22,6 +22,13 @@ def pages(rows: Sequence[Row], encode: Callable[[Sequence[Row]], Page], max_rows
         count = min(max_rows, len(rows) - start)
         found += paged(start, count, lambda first, count: encode(rows[first : first + count]), _size_bytes)
     return found
+
+
+def consumed(items: list[Row]) -> Iterator[Row]:
+    """The items of a list, none of which is kept while a client takes the rest."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 def _size_bytes(page: Message) -> int:

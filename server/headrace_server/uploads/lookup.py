@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from headrace.v1 import upload_pb2
 from headrace_compute.errors import UploadNotFoundError, UploadOpenError
 from headrace_compute.ingest.block_result import part_from_json
-from headrace_compute.inputs.reading import read_rejects
+from headrace_compute.inputs.reading import read_rejects, reject_rows
 from headrace_compute.model import ROW_GROUP_ROWS
 from headrace_server import metrics
 from headrace_server.rows.options import UploadOptions
 from headrace_server.rpc import messages, requests
+from headrace_server.rpc.pages import consumed
 from headrace_server.services import Services
 from headrace_server.uploads import finish, sweep
 from headrace_server.uploads import session as sessions
@@ -54,7 +55,7 @@ async def abort_upload(services: Services, request: upload_pb2.AbortUploadReques
 async def list_rejects(
     services: Services, request: upload_pb2.ListRejectsRequest
 ) -> AsyncIterator[upload_pb2.ListRejectsResponse]:
-    """Streams an ended upload's rejects in order of row_number, a row group in memory at a time.
+    """Streams an ended upload's rejects in order of row_number; of a row group all but a page is packed.
 
     Raises:
         UploadOpenError: The upload has not ended.
@@ -69,17 +70,24 @@ async def list_rejects(
             {"upload_id": session.upload_id},
         )
     session = await finish.roll_forward(services, session)
+    # As for reads of tables, tenants take turns.
+    executor = services.pool.executor(f"{session.tenant}/reads", "")
     left = request.limit or (1 << 63)
     for group in session.finish["rejects"] if session.finish else ():
         parts = [part_from_json(part) for part in group]
         stored = sum(part.rows for part in parts)
         for place in range(-(-stored // ROW_GROUP_ROWS)):
-            rows = await services.pool.run(read_rejects, parts, place, min(left, ROW_GROUP_ROWS))
-            left -= len(rows)
-            for page in await services.packed(messages.reject_pages, rows):
-                yield page
+            count = min(left, ROW_GROUP_ROWS, stored - place * ROW_GROUP_ROWS)
+            for packed in consumed(await executor.run(read_rejects, parts, place, count)):
+                for page in await services.packed(_reject_pages, packed):
+                    yield page
+            left -= count
             if left <= 0:
                 return
+
+
+def _reject_pages(packed: bytes) -> list[upload_pb2.ListRejectsResponse]:
+    return messages.reject_pages(reject_rows(packed))
 
 
 async def _find(services: Services, tenant_id: str, upload_id: str) -> Session:
