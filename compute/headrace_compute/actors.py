@@ -49,14 +49,17 @@ class Worker:
         return stage(self._config, *args)
 
     @ray.method(num_returns=2)
-    def hold(self, stage: Callable[..., Any], *args: Any) -> tuple[None, Any]:
+    def hold(self, stage: Callable[..., Any], *args: Any) -> tuple[Any, None]:
         """As `run`, with the result apart, so that it can stay in the object store."""
-        return None, stage(self._config, *args)
+        return stage(self._config, *args), None
 
     def hold_each(self, stage: Callable[..., Iterator[Any]], *args: Any) -> Iterator[Any]:
-        """As `hold`, for a stage that gives several values; the caller says how many, and one more."""
-        yield None
+        """As `hold`, for a stage that gives several values; the caller says how many, and one more.
+
+        That one comes last: what is given before a stage fails stands, and only what was to follow tells.
+        """
         yield from stage(self._config, *args)
+        yield None
 
     def warm(self) -> dict[str, str]:
         """Loads whatever the first block would wait for; tells its node and its versions."""

@@ -431,7 +431,7 @@ class Pool(Executor):
     async def _call(self, member: Member, hand_over: Callable[[], Any], keep: bool, running: _Stage) -> Any:
         try:
             if keep:
-                done, *values = await self.submit(hand_over)
+                *values, done = await self.submit(hand_over)
                 running.begun(done)
                 await _unless_gone(member, done)
                 return values

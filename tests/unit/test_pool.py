@@ -48,7 +48,7 @@ class FakeWorkers:
         return SimpleNamespace(
             warm=SimpleNamespace(remote=self._warm),
             run=_method(lambda *args: self._result(number, *args)),
-            hold=_method(lambda *args: (self._result(number, *args), f"ref-{len(self.calls)}")),
+            hold=_method(lambda *args: (f"ref-{len(self.calls)}", self._result(number, *args))),
         )
 
     async def _warm(self) -> dict[str, str]:
