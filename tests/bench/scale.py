@@ -165,7 +165,8 @@ def worker_bytes(server: Server) -> int:
     total = 0
     for process in family(server):
         with suppress(psutil.Error):
-            if "ray::" in " ".join(process.cmdline()):
+            # Others move what lies between two stages from and to the disk.
+            if " ".join(process.cmdline()).startswith("ray::Worker"):
                 total += process.io_counters().read_chars
     return total
 

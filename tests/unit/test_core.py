@@ -51,7 +51,7 @@ def folded(*shards: Any) -> Any:
     """The items of some shards' rows, numbered, and what each shard gives."""
     read = [encode_rows(interactions(rows)) for rows in shards]
     numbering = number_items(NOWHERE, None, *(items for items, _ in read))
-    nothing = read[0][1].pick([(0, 0)])
+    nothing = encode_rows(interactions([]))[1]
     shares = [[part if part is mine else nothing for _, part in read] for _, mine in read]
     plan = Shard(0, BUCKETS)
     return numbering, [tuple(fold_shard(NOWHERE, plan, TYPES, numbering, *share)) for share in shares]

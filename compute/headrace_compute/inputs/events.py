@@ -64,7 +64,7 @@ def gather(numbering: Numbering, slices: Sequence[Slice]) -> Events:
             "item_code": _joined(np.int32, items),
             "interaction_type": _joined(np.int8, (rows.types for rows in slices)),
             "time_us": _joined(np.int64, (rows.times_us for rows in slices)),
-            "rating": _ratings(slices),
+            "rating": pa.array(_joined(np.float64, (rows.ratings for rows in slices)), from_pandas=True),
         }
     )
     cancellation.check()
@@ -74,13 +74,6 @@ def gather(numbering: Numbering, slices: Sequence[Slice]) -> Events:
 
 def _joined(kind: type[np.generic], columns: Iterable[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.empty(0, kind), *columns])
-
-
-def _ratings(slices: Sequence[Slice]) -> pa.Array:
-    if all(rows.ratings is None for rows in slices):
-        return pa.nulls(sum(len(rows.items) for rows in slices), pa.float64())
-    columns = (np.full(len(rows.items), np.nan) if rows.ratings is None else rows.ratings for rows in slices)
-    return pa.array(_joined(np.float64, columns), from_pandas=True)
 
 
 def newest_event(config: StoreConfig, files: Sequence[DataFile]) -> int:

@@ -7,6 +7,7 @@ a row costs depends neither on how many rows there are, nor on how many shards t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,16 +33,35 @@ class Slice:
         items: int32, the place of each item_id among the items of the batch.
         types: int8, the place of each interaction_type in INTERACTION_TYPES.
         times_us: int64.
-        ratings: float64, NaN for null; None if all are null.
+        rated: A bit for each row, packed (uint8): whether it has a rating.
+        some_ratings: float64, of the rows that have one: most events of most tenants have none.
     """
 
     user_ids: pa.Array
     items: np.ndarray
     types: np.ndarray
     times_us: np.ndarray
-    ratings: np.ndarray | None
+    rated: np.ndarray
+    some_ratings: np.ndarray
 
-    def pick(self, ranges: Sequence[tuple[int, int]]) -> "Slice":
+    @property
+    def ratings(self) -> np.ndarray:
+        """The rating of each row, float64; NaN for null."""
+        ratings = np.full(len(self.items), np.nan)
+        ratings[np.unpackbits(self.rated, count=len(self.items)).view(np.bool_)] = self.some_ratings
+        return ratings
+
+
+class _Rows(NamedTuple):
+    """Rows from which slices are cut; the columns are those of a Slice."""
+
+    user_ids: pa.Array
+    items: np.ndarray
+    types: np.ndarray
+    times_us: np.ndarray
+    ratings: np.ndarray
+
+    def cut(self, ranges: Sequence[tuple[int, int]]) -> Slice:
         """The rows of some ranges, [begin, end), one behind the other, copied."""
 
         def picked(column: np.ndarray) -> np.ndarray:
@@ -49,12 +69,15 @@ class Slice:
 
         # Behind nothing: one array alone would not be copied, and a slice is pickled with all of its array.
         users = [self.user_ids.slice(begin, end - begin) for begin, end in ranges]
+        ratings = picked(self.ratings)
+        rated = ~np.isnan(ratings)
         return Slice(
             pa.concat_arrays([self.user_ids.slice(0, 0), *users]),
             picked(self.items),
             picked(self.types),
             picked(self.times_us),
-            None if self.ratings is None else picked(self.ratings),
+            np.packbits(rated),
+            ratings[rated],
         )
 
 
@@ -84,11 +107,11 @@ def exchange(
         bounds.append(begin + np.searchsorted(table[BUCKET].to_numpy(), edges))
         begin += table.num_rows
     del tables
-    item_ids, everything = encode_rows(rows)
+    item_ids, everything = _encoded(rows)
     yield item_ids
     for number in range(len(shards)):
         cancellation.check()
-        yield everything.pick([(bound[number], bound[number + 1]) for bound in bounds])
+        yield everything.cut([(bound[number], bound[number + 1]) for bound in bounds])
 
 
 def encode_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
@@ -100,19 +123,23 @@ def encode_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 
 def encode_rows(rows: pa.Table) -> tuple[pa.Array, Slice]:
     """The different item_ids of interactions (the columns of the contract), and the rows."""
+    item_ids, everything = _encoded(rows)
+    return item_ids, everything.cut([(0, rows.num_rows)])
+
+
+def _encoded(rows: pa.Table) -> tuple[pa.Array, _Rows]:
     items, item_ids = encode_texts(rows["item_id"])
     used = np.bincount(items, minlength=len(item_ids)) > 0
     if not used.all():
         items, item_ids = (np.cumsum(used, dtype=np.int32) - 1)[items], item_ids.filter(pa.array(used))
     types, names = encode_texts(rows["interaction_type"])
     places = pc.index_in(names, value_set=_TYPES).to_numpy(zero_copy_only=False).astype(np.int8)
-    ratings = rows["rating"]
-    return item_ids, Slice(
+    return item_ids, _Rows(
         rows["user_id"].combine_chunks(),
         items,
         places[types],
         rows["timestamp"].cast(pa.int64()).to_numpy(),
-        None if ratings.null_count == len(ratings) else ratings.to_numpy(),
+        rows["rating"].to_numpy(),
     )
 
 
