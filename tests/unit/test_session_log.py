@@ -14,13 +14,15 @@ from headrace_compute.findings import Findings
 from headrace_compute.ingest.block_result import BlockResult
 from headrace_compute.model import Block, Part, StoreConfig
 from headrace_compute.objects.store import open_store
+from headrace_server.journal.log import JournalFormatError
 from headrace_server.rows.blocks import PersistedBlock
 from headrace_server.rows.options import UploadOptions
 from headrace_server.rpc.live import LiveUploads
 from headrace_server.services import Services
-from headrace_server.uploads import index, records, sweep
+from headrace_server.uploads import index, sweep
 from headrace_server.uploads import session as sessions
 from headrace_server.uploads.immutable_list import ImmutableList
+from headrace_server.uploads.index import open_uploads
 from headrace_server.uploads.session import Session
 from headrace_server.uploads.sweeper import Sweeper
 
@@ -103,7 +105,7 @@ async def test_records_of_the_version_before_are_read_and_of_the_version_after_r
     assert loaded is not None
     assert (loaded.persisted_offset, loaded.persisted_crc32c) == (10, None)
     path.write_text(json.dumps(record | {"format_version": 3}))
-    with pytest.raises(records.SessionFormatError, match="format version 3; this server reads 1, 2"):
+    with pytest.raises(JournalFormatError, match="format version 3; this server reads 1, 2"):
         sessions.load(config, "acme", UPLOAD)
 
 
@@ -161,7 +163,7 @@ async def test_a_done_upload_keeps_what_its_answer_needs_and_nothing_else(config
     again = await _open(config)
     assert (again.done, again.finish, again.next_seq) == (session.done, session.finish, 6)
     assert (again.persisted_offset, again.persisted_crc32c) == (99, 5)
-    assert list(index.entries(config)) == []
+    assert list(open_uploads(config).entries()) == []
     sweep.clear(config, again)
 
 
@@ -176,11 +178,11 @@ async def test_a_sweep_lets_no_older_stream_in_again(config: StoreConfig) -> Non
     newer = sessions.append(config, newer, "done", {})
     sweep.clear(config, newer)
     # It had two owners, so it is swept once more when nobody can be at work on it.
-    assert list(index.entries(config)) == [("acme", UPLOAD)]
+    assert list(open_uploads(config).entries()) == [("acme", UPLOAD)]
     with pytest.raises(FencedError):
         sessions.append(config, older, "block", _block(config, 1, "late"))
     sweep.clear_late(config, "acme", UPLOAD)
-    assert list(index.entries(config)) == []
+    assert list(open_uploads(config).entries()) == []
     assert not any("late" in key for key in _keys(config))
     with pytest.raises(FencedError):
         sessions.append(config, older, "block", _block(config, 1, "later"))
@@ -209,12 +211,12 @@ async def test_an_aborted_upload_keeps_two_records(config: StoreConfig) -> None:
 
 async def test_sessions_of_a_store_without_an_index_are_entered_once(config: StoreConfig) -> None:
     await _open(config)
-    index.remove(config, "acme", UPLOAD)
+    open_uploads(config).remove("acme", UPLOAD)
     index.complete(config)
-    assert list(index.entries(config)) == [("acme", UPLOAD)]
-    index.remove(config, "acme", UPLOAD)
+    assert list(open_uploads(config).entries()) == [("acme", UPLOAD)]
+    open_uploads(config).remove("acme", UPLOAD)
     index.complete(config)
-    assert list(index.entries(config)) == []
+    assert list(open_uploads(config).entries()) == []
 
 
 def test_a_grown_sequence_shares_its_items_and_keeps_former_states() -> None:
@@ -263,10 +265,10 @@ async def test_an_upload_that_nobody_goes_on_with_expires_and_leaves_nothing(
     with pytest.raises(UploadClosedError, match="nobody went on"):
         await _open(config)
     assert not any("parquet" in key for key in _keys(config))
-    assert list(index.entries(config)) == [("acme", UPLOAD)]
+    assert list(open_uploads(config).entries()) == [("acme", UPLOAD)]
     clockwork.age(86_401)
     await clockwork.rounds()
-    assert list(index.entries(config)) == []
+    assert list(open_uploads(config).entries()) == []
 
 
 async def test_a_live_upload_does_not_expire_though_a_clock_is_off_by_a_day(
@@ -293,12 +295,12 @@ async def test_an_entry_that_never_came_to_a_session_goes_when_it_is_old(
     config: StoreConfig, tmp_path: Path
 ) -> None:
     clockwork = _Clockwork(config, tmp_path)
-    index.add(config, "acme", UPLOAD)
+    open_uploads(config).add("acme", UPLOAD)
     await clockwork.rounds(2)
-    assert list(index.entries(config)) == [("acme", UPLOAD)]
+    assert list(open_uploads(config).entries()) == [("acme", UPLOAD)]
     clockwork.age(86_401)
     await clockwork.rounds()
-    assert list(index.entries(config)) == []
+    assert list(open_uploads(config).entries()) == []
 
 
 async def test_a_round_visits_a_bounded_number_and_the_next_goes_on_there(
@@ -313,6 +315,6 @@ async def test_a_round_visits_a_bounded_number_and_the_next_goes_on_there(
 
     monkeypatch.setattr(clockwork.sweeper, "_visit", visit)
     for number in range(7):
-        index.add(config, "acme", f"u{number}")
+        open_uploads(config).add("acme", f"u{number}")
     await clockwork.rounds(3)
     assert visited == [f"u{number % 7}" for number in range(9)]

@@ -6,8 +6,9 @@ import structlog
 
 from headrace_compute.errors import HeadraceError
 from headrace_server.services import Services
-from headrace_server.uploads import finish, index, records
+from headrace_server.uploads import finish, index
 from headrace_server.uploads import session as sessions
+from headrace_server.uploads.records import journal_of
 
 _log = structlog.get_logger(__name__)
 
@@ -18,7 +19,8 @@ async def recover(services: Services) -> None:
     Looks at the index and the newest record of what stands in it, not at uploads that are over.
     """
     await asyncio.to_thread(index.complete, services.config)
-    for tenant, upload_id in await asyncio.to_thread(lambda: list(index.entries(services.config))):
+    entries = index.open_uploads(services.config).entries
+    for tenant, upload_id in await asyncio.to_thread(lambda: list(entries())):
         try:
             await _recover(services, tenant, upload_id)
         except HeadraceError as error:
@@ -26,7 +28,7 @@ async def recover(services: Services) -> None:
 
 
 async def _recover(services: Services, tenant: str, upload_id: str) -> None:
-    newest = await asyncio.to_thread(records.read_newest, services.config, tenant, upload_id)
+    newest = await asyncio.to_thread(journal_of(services.config, tenant, upload_id).newest)
     if newest is None or newest.kind != "finish":
         return
     session = await asyncio.to_thread(sessions.load, services.config, tenant, upload_id)

@@ -1,10 +1,9 @@
 """The session log: the durable record of an upload, and its only source of truth.
 
-A session is a list of create-only records
-`{raw bucket}/_headrace/uploads/{tenant}/{upload_id}/{seq:08d}`. Its state is the
-fold of the records; ARCHITECTURE.md draws the states. Whoever creates the next
-number has written it; a writer that loses a create re-reads, and is fenced if
-another stream has opened a newer epoch. Functions that are not `async` block: call them in a thread.
+A session is the journal `{raw bucket}/_headrace/uploads/{tenant}/{upload_id}/`. Its state is the
+fold of the records; ARCHITECTURE.md draws the states. A writer that loses a create
+re-reads, and is fenced if another stream has opened a newer epoch. Functions that are not `async`
+block: call them in a thread.
 """
 
 import asyncio
@@ -24,11 +23,11 @@ from headrace_compute.errors import (
 )
 from headrace_compute.findings import Findings
 from headrace_compute.model import StagedObject, StoreConfig
-from headrace_compute.objects.store import KeyExistsError, KeyMissingError, open_store
+from headrace_server.journal.log import JournalFormatError, NumberTakenError, Record
 from headrace_server.rows.blocks import PersistedBlock
-from headrace_server.uploads import index, records
+from headrace_server.uploads import index
 from headrace_server.uploads.immutable_list import ImmutableList
-from headrace_server.uploads.records import Record, SessionFormatError, session_prefix
+from headrace_server.uploads.records import journal_of, session_prefix
 
 __all__ = [
     "Session",
@@ -127,7 +126,7 @@ async def open_session(
 
 def load(config: StoreConfig, tenant: str, upload_id: str) -> Session | None:
     """The session as the store has it; None if there is none."""
-    found = records.read_all(config, tenant, upload_id)
+    found = journal_of(config, tenant, upload_id).read_all()
     return fold(tenant, upload_id, found) if found else None
 
 
@@ -138,23 +137,17 @@ def append(config: StoreConfig, session: Session, kind: str, body: Mapping[str, 
         FencedError: Another stream of this upload has taken over, or ended it.
         UploadClosedError: The upload was given up meanwhile.
     """
-    store = open_store(config)
-    prefix = session_prefix(config, session.tenant, session.upload_id)
-    record = records.make(kind, body)
+    journal = journal_of(config, session.tenant, session.upload_id)
+    record = journal.record(kind, body)
     try:
-        records.create(store, prefix, session.next_seq, record)
-    except KeyExistsError:
-        try:
-            found = records.read(store, f"{prefix}{session.next_seq:08d}")
-        except KeyMissingError:
-            raise fenced(session.upload_id) from None  # The upload has just been discarded.
-        if found["kind"] == kind == "abort" and "failure" not in body:
-            pass  # Two gave the upload up at once; either record says so.
-        elif found["kind"] == "abort":
-            raise closed(session.upload_id, found["body"]["reason"]) from None
-        elif found != record:
+        journal.append(session.next_seq, record)
+    except NumberTakenError as taken:
+        found = taken.found
+        if found is None or found["kind"] != "abort":
             raise fenced(session.upload_id) from None
-        # The create succeeded and its answer was lost: the record is ours.
+        if kind != "abort" or "failure" in body:
+            raise closed(session.upload_id, found["body"]["reason"]) from None
+        # Two gave the upload up at once; either record says so.
     return _apply(session, session.next_seq, record)
 
 
@@ -164,12 +157,9 @@ def check_newest(config: StoreConfig, session: Session) -> None:
     Raises:
         FencedError: Another stream of this upload has taken over, or ended it.
     """
-    try:
-        prefix = session_prefix(config, session.tenant, session.upload_id)
-        records.read(open_store(config), f"{prefix}{session.next_seq:08d}")
-    except KeyMissingError:
-        return
-    raise fenced(session.upload_id)
+    journal = journal_of(config, session.tenant, session.upload_id)
+    if journal.find(session.next_seq) is not None:
+        raise fenced(session.upload_id)
 
 
 def abort(config: StoreConfig, session: Session, reason: str) -> Session:
@@ -247,17 +237,18 @@ def _open(config: StoreConfig, tenant: str, upload_id: str, header: Mapping[str,
     owner, now_us = uuid.uuid4().hex, time.time_ns() // 1000
     body = {"header": dict(header), "started_us": now_us, "owner": owner}
     # Listed first: a session that is not in the index would never be swept.
-    is_new = index.add(config, tenant, upload_id)
+    entries = index.open_uploads(config)
+    is_new = entries.add(tenant, upload_id)
+    journal = journal_of(config, tenant, upload_id)
     try:
-        prefix = session_prefix(config, tenant, upload_id)
-        records.create(open_store(config), prefix, 0, records.make("open", body))
-    except KeyExistsError:
+        journal.append(0, journal.record("open", body))
+    except NumberTakenError:
         session = _take_over(config, tenant, upload_id, header, owner)
         if is_new and session.done is not None:
-            index.remove(config, tenant, upload_id)  # It had ended and been swept.
+            entries.remove(tenant, upload_id)  # It had ended and been swept.
         return session
     if not is_new:
-        index.restore(config, tenant, upload_id)
+        entries.restore(tenant, upload_id)
     return Session(tenant, upload_id, header, now_us, owner, next_seq=1)
 
 
@@ -306,7 +297,7 @@ def _apply(session: Session, seq: int, record: Record) -> Session:
         case "abort":
             return replace(session, aborted=body["reason"], failure=body.get("failure"))
         case _:
-            raise SessionFormatError(
+            raise JournalFormatError(
                 f"Upload {session.upload_id} has a record of unknown kind {kind!r}; use a newer server."
             )
 

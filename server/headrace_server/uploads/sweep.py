@@ -10,8 +10,9 @@ from headrace_compute.ingest.block_result import part_from_json
 from headrace_compute.model import StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_server.rows.options import UploadOptions
-from headrace_server.uploads import index, records
+from headrace_server.uploads import index
 from headrace_server.uploads import session as sessions
+from headrace_server.uploads.records import journal_of, session_prefix
 from headrace_server.uploads.session import Session
 from headrace_server.uploads.spec import spec_of
 
@@ -30,13 +31,13 @@ def clear(config: StoreConfig, session: Session, *, late: bool = False) -> None:
     store = open_store(config)
     for key in _leftovers(config, session):
         store.delete(key)
-    prefix = records.session_prefix(config, session.tenant, session.upload_id)
+    prefix = session_prefix(config, session.tenant, session.upload_id)
     lasting = {f"{seq:08d}" for seq in session.lasting}
     for key in list(store.list(prefix)):
         if key[len(prefix) :] not in lasting:
             store.delete(key)
     if late or len(session.lasting) == len(_records_of_one_owner(session)):
-        index.remove(config, session.tenant, session.upload_id)
+        index.open_uploads(config).remove(session.tenant, session.upload_id)
 
 
 def clear_late(config: StoreConfig, tenant: str, upload_id: str) -> None:
@@ -48,9 +49,10 @@ def clear_late(config: StoreConfig, tenant: str, upload_id: str) -> None:
 
 def forget(config: StoreConfig, tenant: str, upload_id: str) -> None:
     """Removes an upload that never opened a session from the index."""
-    index.remove(config, tenant, upload_id)
-    if records.read_newest(config, tenant, upload_id) is not None:
-        index.add(config, tenant, upload_id)  # It came to one at this very moment.
+    entries = index.open_uploads(config)
+    entries.remove(tenant, upload_id)
+    if journal_of(config, tenant, upload_id).newest() is not None:
+        entries.add(tenant, upload_id)  # It came to one at this very moment.
 
 
 def _leftovers(config: StoreConfig, session: Session) -> set[str]:

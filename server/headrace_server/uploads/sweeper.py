@@ -16,10 +16,12 @@ import structlog
 from headrace_compute.errors import HeadraceError
 from headrace_compute.objects.store import KeyMissingError, open_store
 from headrace_server import metrics
+from headrace_server.journal.log import Newest
 from headrace_server.services import Services
-from headrace_server.uploads import finish, index, records, sweep
+from headrace_server.uploads import finish, sweep
 from headrace_server.uploads import session as sessions
-from headrace_server.uploads.records import Newest
+from headrace_server.uploads.index import open_uploads
+from headrace_server.uploads.records import journal_of
 
 VISITS = 100
 """Uploads visited in a round."""
@@ -41,6 +43,7 @@ class Sweeper:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._config = services.config
+        self._index = open_uploads(services.config)
         self._ttl = services.settings.upload_ttl_seconds
         self._after: Upload = ("", "")
         self._seen: dict[Upload, tuple[int, float]] = {}
@@ -58,7 +61,7 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Visits a bounded number of uploads; the next call goes on behind them."""
-        listed = await asyncio.to_thread(lambda: list(islice(index.entries(self._config), ENTRIES)))
+        listed = await asyncio.to_thread(lambda: list(islice(self._index.entries(), ENTRIES)))
         self._seen = {upload: self._seen[upload] for upload in listed if upload in self._seen}
         first = bisect_right(listed, self._after)
         for upload in [*listed[first:], *listed[:first]][:VISITS]:
@@ -71,8 +74,8 @@ class Sweeper:
     async def _visit(self, upload: Upload) -> None:
         if self._services.live.has(*upload):
             return
-        newest = await asyncio.to_thread(records.read_newest, self._config, *upload)
-        key = index.entry_key(self._config, *upload) if newest is None else newest.key
+        newest = await asyncio.to_thread(journal_of(self._config, *upload).newest)
+        key = self._index.key(*upload) if newest is None else newest.key
         age = await asyncio.to_thread(open_store(self._config).age_seconds, key)
         if newest is None:
             if age > self._ttl:

@@ -1,0 +1,1 @@
+"""Journals: create-only records in the store, and the index of those that are not over."""
