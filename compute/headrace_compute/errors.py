@@ -31,9 +31,12 @@
     │   ├── NoPositivesError
     │   ├── WrongTableKindError
     │   ├── RowTooLargeError          a row that no response can hold
+    │   ├── RunFinishedError
+    │   ├── RunCancelledError
     │   └── StoreDeniedError
     ├── NotFoundError
     │   ├── UploadNotFoundError
+    │   ├── RunNotFoundError
     │   ├── TableNotFoundError
     │   └── VersionNotFoundError
     ├── ExhaustedError            a limit or the disk; the same call may succeed later
@@ -268,6 +271,26 @@ class RowTooLargeError(PreconditionError):
     reason = "ROW_TOO_LARGE"
 
 
+class RunFinishedError(PreconditionError):
+    """The run's outcome is fixed: it can no longer be cancelled."""
+
+    reason = "RUN_FINISHED"
+
+    @classmethod
+    def of(cls, request_id: str) -> Self:
+        """The error of a cancellation that comes too late."""
+        return cls(
+            f"Run {request_id} has its outcome, so it cannot be cancelled; GetRun tells how it ended.",
+            {"request_id": request_id},
+        )
+
+
+class RunCancelledError(PreconditionError):
+    """The run was cancelled."""
+
+    reason = "RUN_CANCELLED"
+
+
 class StoreDeniedError(PreconditionError):
     """The store refuses the server, or lacks what it must have; somebody has to set it up first."""
 
@@ -284,6 +307,12 @@ class UploadNotFoundError(NotFoundError):
     """The tenant has no such upload."""
 
     reason = "UPLOAD_NOT_FOUND"
+
+
+class RunNotFoundError(NotFoundError):
+    """The tenant has no such run."""
+
+    reason = "RUN_NOT_FOUND"
 
 
 class TableNotFoundError(NotFoundError):

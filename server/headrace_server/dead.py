@@ -18,7 +18,7 @@ from headrace_compute.delta import drafts
 from headrace_compute.errors import HeadraceError
 from headrace_compute.model import StoreConfig
 from headrace_compute.objects.store import KeyMissingError, open_store
-from headrace_server.runs import registry
+from headrace_server.runs import journals, registry
 
 LEFT_SECONDS = 86_400.0
 """Age of an entry above which it is a dead one's: far more than it takes to renew one or be done with it."""
@@ -41,7 +41,7 @@ class _Index(NamedTuple):
 
 
 _INDEXES: Mapping[str, _Index] = {
-    "runs": _Index(registry.entries, registry.clear_entry),
+    "runs": _Index(registry.entries, journals.clear_entry),
     "drafts": _Index(drafts.entries, drafts.clear),
 }
 

@@ -16,7 +16,7 @@ from headrace.v1 import (
     upload_pb2,
     validation_pb2,
 )
-from headrace_compute.errors import UnsupportedError, UploadNotFoundError
+from headrace_compute.errors import UploadNotFoundError
 from headrace_compute.model import DataType
 from headrace_compute.schemas.contract import describe_for
 from headrace_server import reading
@@ -24,8 +24,9 @@ from headrace_server.health import HealthMonitor, health_message
 from headrace_server.ingest.service import SmallIngests
 from headrace_server.rpc import messages, requests
 from headrace_server.rpc.connections import address_of
-from headrace_server.runs.features import compute_features, describe_features
-from headrace_server.runs.negatives import sample_negatives
+from headrace_server.runs.features import FEATURES, describe_features
+from headrace_server.runs.negatives import NEGATIVES
+from headrace_server.runs.service import Runs
 from headrace_server.services import Services
 from headrace_server.uploads import lookup
 from headrace_server.uploads.stream import serve_upload
@@ -40,9 +41,10 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
     Errors raised here and below become statuses in the interceptor.
     """
 
-    def __init__(self, services: Services, small: SmallIngests, health: HealthMonitor) -> None:
+    def __init__(self, services: Services, small: SmallIngests, runs: Runs, health: HealthMonitor) -> None:
         self._services = services
         self._small = small
+        self._runs = runs
         self._health = health
         self._lists = reading.TableLists(services.config, services.lists)
         self._schemas: dict[DataType, validation_pb2.GetSchemaResponse] = {}
@@ -137,7 +139,7 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: run_pb2.ComputeFeaturesRequest, context: Context
     ) -> AsyncIterator[run_pb2.ComputeFeaturesResponse]:
         """Computes user and item features."""
-        async for response in compute_features(self._services, request):
+        async for response in self._runs.serve(FEATURES, request):
             yield response
 
     async def DescribeFeatures(
@@ -150,14 +152,26 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: run_pb2.SampleNegativesRequest, context: Context
     ) -> AsyncIterator[run_pb2.SampleNegativesResponse]:
         """Writes a training set."""
-        async for response in sample_negatives(self._services, request):
+        async for response in self._runs.serve(NEGATIVES, request):
             yield response
 
     async def CancelRun(
         self, request: run_pb2.CancelRunRequest, context: Context
     ) -> run_pb2.CancelRunResponse:
-        """Not in this version."""
-        raise _unsupported("CancelRun")
+        """Stops a run."""
+        with self._services.questions.enter(request.tenant_id, context.peer()):
+            await self._runs.cancel(request)
+        return run_pb2.CancelRunResponse()
+
+    async def GetRun(self, request: run_pb2.GetRunRequest, context: Context) -> run_pb2.GetRunResponse:
+        """Tells where a run stands."""
+        with self._services.questions.enter(request.tenant_id, context.peer()):
+            return await self._runs.get(request)
+
+    async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Context) -> run_pb2.ListRunsResponse:
+        """Lists a tenant's runs."""
+        with self._services.questions.enter(request.tenant_id, context.peer()):
+            return await self._runs.list(request)
 
     async def ListTables(
         self, request: table_pb2.ListTablesRequest, context: Context
@@ -187,7 +201,3 @@ def health_json(services: Services, health: HealthMonitor) -> dict[str, Any]:
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-
-
-def _unsupported(name: str) -> UnsupportedError:
-    return UnsupportedError(f"{name} is not implemented in this version.", {"feature": name})

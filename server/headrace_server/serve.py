@@ -27,6 +27,7 @@ from headrace_server.rpc.calls import CallInterceptor
 from headrace_server.rpc.reflection import add_reflection_v1
 from headrace_server.rpc.shutdown import draining
 from headrace_server.rpc.unread import Unread
+from headrace_server.runs.service import Runs
 from headrace_server.services import Services
 from headrace_server.settings import Settings
 from headrace_server.startup import Startup
@@ -106,8 +107,9 @@ async def serve(
     services = Services(
         settings=settings, config=config, pool=pool, relay=relay, maintenance=Maintenance(pool, __version__)
     )
+    runs = Runs(services)
     try:
-        ready = await _unless(stop, _make_ready(services, small_pool, startup))
+        ready = await _unless(stop, _make_ready(services, runs, small_pool, startup))
     except BaseException:
         _abandon(blocking)
         raise
@@ -123,7 +125,7 @@ async def serve(
     await probe.set(SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
     interceptor = CallInterceptor(services.shutdown, Unread(settings.send_seconds))
     server = aio.server(interceptors=[interceptor], options=OPTIONS)
-    _register(server, PipelineServicer(services, small, monitor), probe)
+    _register(server, PipelineServicer(services, small, runs, monitor), probe)
     try:
         port = server.add_insecure_port(settings.grpc_address)
     except RuntimeError:
@@ -138,6 +140,8 @@ async def serve(
         asyncio.create_task(monitor.watch(probe, SERVICE)),
         asyncio.create_task(Sweeper(services).run()),
         asyncio.create_task(dead.sweep_on(config)),
+        asyncio.create_task(runs.keeper.watch()),
+        asyncio.create_task(runs.forget()),
         asyncio.create_task(small.settle()),
         asyncio.create_task(services.maintenance.run()),
         asyncio.create_task(give_back()),
@@ -160,6 +164,7 @@ async def serve(
     failed = lost.done() and not stopped.done()
     _log.info("stopping", reason=lost.result() if failed else "signal")
     await probe.enter_graceful_shutdown()
+    runs.keeper.leave()
     await (_give_up(services) if failed else _drain(services))
     await server.stop(LOST_END_SECONDS if failed else END_SECONDS)
     small.close()
@@ -171,7 +176,7 @@ async def serve(
     return 1 if failed else 0
 
 
-async def _make_ready(services: Services, small_pool: Pool, startup: Startup) -> None:
+async def _make_ready(services: Services, runs: Runs, small_pool: Pool, startup: Startup) -> None:
     """Starts the relay, warms the workers and mends what a crash left."""
     # A child process must be there before gRPC is.
     await services.relay.start()
@@ -184,6 +189,7 @@ async def _make_ready(services: Services, small_pool: Pool, startup: Startup) ->
     await sweep_scratch(services.config)
     await dead.clear_dead(services.config)
     await recover(services)
+    await runs.keeper.recover()
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

@@ -102,6 +102,11 @@ class Services:
         return ReservingLimit("runs", self.settings.max_runs, self.settings.max_runs_per_tenant)
 
     @cached_property
+    def followers(self) -> Limit:
+        """Calls that follow a run with a request_id; the run itself goes on without them."""
+        return ReservingLimit("followed runs", self.settings.max_reads, self.settings.max_reads_per_tenant)
+
+    @cached_property
     def room(self) -> Room:
         """What runs under way may still write."""
         return Room(open_store(self.config))

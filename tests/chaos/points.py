@@ -88,4 +88,22 @@ INGEST_POINTS: dict[str, Point] = {
     "merge-commit.after": Point(_COMPACTION, "commit_merges", "after", "worker"),
 }
 
-POINTS = UPLOAD_POINTS | INGEST_POINTS
+_RUNS = "headrace_server.runs.journals"
+
+RUN_POINTS: dict[str, Point] = {
+    # A run with a request_id, and its journal.
+    "run-open.before": Point(_RUNS, "create", "before", "server"),
+    "run-open.after": Point(_RUNS, "create", "after", "server"),
+    "run-stage.after": Point("headrace_compute.pool", "RunExecutor.run", "after", "server"),
+    "run-commit-record.before": Point(_RUNS, "append", "before", "server", ("kind", "commit")),
+    "run-commit-record.after": Point(_RUNS, "append", "after", "server", ("kind", "commit")),
+    "users-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "user_features")),
+    "items-commit.before": Point(_COMMITS, "commit", "before", "server", ("kind", "item_features")),
+    "items-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "item_features")),
+    "training-commit.before": Point(_COMMITS, "commit", "before", "server", ("kind", "training_data")),
+    "training-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "training_data")),
+    "run-done-record.before": Point(_RUNS, "append", "before", "server", ("kind", "done")),
+    "run-done-record.after": Point(_RUNS, "append", "after", "server", ("kind", "done")),
+}
+
+POINTS = UPLOAD_POINTS | INGEST_POINTS | RUN_POINTS

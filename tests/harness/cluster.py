@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -47,6 +48,15 @@ class Cluster:
         """Its processes of a name."""
         family = psutil.Process(self._process.pid).children(recursive=True)
         return [process for process in family if process.name() == name]
+
+    def at_work(self, stage: str) -> list[psutil.Process]:
+        """Its workers that run a stage at this moment: Ray puts that into their titles."""
+        found = []
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if " ".join(process.cmdline()).startswith(f"ray::{stage} "):
+                    found.append(process)
+        return found
 
     def __enter__(self) -> Self:
         return self

@@ -19,12 +19,15 @@ from headrace_compute.pool import Pool, RunExecutor
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.maintenance import Maintenance
 from headrace_server.runs import registry
+from headrace_server.runs.job import MadeTable
+from headrace_server.runs.registry import entry_of
 from headrace_server.runs.run import Run, begun
 from headrace_server.services import Services
 from headrace_server.settings import Settings
 
 ROWS = pa.table({"user_id": ["u"], "bucket": pa.array([3], pa.int16())})
 KEY = "features/t/user_features"
+ENTRY = entry_of("t", "a" * 32, {KEY: "user_features"})
 
 
 class _NoRelay:
@@ -40,8 +43,6 @@ def services(tmp_path: Path) -> Services:
 
 class _Workers:
     """What a run asks of its executor when it ends."""
-
-    member = "a" * 32
 
     def __init__(self) -> None:
         self.busy = asyncio.Event()
@@ -62,7 +63,7 @@ async def test_a_cancelled_run_is_cleared_once_its_workers_have_ended(services: 
     workers, written = _Workers(), asyncio.Event()
 
     async def work() -> None:
-        async with begun(services, cast(RunExecutor, workers), "t", {KEY: "user_features"}) as run:
+        async with begun(services, cast(RunExecutor, workers), ENTRY) as run:
             _write(services, run)
             written.set()
             await asyncio.Event().wait()
@@ -96,8 +97,8 @@ async def test_a_commit_that_has_begun_is_not_lost_to_a_cancellation(
     monkeypatch.setattr(Maintenance, "committed", lambda *args: None)
 
     async def work() -> None:
-        async with begun(services, cast(RunExecutor, workers), "t", {KEY: "user_features"}) as run:
-            await run.commit(KEY, ROWS.schema, (_write(services, run),), {})
+        async with begun(services, cast(RunExecutor, workers), ENTRY) as run:
+            await run.commit(MadeTable(KEY, "user_features", ROWS.schema, (_write(services, run),)), {})
 
     task = asyncio.create_task(work())
     await asyncio.to_thread(begin.wait, 30)

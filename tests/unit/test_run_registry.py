@@ -12,7 +12,7 @@ from headrace_compute.objects.store import open_store
 from headrace_compute.parts import write_part
 from headrace_server import dead
 from headrace_server.runs import registry
-from headrace_server.runs.registry import RunEntry
+from headrace_server.runs.registry import RunEntry, entry_of, transaction
 
 ROWS = pa.table({"user_id": ["u"], "bucket": pa.array([3], pa.int16())})
 
@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> StoreConfig:
 def run(config: StoreConfig) -> RunEntry:
     """A run that has written a part for each of its two tables."""
     keys = tables.user_features_key(config, "t"), tables.item_features_key(config, "t")
-    entered = RunEntry("t", "a" * 32, {keys[0]: "user_features", keys[1]: "item_features"})
+    entered = entry_of("t", "a" * 32, {keys[0]: "user_features", keys[1]: "item_features"})
     registry.add(config, entered)
     for key in keys:
         write_part(open_store(config), f"{entered.part_prefix(key)}0.parquet", ROWS)
@@ -43,7 +43,7 @@ def _commit(config: StoreConfig, run: RunEntry, key: str) -> None:
         schema=ROWS.schema,
         parts=[part],
         mode="overwrite",
-        transaction=run.transaction(key),
+        transaction=transaction(run.run_id, run.outputs[key]),
         metadata={},
     )
 
@@ -67,7 +67,7 @@ def test_what_a_run_committed_stays_though_later_versions_do_not_name_it(
 ) -> None:
     users = next(iter(run.outputs))
     _commit(config, run, users)
-    later = RunEntry("t", "c" * 32, run.outputs)
+    later = entry_of("t", "c" * 32, run.outputs)
     _commit(config, later, users)
     assert registry.clear(config, run) == 1
     assert [file.rows for file in tables.open_table(config, users, 1).files] == [1]

@@ -1,5 +1,6 @@
 """The asyncio client: the same methods as the sync client."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -13,10 +14,10 @@ from headrace import request
 from headrace.arrow import ArrowReader
 from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
 from headrace.encoding import Format
-from headrace.errors import from_rpc
+from headrace.errors import HeadraceError, from_rpc
 from headrace.resume import AsyncRunner
 from headrace.row import DataType, Row, to_interaction, to_item
-from headrace.run import OnRunProgress, RunReader
+from headrace.run import OnRunProgress, Result, RunReader
 from headrace.source import ArrowData, Compression, File, Rows
 from headrace.transfer import OnProgress
 from headrace.v1 import (
@@ -192,12 +193,9 @@ class AsyncClient:
         **options: Unpack[request.FeaturesOptions],
     ) -> run_pb2.FeaturesResult:
         """Computes user_features and item_features anew."""
+        reader = RunReader(run_pb2.FeaturesResult, on_progress, request.run_backoff(options))
         question = request.features_request(tenant, as_of, **options)
-        reader = RunReader(run_pb2.FeaturesResult, on_progress)
-        async with self._streaming(self._stub.ComputeFeatures(question)) as responses:
-            async for response in responses:
-                reader.receive(response)
-        return reader.outcome()
+        return await self._run(self._stub.ComputeFeatures, question, reader)
 
     async def sample_negatives(
         self,
@@ -208,12 +206,33 @@ class AsyncClient:
         **options: Unpack[request.NegativesOptions],
     ) -> run_pb2.NegativesResult:
         """Writes a training set of positives and sampled negatives."""
+        reader = RunReader(run_pb2.NegativesResult, on_progress, request.run_backoff(options))
         question = request.negatives_request(tenant, as_of, **options)
-        reader = RunReader(run_pb2.NegativesResult, on_progress)
-        async with self._streaming(self._stub.SampleNegatives(question)) as responses:
-            async for response in responses:
-                reader.receive(response)
-        return reader.outcome()
+        return await self._run(self._stub.SampleNegatives, question, reader)
+
+    async def runs(self, tenant: str, *, limit: int = 0) -> AsyncIterator[run_pb2.Run]:
+        """The tenant's runs, the newest first; `limit` 0 = all of them."""
+        question, left = run_pb2.ListRunsRequest(tenant_id=tenant, page_size=limit), limit
+        while True:
+            page = await self._ask(self._stub.ListRuns, question)
+            for run in page.runs:
+                yield run
+                left -= 1
+                if left == 0:
+                    return
+            if not page.next_page_token:
+                return
+            question.page_token = page.next_page_token
+
+    async def get_run(self, tenant: str, request_id: str) -> run_pb2.Run:
+        """Where a run with a request_id stands, or what it ended with."""
+        question = run_pb2.GetRunRequest(tenant_id=tenant, request_id=request_id)
+        return (await self._ask(self._stub.GetRun, question)).run
+
+    async def cancel_run(self, tenant: str, request_id: str) -> None:
+        """Stops a run, and waits for that: nothing of it is or will be visible. Repeating is no error."""
+        question = run_pb2.CancelRunRequest(tenant_id=tenant, request_id=request_id)
+        await self._ask(self._stub.CancelRun, question)
 
     async def list_tables(self, tenant: str) -> Sequence[table_pb2.Table]:
         """The tables a tenant has, by name."""
@@ -246,6 +265,16 @@ class AsyncClient:
     async def health(self) -> health_pb2.CheckHealthResponse:
         """How the server is."""
         return await self._ask(self._stub.CheckHealth, health_pb2.CheckHealthRequest())
+
+    async def _run(self, method: Callable[..., Any], question: Message, reader: RunReader[Result]) -> Result:
+        while True:
+            try:
+                async with self._streaming(method(question)) as responses:
+                    async for response in responses:
+                        reader.receive(response)
+                return reader.outcome()
+            except HeadraceError as error:
+                await asyncio.sleep(reader.pause_s(error))
 
     async def _ask(self, method: Callable[..., Awaitable[_Answer]], question: Message) -> _Answer:
         try:

@@ -1,5 +1,6 @@
 """The sync client."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,10 +14,10 @@ from headrace import request
 from headrace.arrow import ArrowReader
 from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
 from headrace.encoding import Format
-from headrace.errors import from_rpc
+from headrace.errors import HeadraceError, from_rpc
 from headrace.resume import Runner
 from headrace.row import DataType, Row, to_interaction, to_item
-from headrace.run import OnRunProgress, RunReader
+from headrace.run import OnRunProgress, Result, RunReader
 from headrace.source import ArrowData, Compression, File
 from headrace.transfer import OnProgress
 from headrace.v1 import (
@@ -267,18 +268,18 @@ class Client:
     ) -> run_pb2.FeaturesResult:
         """Computes user_features and item_features anew.
 
+        Leaving early, as by Ctrl-C, ends the run, unless it has a request_id: then only
+        `cancel_run` does, and the call goes on by itself across restarts of the server.
+
         Args:
             tenant: Whose tables.
             as_of: Interactions before it count; naive = UTC. Default just after the newest.
             on_progress: Called with every progress.
             options: See `FeaturesOptions`.
         """
+        reader = RunReader(run_pb2.FeaturesResult, on_progress, request.run_backoff(options))
         question = request.features_request(tenant, as_of, **options)
-        reader = RunReader(run_pb2.FeaturesResult, on_progress)
-        with self._streaming(self._stub.ComputeFeatures(question)) as responses:
-            for response in responses:
-                reader.receive(response)
-        return reader.outcome()
+        return self._run(self._stub.ComputeFeatures, question, reader)
 
     def sample_negatives(
         self,
@@ -288,7 +289,7 @@ class Client:
         on_progress: OnRunProgress | None = None,
         **options: Unpack[request.NegativesOptions],
     ) -> run_pb2.NegativesResult:
-        """Writes a training set of positives and sampled negatives.
+        """Writes a training set of positives and sampled negatives; ends as `compute_features` does.
 
         Args:
             tenant: Whose tables.
@@ -296,12 +297,42 @@ class Client:
             on_progress: Called with every progress.
             options: See `NegativesOptions`.
         """
+        reader = RunReader(run_pb2.NegativesResult, on_progress, request.run_backoff(options))
         question = request.negatives_request(tenant, as_of, **options)
-        reader = RunReader(run_pb2.NegativesResult, on_progress)
-        with self._streaming(self._stub.SampleNegatives(question)) as responses:
-            for response in responses:
-                reader.receive(response)
-        return reader.outcome()
+        return self._run(self._stub.SampleNegatives, question, reader)
+
+    def runs(self, tenant: str, *, limit: int = 0) -> Iterator[run_pb2.Run]:
+        """The tenant's runs, the newest first; `limit` 0 = all of them.
+
+        Those with a request_id until a week after their end, unless the server says otherwise;
+        of others those that are under way on the server.
+        """
+        question, left = run_pb2.ListRunsRequest(tenant_id=tenant, page_size=limit), limit
+        while True:
+            page = self._ask(self._stub.ListRuns, question)
+            for run in page.runs:
+                yield run
+                left -= 1
+                if left == 0:
+                    return
+            if not page.next_page_token:
+                return
+            question.page_token = page.next_page_token
+
+    def get_run(self, tenant: str, request_id: str) -> run_pb2.Run:
+        """Where a run with a request_id stands, or what it ended with."""
+        question = run_pb2.GetRunRequest(tenant_id=tenant, request_id=request_id)
+        return self._ask(self._stub.GetRun, question).run
+
+    def cancel_run(self, tenant: str, request_id: str) -> None:
+        """Stops a run, and waits for that: nothing of it is or will be visible. Repeating is no error.
+
+        Raises:
+            RunFinishedError: Its outcome is fixed.
+            RunNotFoundError: There is no such run.
+        """
+        question = run_pb2.CancelRunRequest(tenant_id=tenant, request_id=request_id)
+        self._ask(self._stub.CancelRun, question)
 
     def list_tables(self, tenant: str) -> Sequence[table_pb2.Table]:
         """The tables a tenant has, by name."""
@@ -328,6 +359,16 @@ class Client:
     def health(self) -> health_pb2.CheckHealthResponse:
         """How the server is."""
         return self._ask(self._stub.CheckHealth, health_pb2.CheckHealthRequest())
+
+    def _run(self, method: Callable[..., Any], question: Message, reader: RunReader[Result]) -> Result:
+        while True:
+            try:
+                with self._streaming(method(question)) as responses:
+                    for response in responses:
+                        reader.receive(response)
+                return reader.outcome()
+            except HeadraceError as error:
+                time.sleep(reader.pause_s(error))
 
     def _ask(self, method: Callable[..., _Answer], question: Message) -> _Answer:
         try:

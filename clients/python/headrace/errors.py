@@ -15,9 +15,12 @@
     │   ├── NoInteractionsError       no interactions before as_of
     │   ├── NoPositivesError          no positives left to sample for
     │   ├── WrongTableKindError       the table to write holds something else
+    │   ├── RunFinishedError          the run's outcome is fixed, so it cannot be cancelled
+    │   ├── RunCancelledError         the run was cancelled
     │   └── StoreDeniedError          the server's store refuses the server
     ├── NotFoundError
     │   ├── UploadNotFoundError
+    │   ├── RunNotFoundError
     │   ├── TableNotFoundError
     │   └── VersionNotFoundError
     ├── ExhaustedError            a limit or the disk; the same call may succeed later
@@ -169,6 +172,14 @@ class WrongTableKindError(PreconditionError):
     """The table to write holds something else."""
 
 
+class RunFinishedError(PreconditionError):
+    """The run's outcome is fixed: it can no longer be cancelled."""
+
+
+class RunCancelledError(PreconditionError):
+    """The run was cancelled; start a new one under another id."""
+
+
 class StoreDeniedError(PreconditionError):
     """The server's store refuses the server; whoever runs it must mend that."""
 
@@ -179,6 +190,10 @@ class NotFoundError(HeadraceError):
 
 class UploadNotFoundError(NotFoundError):
     """The tenant has no such upload."""
+
+
+class RunNotFoundError(NotFoundError):
+    """The tenant has no such run."""
 
 
 class TableNotFoundError(NotFoundError):
@@ -276,6 +291,9 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "WRONG_TABLE_KIND": WrongTableKindError,
     "ROW_TOO_LARGE": PreconditionError,
     "POISON_BLOCK": PoisonBlockError,
+    "RUN_NOT_FOUND": RunNotFoundError,
+    "RUN_FINISHED": RunFinishedError,
+    "RUN_CANCELLED": RunCancelledError,
     "STORE_DENIED": StoreDeniedError,
     "STORE_FULL": StoreFullError,
     "OVERLOADED": OverloadedError,

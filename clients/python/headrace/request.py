@@ -68,16 +68,22 @@ class ValidateOptions(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """What a run reads.
+    """What a run reads, and whose it is.
 
     Attributes:
         interactions_version, items_version: Table versions to read. Default the newest.
         known_at: Read what was committed at or before it; naive = UTC. Default the newest.
+        request_id: A UUID: the run goes on without this client, and is followed again, or its result
+            fetched, by a call with the same id and options. Default: the run ends with the call.
+        patience_s: Seconds without progress after which a run with a request_id is no longer followed while
+            the server cannot be reached. Default 120; 0 = it is not tried again at all.
     """
 
     interactions_version: int
     items_version: int
     known_at: datetime
+    request_id: str
+    patience_s: float
 
 
 class FeaturesOptions(RunOptions, total=False):
@@ -292,7 +298,16 @@ def negatives_request(
 
 def _fields(options: RunOptions) -> dict[str, Any]:
     """The fields of a run's request that options stand for."""
-    return {**options, "known_at": _timestamp(options.get("known_at"))}
+    fields: dict[str, Any] = {**options, "known_at": _timestamp(options.get("known_at"))}
+    fields.pop("patience_s", None)
+    return fields
+
+
+def run_backoff(options: RunOptions) -> Backoff | None:
+    """How a run is tried again when the server cannot be reached; None if it ends with its call."""
+    if not options.get("request_id"):
+        return None
+    return Backoff(options.get("patience_s", PATIENCE_S))
 
 
 def sample_request(

@@ -25,7 +25,14 @@ from headrace_compute.delta.layout import (
     table_name,
     user_features_key,
 )
-from headrace_compute.delta.log import LogEntry, commit_info, entry_key, read_entry, read_kind
+from headrace_compute.delta.log import (
+    LogEntry,
+    commit_info,
+    entry_key,
+    find_transaction,
+    read_entry,
+    read_kind,
+)
 from headrace_compute.errors import StoreUnavailableError, TableNotFoundError, VersionNotFoundError
 from headrace_compute.model import NAME, DataFile, Snapshot, StoreConfig
 from headrace_compute.objects.faults import fault_in, store_error
@@ -37,8 +44,8 @@ __all__ = [
     "SCHEMAS",
     "LogEntry",
     "commit",
+    "commit_metadata",
     "dataset_key",
-    "has_transaction",
     "interactions_key",
     "item_features_key",
     "items_key",
@@ -92,15 +99,19 @@ def open_known(config: StoreConfig, table_key: str, known_us: int) -> Snapshot:
     return open_table(config, table_key, low)
 
 
-def has_transaction(config: StoreConfig, table_key: str, transaction: str) -> bool:
-    """Whether a table has the commit of a transaction, in its newest version or before."""
+def commit_metadata(config: StoreConfig, table_key: str, transaction: str) -> dict[str, str] | None:
+    """What the commit of a transaction says of itself (`headrace.*` keys); None if the table has none."""
+    store = open_store(config)
     try:
-        table = load(open_store(config), table_key)
+        table = load(store, table_key)
     except (DeltaError, OSError) as error:
         if fault := fault_in(str(error)):
             raise store_error(fault, "read", table_key) from None
         raise StoreUnavailableError(f"Table {table_name(table_key)!r} cannot be read.") from error
-    return table is not None and table.transaction_version(transaction) is not None
+    if table is None or table.transaction_version(transaction) is None:
+        return None
+    version = find_transaction(store, table_key, int(table.version()), transaction)
+    return commit_info(store, table_key, version)[1]
 
 
 def table_uri(config: StoreConfig, table_key: str) -> str:

@@ -1,9 +1,8 @@
 """ComputeFeatures: both feature tables of a tenant, from pinned inputs."""
 
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from headrace.v1 import feature_pb2, run_pb2
 from headrace_compute.delta import tables
@@ -11,46 +10,61 @@ from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.registry import families, schema_of
 from headrace_compute.features.run import FeatureTables, make_features
 from headrace_compute.inputs.events import no_interactions
-from headrace_compute.model import Kind, Snapshot
+from headrace_compute.inputs.workers import Admit, Progress
+from headrace_compute.model import Kind
 from headrace_compute.pool import RunExecutor
 from headrace_compute.report import warning_of
-from headrace_server import metrics
-from headrace_server.rpc import messages, requests
-from headrace_server.runs.inputs import RunInputs, pin_inputs, timestamp_message, version_message
-from headrace_server.runs.outputs import row_messages
-from headrace_server.runs.progress import Reported
-from headrace_server.runs.run import begun
+from headrace_server.rpc import messages
+from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
+from headrace_server.runs.job import Made, MadeTable, RunKind
 from headrace_server.services import Services
 
 
 @dataclass(frozen=True)
-class FeaturesRun:
-    """What a features run committed."""
+class FeaturesJob:
+    """Both feature tables of a tenant."""
 
-    users: Snapshot
-    items: Snapshot
-    made: FeatureTables
+    inputs: RunInputs
+    params: FeatureParams
+    users_key: str
+    items_key: str
 
+    @property
+    def outputs(self) -> Mapping[str, Kind]:
+        """The two tables."""
+        return {self.users_key: "user_features", self.items_key: "item_features"}
 
-async def compute_features(
-    services: Services, request: run_pb2.ComputeFeaturesRequest
-) -> AsyncIterator[run_pb2.ComputeFeaturesResponse]:
-    """Serves one ComputeFeatures call; the client's going away cancels the run."""
-    started = time.monotonic()
-    tenant = requests.check_tenant(request.tenant_id)
-    params = feature_params(request)
-    with services.runs.enter(tenant):
-        executor = services.pool.run_executor(tenant, uuid.uuid4().hex)
-        inputs = await pin_inputs(services, executor, request)
-        run = Reported(lambda report: _run(services, executor, inputs, params, report))
-        async for progress in run.progress():
-            yield run_pb2.ComputeFeaturesResponse(progress=progress)
-    if request.include_rows:
-        for snapshot in (run.result.users, run.result.items):
-            async for rows in row_messages(services, snapshot):
-                yield run_pb2.ComputeFeaturesResponse(rows=rows)
-    metrics.RUN_SECONDS.labels("features").observe(time.monotonic() - started)
-    yield run_pb2.ComputeFeaturesResponse(result=_result(inputs, run.result))
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What is counted, and how."""
+        return asdict(self.params)
+
+    async def make(
+        self, executor: RunExecutor, part_prefix: Callable[[str], str], report: Progress, admit: Admit
+    ) -> Made:
+        """Writes the parts of both tables.
+
+        Raises:
+            NoInteractionsError: There are none before as_of.
+        """
+        inputs = self.inputs
+        made = await make_features(
+            executor,
+            inputs.interactions.files,
+            inputs.items.files if inputs.items else (),
+            inputs.shards,
+            inputs.as_of_us,
+            self.params,
+            part_prefix(self.users_key),
+            part_prefix(self.items_key),
+            report,
+            admit,
+        )
+        if made.interactions == 0:
+            raise no_interactions(inputs.as_of_us)
+        users = MadeTable(self.users_key, "user_features", schema_of("user", self.params), made.users)
+        items = MadeTable(self.items_key, "item_features", schema_of("item", self.params), made.items)
+        return Made((users, items), _result(inputs, made))
 
 
 def feature_params(request: run_pb2.ComputeFeaturesRequest) -> FeatureParams:
@@ -96,49 +110,38 @@ def describe_features(
     return feature_pb2.DescribeFeaturesResponse(features=described)
 
 
-async def _run(
-    services: Services,
-    executor: RunExecutor,
-    inputs: RunInputs,
-    params: FeatureParams,
-    report: Callable[[str, int, int], None],
-) -> FeaturesRun:
+def _job(services: Services, request: run_pb2.ComputeFeaturesRequest, inputs: RunInputs) -> FeaturesJob:
     users_key = tables.user_features_key(services.config, inputs.tenant)
     items_key = tables.item_features_key(services.config, inputs.tenant)
-    outputs: dict[str, Kind] = {users_key: "user_features", items_key: "item_features"}
-    async with begun(services, executor, inputs.tenant, outputs) as run:
-        made = await make_features(
-            executor,
-            inputs.interactions.files,
-            inputs.items.files if inputs.items else (),
-            inputs.shards,
-            inputs.as_of_us,
-            params,
-            run.part_prefix(users_key),
-            run.part_prefix(items_key),
-            report,
-            run.admit,
-        )
-        if made.interactions == 0:
-            raise no_interactions(inputs.as_of_us)
-        report("commit", 0, 2)
-        lineage = inputs.lineage(services, asdict(params))
-        users = await run.commit(users_key, schema_of("user", params), made.users, lineage)
-        report("commit", 1, 2)
-        items = await run.commit(items_key, schema_of("item", params), made.items, lineage)
-        report("commit", 2, 2)
-    return FeaturesRun(users, items, made)
+    return FeaturesJob(inputs, feature_params(request), users_key, items_key)
 
 
-def _result(inputs: RunInputs, run: FeaturesRun) -> run_pb2.FeaturesResult:
+def _check(services: Services, request: run_pb2.ComputeFeaturesRequest) -> None:
+    check_inputs(request)
+    feature_params(request)
+
+
+def _filled(services: Services, request: run_pb2.ComputeFeaturesRequest) -> run_pb2.ComputeFeaturesRequest:
+    return request  # No default is the server's.
+
+
+def _result(inputs: RunInputs, made: FeatureTables) -> run_pb2.FeaturesResult:
     result = run_pb2.FeaturesResult(
-        inputs=inputs.versions(),
-        outputs=[version_message(run.users), version_message(run.items)],
-        as_of=timestamp_message(inputs.as_of_us),
-        interactions=run.made.interactions,
+        inputs=inputs.versions(), as_of=timestamp_message(inputs.as_of_us), interactions=made.interactions
     )
-    unknown = run.made.unknown
+    unknown = made.unknown
     if unknown.interactions:
         warning = warning_of("UNKNOWN_ITEM", "item_id", unknown.interactions, unknown.samples)
         result.warnings.append(messages.warning_message(warning))
     return result
+
+
+FEATURES = RunKind(
+    "features",
+    run_pb2.ComputeFeaturesRequest,
+    run_pb2.ComputeFeaturesResponse,
+    run_pb2.FeaturesResult,
+    _check,
+    _filled,
+    _job,
+)

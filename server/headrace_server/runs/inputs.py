@@ -1,6 +1,7 @@
 """The inputs of a run: table versions, pinned before it starts."""
 
 import asyncio
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from google.protobuf import timestamp_pb2
 
 from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
-from headrace_compute.errors import TableNotFoundError, UnsupportedError
+from headrace_compute.errors import TableNotFoundError
 from headrace_compute.inputs.events import END_US, newest_event, no_interactions
 from headrace_compute.model import DataType, Shard, Snapshot, shard_plan
 from headrace_compute.pool import Executor
@@ -42,7 +43,7 @@ class RunInputs:
         """The inputs, for the result."""
         return [version_message(table) for table in (self.interactions, self.items) if table is not None]
 
-    def lineage(self, services: Services, parameters: Mapping[str, Any]) -> dict[str, str]:
+    def lineage(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Commit metadata that says how to derive the output again."""
         return {
             "headrace.interactions_version": str(self.interactions.version),
@@ -54,29 +55,53 @@ class RunInputs:
         }
 
 
-async def pin_inputs(services: Services, executor: Executor, request: RunRequest) -> RunInputs:
+def check_inputs(request: RunRequest) -> None:
+    """Checks what a request says of its inputs, as far as that needs no look at tables.
+
+    Raises:
+        InvalidFieldError: A value is out of range.
+    """
+    requests.check_tenant(request.tenant_id)
+    if request.HasField("as_of"):
+        requests.instant_us("as_of", request.as_of)
+    if request.HasField("known_at"):
+        requests.instant_us("known_at", request.known_at)
+
+
+async def pin_inputs(
+    services: Services, executor: Executor, request: RunRequest, *, with_items: bool = True
+) -> RunInputs:
     """Pins the versions that a request names, the newest by default.
+
+    Args:
+        with_items: Whether to look for items; a run that found none has none wherever it goes on.
 
     Raises:
         NoInteractionsError: The tenant has no interactions.
         VersionNotFoundError: A version does not exist.
-        UnsupportedError: The request has a request_id.
     """
     tenant = requests.check_tenant(request.tenant_id)
-    if request.request_id:
-        raise UnsupportedError(
-            "Field request_id is not implemented in this version; leave it out.", {"feature": "request_id"}
-        )
     known_us = requests.instant_us("known_at", request.known_at) if request.HasField("known_at") else None
     interactions = await _pin(services, "interactions", request, known_us)
     if interactions is None:
         raise no_interactions(None, known_us)
-    items = await _pin(services, "items", request, known_us)
+    items = await _pin(services, "items", request, known_us) if with_items else None
     if request.HasField("as_of"):
         as_of_us = requests.instant_us("as_of", request.as_of)
     else:
         as_of_us = await executor.run(newest_event, interactions.files) + 1
     return RunInputs(tenant, interactions, items, as_of_us, shard_plan(interactions.rows))
+
+
+def pinned(request: RunRequest, inputs: RunInputs) -> RunRequest:
+    """A request that names what was pinned for another one: it gives the same inputs at any time."""
+    exact = copy.deepcopy(request)
+    exact.ClearField("known_at")
+    exact.interactions_version = inputs.interactions.version
+    if inputs.items is not None:
+        exact.items_version = inputs.items.version
+    exact.as_of.CopyFrom(timestamp_message(inputs.as_of_us))
+    return exact
 
 
 async def _pin(

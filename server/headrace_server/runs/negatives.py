@@ -1,25 +1,22 @@
 """SampleNegatives: a training set of a tenant, from pinned inputs."""
 
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from headrace.v1 import run_pb2
 from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.delta import tables
 from headrace_compute.errors import UnsupportedError
 from headrace_compute.inputs.catalog import current_catalog
-from headrace_compute.model import Snapshot
+from headrace_compute.inputs.workers import Admit, Progress
+from headrace_compute.model import Kind
 from headrace_compute.pool import RunExecutor
 from headrace_compute.training.negatives import TRAINING_SCHEMA, SamplingParams
 from headrace_compute.training.run import Dataset, make_dataset
-from headrace_server import metrics
 from headrace_server.rpc import requests
-from headrace_server.runs.inputs import RunInputs, pin_inputs, timestamp_message, version_message
-from headrace_server.runs.outputs import row_messages
-from headrace_server.runs.progress import Reported
-from headrace_server.runs.run import begun
+from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
+from headrace_server.runs.job import Made, MadeTable, RunKind
 from headrace_server.services import Services
 from headrace_server.settings import Settings
 
@@ -31,32 +28,42 @@ LATER_STRATEGIES = ("zipf", "mixed", "exposed")
 
 
 @dataclass(frozen=True)
-class NegativesRun:
-    """What a sampling run committed."""
+class NegativesJob:
+    """A training set."""
 
-    output: Snapshot
-    made: Dataset
+    inputs: RunInputs
+    key: str
+    params: SamplingParams
 
+    @property
+    def outputs(self) -> Mapping[str, Kind]:
+        """The one table."""
+        return {self.key: "training_data"}
 
-async def sample_negatives(
-    services: Services, request: run_pb2.SampleNegativesRequest
-) -> AsyncIterator[run_pb2.SampleNegativesResponse]:
-    """Serves one SampleNegatives call; the client's going away cancels the run."""
-    started = time.monotonic()
-    params = sampling_params(request, services.settings)
-    tenant = requests.check_tenant(request.tenant_id)
-    key = tables.dataset_key(services.config, tenant, request.dataset or DEFAULT_DATASET)
-    with services.runs.enter(tenant):
-        executor = services.pool.run_executor(tenant, uuid.uuid4().hex)
-        inputs = await pin_inputs(services, executor, request)
-        run = Reported(lambda report: _run(services, executor, inputs, key, params, report))
-        async for progress in run.progress():
-            yield run_pb2.SampleNegativesResponse(progress=progress)
-    if request.include_rows:
-        async for rows in row_messages(services, run.result.output):
-            yield run_pb2.SampleNegativesResponse(rows=rows)
-    metrics.RUN_SECONDS.labels("negatives").observe(time.monotonic() - started)
-    yield run_pb2.SampleNegativesResponse(result=_result(inputs, run.result))
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """How it samples."""
+        return asdict(self.params)
+
+    async def make(
+        self, executor: RunExecutor, part_prefix: Callable[[str], str], report: Progress, admit: Admit
+    ) -> Made:
+        """Writes the parts of the training set."""
+        inputs = self.inputs
+        catalog = await executor.hold(current_catalog, inputs.items.files) if inputs.items else None
+        made = await make_dataset(
+            executor,
+            inputs.interactions.files,
+            catalog,
+            inputs.shards,
+            inputs.as_of_us,
+            self.params,
+            part_prefix(self.key),
+            report,
+            admit,
+        )
+        table = MadeTable(self.key, "training_data", TRAINING_SCHEMA, made.parts)
+        return Made((table,), _result(inputs, made))
 
 
 def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings) -> SamplingParams:
@@ -105,39 +112,31 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
     )
 
 
-async def _run(
-    services: Services,
-    executor: RunExecutor,
-    inputs: RunInputs,
-    key: str,
-    params: SamplingParams,
-    report: Callable[[str, int, int], None],
-) -> NegativesRun:
-    async with begun(services, executor, inputs.tenant, {key: "training_data"}) as run:
-        catalog = await executor.hold(current_catalog, inputs.items.files) if inputs.items else None
-        made = await make_dataset(
-            executor,
-            inputs.interactions.files,
-            catalog,
-            inputs.shards,
-            inputs.as_of_us,
-            params,
-            run.part_prefix(key),
-            report,
-            run.admit,
-        )
-        report("commit", 0, 1)
-        lineage = inputs.lineage(services, asdict(params))
-        output = await run.commit(key, TRAINING_SCHEMA, made.parts, lineage)
-        report("commit", 1, 1)
-    return NegativesRun(output, made)
+def _job(services: Services, request: run_pb2.SampleNegativesRequest, inputs: RunInputs) -> NegativesJob:
+    key = tables.dataset_key(services.config, inputs.tenant, request.dataset or DEFAULT_DATASET)
+    return NegativesJob(inputs, key, sampling_params(request, services.settings))
 
 
-def _result(inputs: RunInputs, run: NegativesRun) -> run_pb2.NegativesResult:
-    made = run.made
+def _check(services: Services, request: run_pb2.SampleNegativesRequest) -> None:
+    sampling_params(request, services.settings)
+    check_inputs(request)
+    tables.dataset_key(services.config, request.tenant_id, request.dataset or DEFAULT_DATASET)
+
+
+def _filled(services: Services, request: run_pb2.SampleNegativesRequest) -> run_pb2.SampleNegativesRequest:
+    params = sampling_params(request, services.settings)
+    filled = run_pb2.SampleNegativesRequest()
+    filled.CopyFrom(request)
+    filled.negative_ratio = params.negative_ratio
+    filled.max_interactions_per_user = params.max_interactions_per_user
+    filled.min_interactions_per_user = params.min_interactions_per_user
+    filled.min_interactions_per_item = params.min_interactions_per_item
+    return filled
+
+
+def _result(inputs: RunInputs, made: Dataset) -> run_pb2.NegativesResult:
     return run_pb2.NegativesResult(
         inputs=inputs.versions(),
-        output=version_message(run.output),
         as_of=timestamp_message(inputs.as_of_us),
         source_pairs=made.source_pairs,
         core_pairs=made.core_pairs,
@@ -149,3 +148,14 @@ def _result(inputs: RunInputs, run: NegativesRun) -> run_pb2.NegativesResult:
         negatives_short=made.negatives_short,
         candidates=made.candidates,
     )
+
+
+NEGATIVES = RunKind(
+    "negatives",
+    run_pb2.SampleNegativesRequest,
+    run_pb2.SampleNegativesResponse,
+    run_pb2.NegativesResult,
+    _check,
+    _filled,
+    _job,
+)

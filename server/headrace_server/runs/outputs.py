@@ -1,25 +1,18 @@
 """The outputs of a run: one overwriting commit for each table, and its rows if the caller asks for them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-
-import pyarrow as pa
+from collections.abc import AsyncIterator, Mapping
 
 from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
-from headrace_compute.model import Part, Snapshot
+from headrace_compute.model import Snapshot
 from headrace_server.reading import arrow_streams
-from headrace_server.runs.registry import RunEntry
+from headrace_server.runs.job import MadeTable
 from headrace_server.services import Services, TableCommit
 
 
 async def commit_output(
-    services: Services,
-    run: RunEntry,
-    key: str,
-    schema: pa.Schema,
-    parts: Sequence[Part],
-    lineage: Mapping[str, str],
+    services: Services, tenant: str, table: MadeTable, transaction: str, metadata: Mapping[str, str]
 ) -> Snapshot:
     """Makes the parts the newest version of a derived table; older versions stay readable.
 
@@ -27,20 +20,23 @@ async def commit_output(
         WrongTableKindError: The table holds something else.
     """
     commit = TableCommit(
-        key=key,
-        kind=run.outputs[key],
-        schema=schema,
-        parts=tuple(parts),
-        transaction=run.transaction(key),
-        metadata={**lineage, "headrace.run_id": run.run_id},
+        key=table.key,
+        kind=table.kind,
+        schema=table.schema,
+        parts=table.parts,
+        transaction=transaction,
+        metadata=metadata,
         overwrite=True,
     )
-    version = await services.commit(run.tenant, commit)
-    return await asyncio.to_thread(tables.open_table, services.config, key, version)
+    version = await services.commit(tenant, commit)
+    return await asyncio.to_thread(tables.open_table, services.config, table.key, version)
 
 
-async def row_messages(services: Services, snapshot: Snapshot) -> AsyncIterator[run_pb2.RunRows]:
+async def row_messages(
+    services: Services, tenant: str, output: run_pb2.TableVersion
+) -> AsyncIterator[run_pb2.RunRows]:
     """All rows of an output."""
-    table = tables.table_name(snapshot.table_key)
+    key = tables.table_key(services.config, tenant, output.table)
+    snapshot = await asyncio.to_thread(tables.open_table, services.config, key, output.version)
     async for stream in arrow_streams(services, snapshot):
-        yield run_pb2.RunRows(table=table, arrow_ipc=stream)
+        yield run_pb2.RunRows(table=output.table, arrow_ipc=stream)

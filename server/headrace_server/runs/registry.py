@@ -1,8 +1,8 @@
-"""The registry of runs under way, so that the parts of one that died are found and deleted.
+"""The registry of attempts at runs, so that the parts of one that died are found and deleted.
 
-An entry is an object `{raw bucket}/_headrace/runs/{tenant}/{run_id}` that names the tables for which the run
-writes parts. It is there before the first of them, and until the run is committed or its parts are deleted.
-All functions block: call them in a thread.
+An entry is an object `{raw bucket}/_headrace/runs/{tenant}/{attempt}` that names the tables for which the
+attempt writes parts. It is there before the first of them, and until they are committed or deleted.
+A run without a request_id has one attempt, of the same id. All functions block: call them in a thread.
 """
 
 import json
@@ -12,92 +12,112 @@ from dataclasses import dataclass
 from headrace_compute.delta import tables
 from headrace_compute.model import Kind, StoreConfig
 from headrace_compute.objects.store import open_store
+from headrace_server.journal.index import Index
+
+ATTEMPT = "headrace.attempt"
+"""Key of a commit's metadata that names the attempt whose parts it has; runs of one attempt have none."""
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run as its entry tells of it.
+    """An attempt at a run, as its entry tells of it.
 
     Attributes:
+        attempt: Its id; that of the run, if the run ends with its call.
         outputs: Kind of what it writes by the key of the table.
+        run_id: The run's; the same for all attempts.
+        request_id: What the run was started with; empty if it ends with its call.
     """
 
     tenant: str
-    run_id: str
+    attempt: str
     outputs: Mapping[str, Kind]
+    run_id: str
+    request_id: str = ""
 
     def part_prefix(self, table_key: str) -> str:
         """What the keys of all its parts of a table begin with, and no others."""
-        return f"{table_key}/{self.run_id}-"
-
-    def transaction(self, table_key: str) -> str:
-        """The Delta transaction of its commit to a table."""
-        return f"{self.run_id}/{self.outputs[table_key]}"
+        return f"{table_key}/{self.attempt}-"
 
 
-def entry_key(config: StoreConfig, tenant: str, run_id: str) -> str:
-    """The key of a run's entry."""
-    return f"{_root(config)}/{tenant}/{run_id}"
+def entry_of(tenant: str, run_id: str, outputs: Mapping[str, Kind]) -> RunEntry:
+    """The one attempt of a run that ends with its call."""
+    return RunEntry(tenant, run_id, outputs, run_id)
 
 
-def add(config: StoreConfig, run: RunEntry) -> None:
-    """Enters a run, which must not have written anything."""
-    open_store(config).create(entry_key(config, run.tenant, run.run_id), _encoded(run))
+def transaction(run_id: str, kind: Kind) -> str:
+    """The Delta transaction of a run's commit to its table of a kind: the same for all attempts."""
+    return f"{run_id}/{kind}"
 
 
-def renew(config: StoreConfig, run: RunEntry) -> None:
-    """Writes a run's entry anew: it has the age of a run that is alive."""
-    open_store(config).put(entry_key(config, run.tenant, run.run_id), _encoded(run))
+def entry_key(config: StoreConfig, tenant: str, attempt: str) -> str:
+    """The key of an attempt's entry."""
+    return _index(config).key(tenant, attempt)
 
 
-def remove(config: StoreConfig, run: RunEntry) -> None:
-    """Takes a run out that leaves nothing behind."""
-    open_store(config).delete(entry_key(config, run.tenant, run.run_id))
+def add(config: StoreConfig, entry: RunEntry) -> None:
+    """Enters an attempt, which must not have written anything."""
+    open_store(config).create(entry_key(config, entry.tenant, entry.attempt), _encoded(entry))
+
+
+def renew(config: StoreConfig, entry: RunEntry) -> None:
+    """Writes an entry anew: it has the age of an attempt that is alive."""
+    open_store(config).put(entry_key(config, entry.tenant, entry.attempt), _encoded(entry))
+
+
+def remove(config: StoreConfig, tenant: str, attempt: str) -> None:
+    """Takes an attempt out that leaves nothing behind."""
+    _index(config).remove(tenant, attempt)
 
 
 def read(config: StoreConfig, key: str) -> RunEntry:
-    """The run of an entry.
+    """The attempt of an entry.
 
     Raises:
         KeyMissingError: There is no such entry.
     """
-    _, tenant, run_id = key.rsplit("/", 2)
-    return RunEntry(tenant, run_id, json.loads(open_store(config).get(key))["outputs"])
+    _, tenant, attempt = key.rsplit("/", 2)
+    found = json.loads(open_store(config).get(key))
+    run_id, request_id = found.get("run_id", attempt), found.get("request_id", "")
+    return RunEntry(tenant, attempt, found["outputs"], run_id, request_id)
 
 
 def entries(config: StoreConfig) -> Iterator[str]:
     """The keys of all entries, in order."""
-    return open_store(config).list(_root(config))
+    return (_index(config).key(tenant, attempt) for tenant, attempt in _index(config).entries())
 
 
-def clear_entry(config: StoreConfig, key: str) -> int:
-    """Clears the run of an entry, as `clear`."""
-    return clear(config, read(config, key))
+def clear(config: StoreConfig, entry: RunEntry) -> int:
+    """Deletes what an attempt that is over wrote and nobody committed, and its entry; returns how many parts.
 
-
-def clear(config: StoreConfig, run: RunEntry) -> int:
-    """Deletes what a run that is over wrote and did not commit, and its entry; returns how many parts.
-
-    Nobody may write or commit for the run any more. Again is no error.
+    Nobody may write for it any more, nor commit what it wrote. Again is no error.
     """
+    deleted = clear_parts(config, entry)
+    remove(config, entry.tenant, entry.attempt)
+    return deleted
+
+
+def clear_parts(config: StoreConfig, entry: RunEntry) -> int:
+    """As `clear`, but for the entry: somebody may still write."""
     store = open_store(config)
     deleted = 0
-    for table_key in run.outputs:
-        # All parts of a run are in its one commit to the table, or none is.
-        if tables.has_transaction(config, table_key, run.transaction(table_key)):
+    for table_key, kind in entry.outputs.items():
+        # All parts of an attempt are in the run's one commit to the table, or none is.
+        commit = tables.commit_metadata(config, table_key, transaction(entry.run_id, kind))
+        if commit is not None and commit.get(ATTEMPT, entry.attempt) == entry.attempt:
             continue
-        prefix = run.part_prefix(table_key)
+        prefix = entry.part_prefix(table_key)
         for name in store.children(table_key):
             if (key := f"{table_key}/{name}").startswith(prefix):
                 store.delete(key)
                 deleted += 1
-    remove(config, run)
     return deleted
 
 
-def _encoded(run: RunEntry) -> bytes:
-    return json.dumps({"outputs": dict(run.outputs)}).encode()
+def _encoded(entry: RunEntry) -> bytes:
+    found = {"outputs": dict(entry.outputs), "run_id": entry.run_id, "request_id": entry.request_id}
+    return json.dumps(found).encode()
 
 
-def _root(config: StoreConfig) -> str:
-    return f"{config.raw}/_headrace/runs"
+def _index(config: StoreConfig) -> Index:
+    return Index(config, "runs")

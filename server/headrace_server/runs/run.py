@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import pyarrow as pa
 import structlog
 
 from headrace_compute.errors import HeadraceError, UnavailableError
 from headrace_compute.inputs.workers import Admit
-from headrace_compute.model import Kind, Part, Snapshot
+from headrace_compute.model import Snapshot
 from headrace_compute.pool import RunExecutor
 from headrace_server.rpc import call_log
 from headrace_server.runs import registry
+from headrace_server.runs.job import MadeTable
 from headrace_server.runs.outputs import commit_output
 from headrace_server.services import Services
 
@@ -39,18 +39,27 @@ class Run:
         self.executor = executor
         self.admit = admit
         self._commits: list[asyncio.Future[Snapshot]] = []
+        self._is_handed_over = False
 
     def part_prefix(self, table_key: str) -> str:
         """What the keys of its parts of a table must begin with."""
         return self._entry.part_prefix(table_key)
 
-    async def commit(
-        self, table_key: str, schema: pa.Schema, parts: tuple[Part, ...], lineage: Mapping[str, str]
-    ) -> Snapshot:
+    async def commit(self, table: MadeTable, lineage: Mapping[str, str]) -> Snapshot:
         """Makes parts the newest version of a table; goes on to its end though the caller is cancelled."""
-        commit = commit_output(self._services, self._entry, table_key, schema, parts, lineage)
+        metadata = {**lineage, "headrace.run_id": self._entry.run_id}
+        transaction = registry.transaction(self._entry.run_id, table.kind)
+        commit = commit_output(self._services, self._entry.tenant, table, transaction, metadata)
         self._commits.append(asyncio.ensure_future(commit))
         return await asyncio.shield(self._commits[-1])
+
+    def hand_over(self) -> None:
+        """Leaves its parts to a journal, which is about to name them: they are not deleted in any case."""
+        self._is_handed_over = True
+
+    def take_back(self) -> None:
+        """Undoes that: the journal has not named them, or nobody will commit them."""
+        self._is_handed_over = False
 
     async def renew(self) -> None:
         """Keeps the entry young until it is cancelled."""
@@ -65,7 +74,9 @@ class Run:
         """Removes the entry of a committed run, and of any other all that it wrote."""
         config = self._services.config
         if committed:
-            await asyncio.to_thread(registry.remove, config, self._entry)
+            await asyncio.to_thread(registry.remove, config, self._entry.tenant, self._entry.attempt)
+            return
+        if self._is_handed_over:
             return
         await self.executor.ended()
         outcomes = await asyncio.gather(*self._commits, return_exceptions=True)
@@ -76,16 +87,12 @@ class Run:
 
 
 @asynccontextmanager
-async def begun(
-    services: Services, executor: RunExecutor, tenant: str, outputs: Mapping[str, Kind]
-) -> AsyncIterator[Run]:
-    """Enters a run for as long as the context lasts, at whose end all its tables must be committed.
+async def begun(services: Services, executor: RunExecutor, entry: registry.RunEntry) -> AsyncIterator[Run]:
+    """Enters an attempt for as long as the context lasts, at whose end all its tables must be committed.
 
     Args:
-        executor: Runs its stages; its member is the run_id.
-        outputs: Kind of what it writes by the key of the table.
+        executor: Runs its stages.
     """
-    entry = registry.RunEntry(tenant, executor.member, outputs)
     call_log.note(run_id=entry.run_id)
     committed = False
     with services.room.entered() as admit:

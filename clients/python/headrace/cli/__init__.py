@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headrace import __version__
-from headrace.cli import data, tables
+from headrace.cli import data, runs, tables
 
 app = typer.Typer(
     name="headrace",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app)
 app.add_typer(tables.app)
+app.add_typer(runs.app)
 
 
 def _show_version(wanted: bool) -> None:

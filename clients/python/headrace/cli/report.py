@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
@@ -43,7 +44,7 @@ def show_upload(found: upload_pb2.GetUploadResponse) -> None:
     facts: list[tuple[str, object]] = [
         ("state", upload_pb2.UploadState.Name(found.state).removeprefix("UPLOAD_STATE_")),
         ("data type", found.header.data_type),
-        ("begun", found.create_time.ToDatetime().isoformat(sep=" ", timespec="seconds")),
+        ("begun", _moment(found.create_time)),
         (f"safe {unit}", found.persisted_offset),
     ]
     stdout().print(facts_table(f"Upload {found.upload_id}", facts))
@@ -149,7 +150,7 @@ def show_tables(tables: Sequence[table_pb2.Table]) -> None:
     """Prints what tables there are."""
     shown = _table("table", "version", "rows", "bytes", "files", "updated", "where", title="Tables")
     for table in tables:
-        updated = table.update_time.ToDatetime().isoformat(sep=" ", timespec="seconds")
+        updated = _moment(table.update_time)
         size = decimal(table.size_bytes)
         shown.add_row(
             table.name,
@@ -161,6 +162,56 @@ def show_tables(tables: Sequence[table_pb2.Table]) -> None:
             plain(table.uri),
         )
     stdout().print(shown)
+
+
+def show_runs(runs: Sequence[run_pb2.Run]) -> None:
+    """Prints runs, one a line."""
+    shown = _table("request id", "kind", "state", "stage", "done", "started", "ended", title="Runs")
+    for run in runs:
+        shown.add_row(
+            run.request_id or Text("ends with its call", style="dim"),
+            run.kind,
+            _run_state(run),
+            run.progress.stage,
+            _run_done(run),
+            _moment(run.start_time),
+            _moment(run.end_time) if run.HasField("end_time") else "",
+        )
+    stdout().print(shown)
+
+
+def show_run(run: run_pb2.Run) -> None:
+    """Prints where a run stands, and what it wrote or failed with."""
+    facts: list[tuple[str, object]] = [
+        ("kind", run.kind),
+        ("state", _run_state(run)),
+        ("stage", f"{run.progress.stage} {_run_done(run)}".strip()),
+        ("started", _moment(run.start_time)),
+        ("attempts", run.attempts),
+        ("run id", run.run_id),
+    ]
+    if run.HasField("end_time"):
+        facts.append(("ended", _moment(run.end_time)))
+    if run.HasField("error"):
+        facts.append(("error", run.error.message))
+    stdout().print(facts_table(f"Run {run.request_id}", facts))
+    if run.HasField("features"):
+        stdout().print(versions_table(run.features.inputs, run.features.outputs))
+    elif run.HasField("negatives"):
+        stdout().print(versions_table(run.negatives.inputs, [run.negatives.output]))
+
+
+def _run_state(run: run_pb2.Run) -> str:
+    return run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")
+
+
+def _run_done(run: run_pb2.Run) -> str:
+    progress = run.progress
+    return f"{progress.shards_done}/{progress.shards_total}" if progress.shards_total else ""
+
+
+def _moment(time: Timestamp) -> str:
+    return time.ToDatetime().isoformat(sep=" ", timespec="seconds")
 
 
 def versions_table(inputs: Iterable[run_pb2.TableVersion], outputs: Iterable[run_pb2.TableVersion]) -> Table:

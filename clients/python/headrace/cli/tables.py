@@ -25,6 +25,7 @@ from headrace.cli.export import export, json_rows
 from headrace.cli.grid import show_rows
 from headrace.cli.progress import run_bar
 from headrace.cli.report import facts_table, pace, show_features, show_tables, show_warnings, versions_table
+from headrace.cli.runs import RequestIdOption, asking
 from headrace.client import Client
 from headrace.connection import DEFAULT_ADDRESS
 
@@ -111,10 +112,11 @@ def features(
     ] = None,
     interactions_version: InteractionsVersionOption = None,
     items_version: ItemsVersionOption = None,
+    request_id: RequestIdOption = "",
     address: AddressOption = DEFAULT_ADDRESS,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute user_features and item_features anew."""
+    """Compute user_features and item_features anew. Ctrl-C ends it, unless it has a request id."""
     options = given(
         interactions_version=interactions_version,
         items_version=items_version,
@@ -123,10 +125,12 @@ def features(
         weights=dict(map(_weight, weights)) if weights else None,
         half_life_days=half_life_days,
         smoothing=smoothing,
+        request_id=request_id,
     )
-    with answering(as_json), Client(address) as client, run_bar("features") as show:
+    with answering(as_json), Client(address) as client, asking(client, tenant, request_id):
         started = time.monotonic()
-        result = client.compute_features(tenant, as_of=as_of, on_progress=show, **options)
+        with run_bar("features") as show:
+            result = client.compute_features(tenant, as_of=as_of, on_progress=show, **options)
         elapsed_s = time.monotonic() - started
     if as_json:
         print_json(result)
@@ -185,10 +189,11 @@ def negatives(
     dataset: Annotated[
         str | None, typer.Option(help="Name of the training set. Default: training_data.")
     ] = None,
+    request_id: RequestIdOption = "",
     address: AddressOption = DEFAULT_ADDRESS,
     as_json: JsonOption = False,
 ) -> None:
-    """Make training data: positives, and negatives sampled for them."""
+    """Make training data: positives, and negatives sampled for them. Ctrl-C as for features."""
     options = given(
         negative_ratio=ratio,
         strategy=strategy,
@@ -202,10 +207,12 @@ def negatives(
         known_at=known_at,
         dataset=dataset,
         seed=seed,
+        request_id=request_id,
     )
-    with answering(as_json), Client(address) as client, run_bar("negatives") as show:
+    with answering(as_json), Client(address) as client, asking(client, tenant, request_id):
         started = time.monotonic()
-        result = client.sample_negatives(tenant, as_of=as_of, on_progress=show, **options)
+        with run_bar("negatives") as show:
+            result = client.sample_negatives(tenant, as_of=as_of, on_progress=show, **options)
         elapsed_s = time.monotonic() - started
     if as_json:
         print_json(result)

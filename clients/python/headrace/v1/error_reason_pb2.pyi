@@ -71,8 +71,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_ID_IN_USE: _ErrorReason.ValueType  # 12
     """ALREADY_EXISTS: the upload_id or request_id is in use with other parameters.
-    Metadata: {"upload_id": "..."}; of a request_id {"request_id": "...", "upload_id": "..."},
-    both the request_id: 0.1.0 named it under upload_id alone. Do not retry; choose another id.
+    Metadata: {"upload_id": "..."}; of a small ingest's request_id {"request_id": "...",
+    "upload_id": "..."}, both the request_id: 0.1.0 named it under upload_id alone; of a run's
+    {"request_id": "..."}. Do not retry; choose another id.
     """
     ERROR_REASON_FENCED: _ErrorReason.ValueType  # 13
     """ABORTED: a newer stream of the same upload took over.
@@ -135,7 +136,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 29
     """UNIMPLEMENTED: part of the contract that this version does not have.
-    Metadata: {"feature": "run.request_id"}. Do not retry on this version.
+    Metadata: {"feature": "strategy zipf"}. Do not retry on this version.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 30
     """INTERNAL: a fault of Headrace itself; the log has more under the correlation
@@ -201,6 +202,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     one was the idlest of the tenant with the most. Metadata: {"limit": "256", "what":
     "uploads"}. Retry with backoff; an upload resumes.
     """
+    ERROR_REASON_RUN_NOT_FOUND: _ErrorReason.ValueType  # 70
+    """NOT_FOUND: the tenant has no such run. Metadata: {"request_id": "..."}. Do not retry."""
+    ERROR_REASON_RUN_FINISHED: _ErrorReason.ValueType  # 71
+    """FAILED_PRECONDITION: the run's outcome is fixed, so it cannot be cancelled any more.
+    Metadata: {"request_id": "..."}. Do not retry; GetRun tells how it ended.
+    """
+    ERROR_REASON_RUN_CANCELLED: _ErrorReason.ValueType  # 72
+    """FAILED_PRECONDITION: the run was cancelled. Metadata: {"request_id": "..."}.
+    Start a new one under another id.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason names what went wrong. A failed call carries it in
@@ -257,8 +268,9 @@ Metadata: {"total_size": "100", "received": "90"}. Send what is missing.
 """
 ERROR_REASON_ID_IN_USE: ErrorReason.ValueType  # 12
 """ALREADY_EXISTS: the upload_id or request_id is in use with other parameters.
-Metadata: {"upload_id": "..."}; of a request_id {"request_id": "...", "upload_id": "..."},
-both the request_id: 0.1.0 named it under upload_id alone. Do not retry; choose another id.
+Metadata: {"upload_id": "..."}; of a small ingest's request_id {"request_id": "...",
+"upload_id": "..."}, both the request_id: 0.1.0 named it under upload_id alone; of a run's
+{"request_id": "..."}. Do not retry; choose another id.
 """
 ERROR_REASON_FENCED: ErrorReason.ValueType  # 13
 """ABORTED: a newer stream of the same upload took over.
@@ -321,7 +333,7 @@ ERROR_REASON_COMMIT_CONTENDED: ErrorReason.ValueType  # 28
 """
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 29
 """UNIMPLEMENTED: part of the contract that this version does not have.
-Metadata: {"feature": "run.request_id"}. Do not retry on this version.
+Metadata: {"feature": "strategy zipf"}. Do not retry on this version.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 30
 """INTERNAL: a fault of Headrace itself; the log has more under the correlation
@@ -386,5 +398,15 @@ ERROR_REASON_GAVE_WAY: ErrorReason.ValueType  # 61
 """RESOURCE_EXHAUSTED: the server had no place left for a stream of another tenant, and this
 one was the idlest of the tenant with the most. Metadata: {"limit": "256", "what":
 "uploads"}. Retry with backoff; an upload resumes.
+"""
+ERROR_REASON_RUN_NOT_FOUND: ErrorReason.ValueType  # 70
+"""NOT_FOUND: the tenant has no such run. Metadata: {"request_id": "..."}. Do not retry."""
+ERROR_REASON_RUN_FINISHED: ErrorReason.ValueType  # 71
+"""FAILED_PRECONDITION: the run's outcome is fixed, so it cannot be cancelled any more.
+Metadata: {"request_id": "..."}. Do not retry; GetRun tells how it ended.
+"""
+ERROR_REASON_RUN_CANCELLED: ErrorReason.ValueType  # 72
+"""FAILED_PRECONDITION: the run was cancelled. Metadata: {"request_id": "..."}.
+Start a new one under another id.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

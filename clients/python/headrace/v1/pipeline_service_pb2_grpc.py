@@ -112,6 +112,16 @@ class PipelineServiceStub:
                 request_serializer=headrace_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_run__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.GetRun = channel.unary_unary(
+                '/headrace.v1.PipelineService/GetRun',
+                request_serializer=headrace_dot_v1_dot_run__pb2.GetRunRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_run__pb2.GetRunResponse.FromString,
+                _registered_method=True)
+        self.ListRuns = channel.unary_unary(
+                '/headrace.v1.PipelineService/ListRuns',
+                request_serializer=headrace_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
+                _registered_method=True)
         self.ListTables = channel.unary_unary(
                 '/headrace.v1.PipelineService/ListTables',
                 request_serializer=headrace_dot_v1_dot_table__pb2.ListTablesRequest.SerializeToString,
@@ -214,6 +224,7 @@ class PipelineServiceServicer:
     def ComputeFeatures(self, request, context):
         """ComputeFeatures aggregates a tenant's interactions into user_features and
         item_features. It streams progress, then, if asked, the rows, then the result.
+        Without a request_id the run ends with the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,14 +241,30 @@ class PipelineServiceServicer:
     def SampleNegatives(self, request, context):
         """SampleNegatives writes a training set of positives and sampled negatives.
         It streams progress, then, if asked, the rows, then the result.
+        Without a request_id the run ends with the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """CancelRun stops a run that was started with a request_id.
-        Not implemented in this version: answers UNIMPLEMENTED.
+        """CancelRun stops a run that was started with a request_id, on whichever server it is, and
+        answers once it has stopped. Nothing of it becomes visible; one whose outcome is fixed
+        is FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRun(self, request, context):
+        """GetRun tells where a run stands that was started with a request_id, or what it ended with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRuns(self, request, context):
+        """ListRuns lists a tenant's runs, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -332,6 +359,16 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.CancelRun,
                     request_deserializer=headrace_dot_v1_dot_run__pb2.CancelRunRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_run__pb2.CancelRunResponse.SerializeToString,
+            ),
+            'GetRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRun,
+                    request_deserializer=headrace_dot_v1_dot_run__pb2.GetRunRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_run__pb2.GetRunResponse.SerializeToString,
+            ),
+            'ListRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRuns,
+                    request_deserializer=headrace_dot_v1_dot_run__pb2.ListRunsRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_run__pb2.ListRunsResponse.SerializeToString,
             ),
             'ListTables': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTables,
@@ -707,6 +744,60 @@ class PipelineService:
             '/headrace.v1.PipelineService/CancelRun',
             headrace_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
             headrace_dot_v1_dot_run__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.PipelineService/GetRun',
+            headrace_dot_v1_dot_run__pb2.GetRunRequest.SerializeToString,
+            headrace_dot_v1_dot_run__pb2.GetRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.PipelineService/ListRuns',
+            headrace_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
+            headrace_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

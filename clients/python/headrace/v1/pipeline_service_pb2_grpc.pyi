@@ -84,6 +84,7 @@ class PipelineServiceStub:
     ComputeFeatures: _grpc.UnaryStreamMultiCallable[_run_pb2.ComputeFeaturesRequest, _run_pb2.ComputeFeaturesResponse]
     """ComputeFeatures aggregates a tenant's interactions into user_features and
     item_features. It streams progress, then, if asked, the rows, then the result.
+    Without a request_id the run ends with the call.
     """
     DescribeFeatures: _grpc.UnaryUnaryMultiCallable[_feature_pb2.DescribeFeaturesRequest, _feature_pb2.DescribeFeaturesResponse]
     """DescribeFeatures tells what each column of user_features and item_features means, as
@@ -92,11 +93,17 @@ class PipelineServiceStub:
     SampleNegatives: _grpc.UnaryStreamMultiCallable[_run_pb2.SampleNegativesRequest, _run_pb2.SampleNegativesResponse]
     """SampleNegatives writes a training set of positives and sampled negatives.
     It streams progress, then, if asked, the rows, then the result.
+    Without a request_id the run ends with the call.
     """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]
-    """CancelRun stops a run that was started with a request_id.
-    Not implemented in this version: answers UNIMPLEMENTED.
+    """CancelRun stops a run that was started with a request_id, on whichever server it is, and
+    answers once it has stopped. Nothing of it becomes visible; one whose outcome is fixed
+    is FAILED_PRECONDITION.
     """
+    GetRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.GetRunResponse]
+    """GetRun tells where a run stands that was started with a request_id, or what it ended with."""
+    ListRuns: _grpc.UnaryUnaryMultiCallable[_run_pb2.ListRunsRequest, _run_pb2.ListRunsResponse]
+    """ListRuns lists a tenant's runs, the newest first."""
     ListTables: _grpc.UnaryUnaryMultiCallable[_table_pb2.ListTablesRequest, _table_pb2.ListTablesResponse]
     """ListTables lists the tables a tenant has."""
     ReadTable: _grpc.UnaryStreamMultiCallable[_table_pb2.ReadTableRequest, _table_pb2.ReadTableResponse]
@@ -154,6 +161,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     ComputeFeatures: _aio.UnaryStreamMultiCallable[_run_pb2.ComputeFeaturesRequest, _run_pb2.ComputeFeaturesResponse]  # type: ignore[assignment]
     """ComputeFeatures aggregates a tenant's interactions into user_features and
     item_features. It streams progress, then, if asked, the rows, then the result.
+    Without a request_id the run ends with the call.
     """
     DescribeFeatures: _aio.UnaryUnaryMultiCallable[_feature_pb2.DescribeFeaturesRequest, _feature_pb2.DescribeFeaturesResponse]  # type: ignore[assignment]
     """DescribeFeatures tells what each column of user_features and item_features means, as
@@ -162,11 +170,17 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     SampleNegatives: _aio.UnaryStreamMultiCallable[_run_pb2.SampleNegativesRequest, _run_pb2.SampleNegativesResponse]  # type: ignore[assignment]
     """SampleNegatives writes a training set of positives and sampled negatives.
     It streams progress, then, if asked, the rows, then the result.
+    Without a request_id the run ends with the call.
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.CancelRunResponse]  # type: ignore[assignment]
-    """CancelRun stops a run that was started with a request_id.
-    Not implemented in this version: answers UNIMPLEMENTED.
+    """CancelRun stops a run that was started with a request_id, on whichever server it is, and
+    answers once it has stopped. Nothing of it becomes visible; one whose outcome is fixed
+    is FAILED_PRECONDITION.
     """
+    GetRun: _aio.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.GetRunResponse]  # type: ignore[assignment]
+    """GetRun tells where a run stands that was started with a request_id, or what it ended with."""
+    ListRuns: _aio.UnaryUnaryMultiCallable[_run_pb2.ListRunsRequest, _run_pb2.ListRunsResponse]  # type: ignore[assignment]
+    """ListRuns lists a tenant's runs, the newest first."""
     ListTables: _aio.UnaryUnaryMultiCallable[_table_pb2.ListTablesRequest, _table_pb2.ListTablesResponse]  # type: ignore[assignment]
     """ListTables lists the tables a tenant has."""
     ReadTable: _aio.UnaryStreamMultiCallable[_table_pb2.ReadTableRequest, _table_pb2.ReadTableResponse]  # type: ignore[assignment]
@@ -281,6 +295,7 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_run_pb2.ComputeFeaturesResponse], _abc.AsyncIterator[_run_pb2.ComputeFeaturesResponse]]:
         """ComputeFeatures aggregates a tenant's interactions into user_features and
         item_features. It streams progress, then, if asked, the rows, then the result.
+        Without a request_id the run ends with the call.
         """
 
     @_abc_1.abstractmethod
@@ -301,6 +316,7 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_run_pb2.SampleNegativesResponse], _abc.AsyncIterator[_run_pb2.SampleNegativesResponse]]:
         """SampleNegatives writes a training set of positives and sampled negatives.
         It streams progress, then, if asked, the rows, then the result.
+        Without a request_id the run ends with the call.
         """
 
     @_abc_1.abstractmethod
@@ -309,9 +325,26 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.CancelRunResponse, _abc.Awaitable[_run_pb2.CancelRunResponse]]:
-        """CancelRun stops a run that was started with a request_id.
-        Not implemented in this version: answers UNIMPLEMENTED.
+        """CancelRun stops a run that was started with a request_id, on whichever server it is, and
+        answers once it has stopped. Nothing of it becomes visible; one whose outcome is fixed
+        is FAILED_PRECONDITION.
         """
+
+    @_abc_1.abstractmethod
+    def GetRun(
+        self,
+        request: _run_pb2.GetRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.GetRunResponse, _abc.Awaitable[_run_pb2.GetRunResponse]]:
+        """GetRun tells where a run stands that was started with a request_id, or what it ended with."""
+
+    @_abc_1.abstractmethod
+    def ListRuns(
+        self,
+        request: _run_pb2.ListRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.ListRunsResponse, _abc.Awaitable[_run_pb2.ListRunsResponse]]:
+        """ListRuns lists a tenant's runs, the newest first."""
 
     @_abc_1.abstractmethod
     def ListTables(

@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from headrace.v1 import validation_pb2 as _validation_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +21,50 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RunState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
+    """Never sent."""
+    RUN_STATE_RUNNING: _RunState.ValueType  # 1
+    """A server is at work on it; or was, if it died within the last seconds."""
+    RUN_STATE_WAITING: _RunState.ValueType  # 2
+    """Its server has left it; the next one that has a place for it takes it up."""
+    RUN_STATE_CANCELLING: _RunState.ValueType  # 3
+    """It is to stop."""
+    RUN_STATE_COMMITTING: _RunState.ValueType  # 4
+    """What it writes is fixed; its commits are being made."""
+    RUN_STATE_DONE: _RunState.ValueType  # 5
+    """Ended; the result is there."""
+    RUN_STATE_FAILED: _RunState.ValueType  # 6
+    """Ended with an error; nothing of it is visible."""
+    RUN_STATE_CANCELLED: _RunState.ValueType  # 7
+    """Stopped; nothing of it is or will be visible."""
+
+class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
+    """RunState says where a run stands."""
+
+RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
+"""Never sent."""
+RUN_STATE_RUNNING: RunState.ValueType  # 1
+"""A server is at work on it; or was, if it died within the last seconds."""
+RUN_STATE_WAITING: RunState.ValueType  # 2
+"""Its server has left it; the next one that has a place for it takes it up."""
+RUN_STATE_CANCELLING: RunState.ValueType  # 3
+"""It is to stop."""
+RUN_STATE_COMMITTING: RunState.ValueType  # 4
+"""What it writes is fixed; its commits are being made."""
+RUN_STATE_DONE: RunState.ValueType  # 5
+"""Ended; the result is there."""
+RUN_STATE_FAILED: RunState.ValueType  # 6
+"""Ended with an error; nothing of it is visible."""
+RUN_STATE_CANCELLED: RunState.ValueType  # 7
+"""Stopped; nothing of it is or will be visible."""
+Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 @_typing.final
 class RunProgress(_message.Message):
@@ -130,8 +176,11 @@ class ComputeFeaturesRequest(_message.Message):
     include_rows: _builtins.bool
     """Whether to stream the computed rows before the result. Default false."""
     request_id: _builtins.str
-    """Makes the run the tenant's, to be picked up or cancelled by this id.
-    Not implemented in this version: a value answers UNIMPLEMENTED.
+    """A UUID of the client's choosing, which makes the run the tenant's: it goes on without
+    its client, and on another server if its own ends. The same id with equal parameters
+    (include_rows apart) follows it and gets its result, for a week at least; with others it is
+    ALREADY_EXISTS. Versions and as_of left out are those of the first call. Empty = the run
+    ends with its call.
     """
     half_life_days: _builtins.float
     """After so many days an event adds half as much to engagement_score; positive. Unset = 30."""
@@ -361,9 +410,7 @@ class SampleNegativesRequest(_message.Message):
     include_rows: _builtins.bool
     """Whether to stream the rows before the result. Default false."""
     request_id: _builtins.str
-    """Makes the run the tenant's, to be picked up or cancelled by this id.
-    Not implemented in this version: a value answers UNIMPLEMENTED.
-    """
+    """A UUID, as that of ComputeFeaturesRequest; runs of both kinds share their ids."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
@@ -588,3 +635,190 @@ class CancelRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelRunResponse: _TypeAlias = CancelRunResponse  # noqa: Y015
+
+@_typing.final
+class Run(_message.Message):
+    """Run tells of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    NEGATIVES_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Its id, as `headrace.run_id` of the commits has it."""
+    request_id: _builtins.str
+    """The request_id it was started with; empty if it ends with its call."""
+    kind: _builtins.str
+    """`features` or `negatives`."""
+    state: Global___RunState.ValueType
+    """Where it stands."""
+    attempts: _builtins.int
+    """Times that a server began to work at it."""
+    @_builtins.property
+    def progress(self) -> Global___RunProgress:
+        """How far it has come; some seconds old if another server is at work on it."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended; unset before."""
+
+    @_builtins.property
+    def features(self) -> Global___FeaturesResult:
+        """Of features."""
+
+    @_builtins.property
+    def negatives(self) -> Global___NegativesResult:
+        """Of negatives."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """What it failed with, if it is FAILED."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        state: Global___RunState.ValueType = ...,
+        progress: Global___RunProgress | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        attempts: _builtins.int = ...,
+        features: Global___FeaturesResult | None = ...,
+        negatives: Global___NegativesResult | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "error", b"error", "features", b"features", "negatives", b"negatives", "progress", b"progress", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "end_time", b"end_time", "error", b"error", "features", b"features", "kind", b"kind", "negatives", b"negatives", "progress", b"progress", "request_id", b"request_id", "result", b"result", "run_id", b"run_id", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["features", "negatives"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class GetRunRequest(_message.Message):
+    """GetRunRequest names a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose run. Required."""
+    request_id: _builtins.str
+    """The request_id it was started with. Required."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunRequest: _TypeAlias = GetRunRequest  # noqa: Y015
+
+@_typing.final
+class GetRunResponse(_message.Message):
+    """GetRunResponse tells where the run stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunResponse: _TypeAlias = GetRunResponse  # noqa: Y015
+
+@_typing.final
+class ListRunsRequest(_message.Message):
+    """ListRunsRequest names a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose runs. Required."""
+    page_size: _builtins.int
+    """At most this many runs. 0 = 100, which is also the most."""
+    page_token: _builtins.str
+    """next_page_token of the response before. Empty = from the newest run on."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunsRequest: _TypeAlias = ListRunsRequest  # noqa: Y015
+
+@_typing.final
+class ListRunsResponse(_message.Message):
+    """ListRunsResponse lists a tenant's runs, the newest first: those with a request_id until some
+    time after their end (a week, unless the server says otherwise), and those without one
+    that are under way on this server.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty if this is the last one."""
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Run]:
+        """The runs."""
+
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[Global___Run] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunsResponse: _TypeAlias = ListRunsResponse  # noqa: Y015

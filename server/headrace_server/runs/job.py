@@ -1,0 +1,142 @@
+"""A job: what a run is to make, by its kind, and what it made.
+
+A kind knows its messages and how to make a job of a request; how jobs are run, and what becomes of a run that
+dies, is the same for all (`service.py`).
+"""
+
+import base64
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+import pyarrow as pa
+from google.protobuf import json_format
+
+from headrace.v1 import run_pb2
+from headrace_compute.ingest.block_result import part_from_json
+from headrace_compute.inputs.workers import Admit, Progress
+from headrace_compute.model import Kind, Part, Snapshot
+from headrace_compute.pool import RunExecutor
+from headrace_server.runs.inputs import RunInputs, RunRequest, version_message
+from headrace_server.services import Services
+
+RunResult: TypeAlias = run_pb2.FeaturesResult | run_pb2.NegativesResult
+Response = TypeVar("Response", run_pb2.ComputeFeaturesResponse, run_pb2.SampleNegativesResponse)
+
+
+@dataclass(frozen=True)
+class MadeTable:
+    """Parts that are to be the newest version of a table."""
+
+    key: str
+    kind: Kind
+    schema: pa.Schema
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a job made.
+
+    Attributes:
+        tables: In the order of their commits.
+        result: What is told of it; the versions written are filled in when there are any.
+    """
+
+    tables: tuple[MadeTable, ...]
+    result: RunResult
+
+    def committed(self, outputs: list[Snapshot]) -> RunResult:
+        """The whole result, once its tables are committed."""
+        return with_outputs(self.result, outputs)
+
+
+class Job(Protocol):
+    """What a run is to make, from pinned inputs."""
+
+    @property
+    def inputs(self) -> RunInputs:
+        """What it reads."""
+
+    @property
+    def outputs(self) -> Mapping[str, Kind]:
+        """Kind of what it writes by the key of the table."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Its other parameters, for the lineage."""
+
+    async def make(
+        self, executor: RunExecutor, part_prefix: Callable[[str], str], report: Progress, admit: Admit
+    ) -> Made:
+        """Writes the parts; committing them is the caller's.
+
+        Args:
+            part_prefix: What the keys of the run's parts of a table must begin with.
+        """
+
+
+@dataclass(frozen=True)
+class RunKind(Generic[Response]):
+    """A kind of run.
+
+    Attributes:
+        check: Raises what is wrong with a request, before anything is done for it.
+        filled: A request that names the defaults of this server, so that another one makes the same of it.
+        job: Makes a job of a request and its pinned inputs.
+    """
+
+    name: Literal["features", "negatives"]
+    request: type[RunRequest]
+    response: type[Response]
+    result: type[RunResult]
+    check: Callable[[Services, Any], None]
+    filled: Callable[[Services, Any], RunRequest]
+    job: Callable[[Services, Any, RunInputs], Job]
+
+
+def with_outputs(result: RunResult, outputs: list[Snapshot]) -> RunResult:
+    """A result with the versions that were written."""
+    whole = copy.deepcopy(result)
+    versions = [version_message(output) for output in outputs]
+    if isinstance(whole, run_pb2.FeaturesResult):
+        whole.outputs.extend(versions)
+    else:
+        whole.output.CopyFrom(versions[0])
+    return whole
+
+
+def outputs_of(result: RunResult) -> list[run_pb2.TableVersion]:
+    """The versions that a result says were written."""
+    return list(result.outputs) if isinstance(result, run_pb2.FeaturesResult) else [result.output]
+
+
+def made_to_json(made: Made) -> dict[str, Any]:
+    """What a job made, for the journal of its run."""
+    return {
+        "tables": [
+            {
+                "key": table.key,
+                "kind": table.kind,
+                "schema": base64.b64encode(table.schema.serialize()).decode(),
+                "parts": [asdict(part) for part in table.parts],
+            }
+            for table in made.tables
+        ],
+        "result": json_format.MessageToDict(made.result, preserving_proto_field_name=True),
+    }
+
+
+def made_from_json(kind: RunKind[Any], found: Mapping[str, Any]) -> Made:
+    """What a job of a kind made, from the journal of its run."""
+    tables = (
+        MadeTable(
+            table["key"],
+            table["kind"],
+            pa.ipc.read_schema(pa.py_buffer(base64.b64decode(table["schema"]))),
+            tuple(map(part_from_json, table["parts"])),
+        )
+        for table in found["tables"]
+    )
+    return Made(tuple(tables), json_format.ParseDict(found["result"], kind.result()))

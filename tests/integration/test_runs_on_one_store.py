@@ -1,0 +1,163 @@
+"""Runs with a request_id on two servers that share an object store."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from brokers.minio import Minio
+from harness.cluster import Cluster
+from harness.dialogue import HEADER, lines
+from harness.server import Server, start_server
+from harness.watch import eventually
+from minio import Minio as Store
+
+from headrace import Client
+from headrace.errors import RunCancelledError, UnavailableError
+from headrace.v1 import run_pb2
+
+pytest_plugins = ["brokers.fixtures"]
+
+BUCKETS = ("RAW", "PROCESSED", "TRAINING", "FEATURES")
+
+ALL: dict[str, Any] = {
+    "positive_interaction_types": ["view"],
+    "max_interactions_per_user": 0,
+    "min_interactions_per_user": 0,
+    "min_interactions_per_item": 0,
+}
+
+
+@dataclass
+class Pair:
+    """Two servers on one store, of which the first may be killed and comes back for the next test."""
+
+    servers: list[Server]
+    settings: list[dict[str, str]]
+    store: Store
+    name: str
+
+    def client(self, number: int) -> Client:
+        server = self.servers[number]
+        if server.process.poll() is not None:
+            server = self.servers[number] = start_server(server.data_dir, **self.settings[number])
+        return Client(server.address)
+
+    def objects(self, bucket: str, prefix: str) -> set[str]:
+        found = self.store.list_objects(f"{bucket.lower()}-{self.name}", prefix=prefix, recursive=True)
+        return {each.object_name or "" for each in found}
+
+    def parts(self, tenant: str) -> set[str]:
+        return {key for key in self.objects("TRAINING", f"{tenant}/") if key.endswith(".parquet")}
+
+
+@pytest.fixture(scope="module")
+def pair(minio: Minio, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    name = uuid.uuid4().hex[:8]
+    settings = {
+        **cluster.settings,
+        "S3_ENDPOINT": minio.endpoint,
+        "S3_ACCESS_KEY": minio.access_key,
+        "S3_SECRET_KEY": minio.secret_key,
+        **{f"S3_BUCKET_{bucket}": f"{bucket.lower()}-{name}" for bucket in BUCKETS},
+    }
+    folders = [tmp_path_factory.mktemp(f"server-{number}") / "data" for number in range(2)]
+    servers = [start_server(folder, **settings) for folder in folders]
+    endpoint = minio.endpoint.removeprefix("http://")
+    store = Store(endpoint, minio.access_key, minio.secret_key, secure=False)
+    yield Pair(servers, [settings] * 2, store, name)
+    for server in servers:
+        if server.process.poll() is None:
+            assert server.stop() == 0
+
+
+def _upload(client: Client, tenant: str, folder: Path, rows: int = 20_000) -> None:
+    file = folder / "interactions.csv"
+    file.write_text(HEADER + lines(rows))
+    assert client.upload(tenant, "interactions", file).rows_accepted == rows
+
+
+def test_a_run_whose_server_is_killed_is_taken_up_by_the_other_one(
+    pair: Pair, tenant: str, tmp_path: Path
+) -> None:
+    request_id, options = str(uuid.uuid4()), ALL | {"negative_ratio": 100}
+    with pair.client(0) as first, pair.client(1) as second:
+        _upload(first, tenant, tmp_path)
+        calm = second.sample_negatives(tenant, **options)
+        pair_dies = threading.Event()
+
+        def die(progress: run_pb2.RunProgress) -> None:
+            if progress.stage == "sample" and not pair_dies.is_set():
+                pair.servers[0].process.kill()
+                pair_dies.set()
+
+        with pytest.raises(UnavailableError):
+            first.sample_negatives(tenant, request_id=request_id, patience_s=0, on_progress=die, **options)
+        assert pair_dies.is_set()
+        result = second.sample_negatives(tenant, request_id=request_id, **options)
+        assert result.output.version == calm.output.version + 1
+        tables = [second.read_table(tenant, "training_data", version=version) for version in (1, 2)]
+        assert tables[0] == tables[1]
+        assert second.get_run(tenant, request_id).attempts == 2
+    with pair.client(0) as again:
+        assert again.sample_negatives(tenant, request_id=request_id, **options) == result
+        assert [table.version for table in again.list_tables(tenant) if table.name == "training_data"] == [2]
+    attempts = {key.rpartition("/")[2].partition("-")[0] for key in pair.parts(tenant)}
+    assert len(attempts) == 2  # Those of the two versions; the dead attempt's are gone.
+
+
+def test_a_run_is_followed_and_cancelled_on_the_other_server(pair: Pair, tenant: str, tmp_path: Path) -> None:
+    request_id, options = str(uuid.uuid4()), ALL | {"negative_ratio": 1000}
+    heard = list[str]()
+    with pair.client(0) as first, pair.client(1) as second:
+        _upload(first, tenant, tmp_path)
+
+        def follow(client: Client) -> None:
+            with pytest.raises(RunCancelledError):
+                client.sample_negatives(
+                    tenant,
+                    request_id=request_id,
+                    on_progress=lambda progress: heard.append(progress.stage),
+                    **options,
+                )
+            heard.append("cancelled")
+
+        threads = [threading.Thread(target=follow, args=(first,))]
+        threads[0].start()
+        eventually(lambda: "sample" in heard)
+        heard.clear()
+        threads.append(threading.Thread(target=follow, args=(second,)))
+        threads[1].start()
+        eventually(lambda: "sample" in heard)
+        assert second.get_run(tenant, request_id).state == run_pb2.RUN_STATE_RUNNING
+        assert [run.request_id for run in second.runs(tenant)] == [request_id]
+        second.cancel_run(tenant, request_id)
+        assert pair.parts(tenant) == set()
+        for thread in threads:
+            thread.join(60)
+        assert heard.count("cancelled") == 2
+        assert [table.name for table in second.list_tables(tenant)] == ["interactions"]
+
+
+def test_two_servers_that_begin_one_run_make_one_version(pair: Pair, tenant: str, tmp_path: Path) -> None:
+    results = list[run_pb2.FeaturesResult]()
+    with pair.client(0) as first, pair.client(1) as second:
+        _upload(first, tenant, tmp_path, 2_000)
+        for version in range(1, 4):
+            request_id = str(uuid.uuid4())
+            begun = threading.Barrier(2)
+
+            def make(client: Client, request_id: str = request_id, begun: threading.Barrier = begun) -> None:
+                begun.wait()
+                results.append(client.compute_features(tenant, request_id=request_id))
+
+            threads = [threading.Thread(target=make, args=(client,)) for client in (first, second)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+            assert results[-1] == results[-2]
+            assert [table.version for table in results[-1].outputs] == [version] * 2
