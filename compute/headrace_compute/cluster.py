@@ -38,6 +38,7 @@ __all__ = [
     "NodeAddress",
     "address_here",
     "clear_sessions",
+    "cpus_at",
     "free_cpus",
     "nodes",
     "ray",
@@ -61,6 +62,9 @@ STARTS = 3
 """How often a local Ray is started before that counts as failed. Ray gives its processes 30 s, and a
 machine that has just booted, or is busy, may need more."""
 
+LOOPBACK = "127."
+"""What addresses begin with that each host has for itself."""
+
 VITAL = ("gcs_server", "raylet")
 """Processes of a local Ray that do not come back, and without which nothing runs."""
 
@@ -78,14 +82,23 @@ class Cluster:
     Args:
         address: The cluster to join; empty starts a local one.
         cpus: How many a local one has.
+        here: The address of the node to join, on this host. Ray would take any whose processes it sees, and
+            containers may see those of others.
     """
 
-    def __init__(self, address: str, cpus: int) -> None:
+    def __init__(self, address: str, cpus: int, here: str = "") -> None:
         self.is_local = not address
         _keep_signals()
         self._vital: dict[str, psutil.Process] = {}
         if address:
-            ray.init(address=address, namespace="headrace", log_to_driver=False, configure_logging=False)
+            ray.init(
+                address=address,
+                namespace="headrace",
+                log_to_driver=False,
+                configure_logging=False,
+                # Ray would turn an address of loopback into another one.
+                _node_ip_address=None if here.startswith(LOOPBACK) else here,
+            )
             return
         # Ray opens its folder to everybody, so it gets one inside a folder that nobody else enters.
         # Paths of Unix sockets are limited to 107 bytes: the names must stay short.
@@ -196,6 +209,15 @@ def nodes() -> dict[str, NodeAddress]:
         node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"])
         for node in cast(Any, ray).nodes()
         if node["Alive"]
+    }
+
+
+def cpus_at(address: str) -> dict[str, float]:
+    """The CPUs of each living node at an address, or of all nodes if it is empty, by node id; blocks."""
+    return {
+        node["NodeID"]: node["Resources"].get("CPU", 0.0)
+        for node in cast(Any, ray).nodes()
+        if node["Alive"] and address in ("", node["NodeManagerAddress"])
     }
 
 

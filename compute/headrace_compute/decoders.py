@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -95,10 +95,19 @@ class Decoders:
         config: Where the decoders find the store.
         quarantine: Hears whose streams end decoders.
         owner: Name of the server, by which they are named.
+        demands: Resources that Ray is to find for each.
     """
 
-    def __init__(self, config: StoreConfig, limit: int, quarantine: Quarantine, owner: str) -> None:
+    def __init__(
+        self,
+        config: StoreConfig,
+        limit: int,
+        quarantine: Quarantine,
+        owner: str,
+        demands: Mapping[str, float],
+    ) -> None:
         self._config = config
+        self._demands = demands
         self._names = ActorNames(owner, "decoder")
         self._numbers = itertools.count()
         self._quarantine = quarantine
@@ -234,7 +243,9 @@ class Decoders:
 
     async def _start(self) -> None:
         """Starts a decoder, and waits until it is ready."""
-        decoder = cast(Any, Decoder).options(name=self._names.next(next(self._numbers)))
+        decoder = cast(Any, Decoder).options(
+            name=self._names.next(next(self._numbers)), resources=dict(self._demands)
+        )
         # For one that has a name Ray waits until its head has noted it.
         started = await asyncio.to_thread(decoder.remote, self._config)
         await started.ready.remote()

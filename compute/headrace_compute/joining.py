@@ -8,20 +8,25 @@ import json
 import os
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import psutil
 
-from headrace_compute.cluster import ClusterError, ray_errors
+from headrace_compute.cluster import LOOPBACK, ClusterError, ray_errors
 
-PROBE_SECONDS = 3.0
-"""How long the head may take to accept a connection."""
+PROBE_SECONDS = 2.0
+"""How long the head may take to accept a connection, and then to greet as servers of gRPC do."""
 
 ANSWER_SECONDS = 10.0
-"""How long it may take to answer; what is no Ray would never do."""
+"""How long it may take to answer; it may be busy."""
 
-LOOPBACK = "127."
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""A frame of no settings: its length in three bytes, type, flags, and stream. RFC 9113, 6.5."""
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
+"""What clients of gRPC begin with."""
 
 _JOIN = "run `ray start --address={} --num-cpus=0` on it first, which takes no work"
 
@@ -35,12 +40,15 @@ class _Answers:
     error: Exception | None = None
 
 
-def check_cluster(address: str, *, store_is_shared: bool) -> None:
-    """Finds out whether this process can join a cluster.
+def check_cluster(address: str, *, store_is_shared: bool) -> str:
+    """Finds out whether this process can join a cluster, and as part of which node.
 
     Args:
         address: host:port of its head, or `auto`.
         store_is_shared: Whether tables lie where every host finds them, and not in a folder of this one.
+
+    Returns:
+        The address of that node.
 
     Raises:
         ClusterError: It cannot, or must not; the message says what to change.
@@ -51,34 +59,34 @@ def check_cluster(address: str, *, store_is_shared: bool) -> None:
     if answers.error is not None:
         raise ClusterError(_explained(address, answers.error)) from answers.error
     _check_versions(address, answers.metadata)
-    here = set(_services().find_node_ids())
-    if not here & set(answers.nodes):
+    here, others = divided(answers.nodes, set(_services().find_node_ids()))
+    if not here:
         raise ClusterError(
             f"No node of the Ray cluster at {address} runs on this host, and the server needs one: "
             f"{_JOIN.format(address)}."
         )
-    if not store_is_shared and (others := elsewhere(answers.nodes, here)):
+    if not store_is_shared and others:
         raise ClusterError(
             f"RAY_ADDRESS leads to a cluster with nodes on other hosts ({', '.join(others)}), whose workers "
             "cannot write to HEADRACE_DATA_DIR on this one; set S3_ENDPOINT, S3_ACCESS_KEY and "
             "S3_SECRET_KEY, or leave RAY_ADDRESS empty."
         )
+    return here[0]
 
 
-def elsewhere(nodes: dict[str, str], here: set[str]) -> list[str]:
-    """Addresses of the nodes that are not on this host.
+def divided(nodes: dict[str, str], running: set[str]) -> tuple[list[str], list[str]]:
+    """Addresses of the nodes that are on this host, and of the others.
 
     A node is on this host if its process runs here and its address is one of this host's: containers and
     network namespaces of one machine count as hosts of their own.
 
     Args:
         nodes: Addresses of the cluster's nodes, by id.
-        here: Ids of nodes whose processes run on this host.
+        running: Ids of nodes whose processes can be seen here.
     """
     own = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
-    return sorted(
-        ip for node, ip in nodes.items() if node not in here or not (ip in own or ip.startswith(LOOPBACK))
-    )
+    here = {node for node, ip in nodes.items() if node in running and (ip in own or ip.startswith(LOOPBACK))}
+    return sorted(nodes[node] for node in here), sorted(nodes[node] for node in nodes.keys() - here)
 
 
 def _services() -> Any:
@@ -108,12 +116,28 @@ def _resolved(address: str) -> str:
 def _probe(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
+        connection = socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS)
     except OSError as error:
         raise ClusterError(
             f"No Ray answers at {address}, where RAY_ADDRESS leads ({error}); is the cluster's head running, "
             "and its port, 6379 unless changed, open to this host?"
         ) from error
+    with connection:
+        # Over TLS nobody greets before the handshake, which is Ray's affair.
+        if os.environ.get("RAY_USE_TLS", "0") in ("", "0") and not _greets(connection):
+            raise ClusterError(
+                f"What listens at {address} is no head of a Ray cluster; is RAY_ADDRESS right?"
+            )
+
+
+def _greets(connection: socket.socket) -> bool:
+    """Whether what listens begins as every server of gRPC does: with its settings."""
+    header = b""
+    with suppress(OSError):
+        connection.sendall(PREFACE)
+        while len(header) < len(SETTINGS) and (more := connection.recv(len(SETTINGS) - len(header))):
+            header += more
+    return header[3:5] == SETTINGS[3:5]
 
 
 def _asked(address: str) -> _Answers:

@@ -1,8 +1,48 @@
-"""Why workers are not there: no room for them, a node that cannot start them, or one of other versions."""
+"""Where workers may be, and why they are not: no room, other versions, a node that cannot start them."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from headrace_compute.cluster import free_cpus, resources, versions
+from headrace_compute.cluster import address_here, cpus_at, free_cpus, resources, versions
+
+SHARE = 0.001
+"""What an actor takes of its node's address, which Ray counts as a resource of which there is one."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where workers may be.
+
+    Attributes:
+        address: That of the only host where the tables are; empty where every host finds them.
+    """
+
+    address: str
+
+    @classmethod
+    def of(cls, *, store_is_shared: bool) -> "Site":
+        """Anywhere, or on this host alone; blocks."""
+        return cls("" if store_is_shared else address_here())
+
+    def demands(self) -> dict[str, float]:
+        """The resources by which Ray starts an actor nowhere else."""
+        return {f"node:{self.address}": SHARE} if self.address else {}
+
+    def fitting(self, cpus: float) -> int:
+        """How many workers of so many CPUs there is room for, or nodes if they take none; blocks."""
+        there = cpus_at(self.address)
+        return int(sum(there.values()) / cpus) if cpus else len(there)
+
+    def unused(self) -> str:
+        """Says which nodes cannot be used; empty if all can, blocks."""
+        others = len(cpus_at("")) - len(cpus_at(self.address))
+        if not others:
+            return ""
+        return (
+            f"{others} of the cluster's nodes are on other hosts and get no work: tables lie in "
+            f"HEADRACE_DATA_DIR on {self.address}; set S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY to use "
+            "them."
+        )
 
 
 def shortage(missing: int, wanted: int, cpus: float, fault: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from headrace_compute.actors import BULK_NICENESS, Worker
 from headrace_compute.backoff import Backoff
-from headrace_compute.cluster import ClusterError, nodes, ray, ray_errors, resources
+from headrace_compute.cluster import ClusterError, ray, ray_errors
 from headrace_compute.decoders import Decoders
 from headrace_compute.errors import (
     ComputeUnavailableError,
@@ -29,7 +29,7 @@ from headrace_compute.fair_queue import FairQueue
 from headrace_compute.held import Held, Origin
 from headrace_compute.labels import ActorNames, task_name
 from headrace_compute.model import StoreConfig
-from headrace_compute.placement import shortage
+from headrace_compute.placement import Site, shortage
 from headrace_compute.quarantine import Quarantine
 from headrace_compute.roster import Member, Roster, Strength
 
@@ -272,11 +272,14 @@ class Pool(Executor):
         self._cpus = cpus
         self._max_workers = max_workers
         self._is_shared = is_shared
+        self._site = Site.of(store_is_shared=config.s3 is not None)
+        self._unused = ""
         self._niceness = niceness
         self._waited = waited
         self.size = workers or self._fitting()
         self.quarantine = Quarantine()
-        super().__init__(self, "", "", Decoders(config, self.size, self.quarantine, owner))
+        decoders = Decoders(config, self.size, self.quarantine, owner, self._site.demands())
+        super().__init__(self, "", "", decoders)
         self._idle: FairQueue[Member] = FairQueue(())
         self._roster = Roster(self._start, self._idle)
         self._submitting = ThreadPoolExecutor(SUBMISSION_THREADS, "ray")
@@ -329,6 +332,8 @@ class Pool(Executor):
                 short_looks = short_looks + 1 if self.strength().live < self.size else 0
                 if short_looks == SHORT_LOOKS:
                     _log.warning("workers are missing", extra={"cause": await self.shortage()})
+                if self._is_shared:
+                    await asyncio.to_thread(self._tell_unused)
                 if not self._fixed:
                     self.size = await asyncio.to_thread(self._fitting)
                     self.decoders.raise_limit(self.size)
@@ -380,14 +385,24 @@ class Pool(Executor):
 
     def _fitting(self) -> int:
         """How many workers the cluster has room for: by its CPUs, or one a node; blocks."""
-        fitting = int(resources().get("CPU", 1) / self._cpus) if self._cpus else len(nodes())
+        fitting = self._site.fitting(self._cpus)
         return max(1, min(fitting, self._max_workers or fitting))
+
+    def _tell_unused(self) -> None:
+        """Logs which nodes can do no work, when it is news; blocks."""
+        unused = self._site.unused()
+        if unused and unused != self._unused:
+            _log.warning(unused)
+        self._unused = unused
 
     async def _start(self, number: int) -> Any:
         cpus = 0 if self._is_shared and number == 0 else self._cpus
         # Over as many nodes as there are: the loss of one leaves the others their work.
         worker = cast(Any, Worker).options(
-            name=self._names.next(number), num_cpus=cpus, scheduling_strategy="SPREAD"
+            name=self._names.next(number),
+            num_cpus=cpus,
+            resources=self._site.demands(),
+            scheduling_strategy="SPREAD",
         )
         # For one that has a name Ray waits until its head has noted it.
         return await asyncio.to_thread(worker.remote, self._config, self._niceness)

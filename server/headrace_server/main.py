@@ -102,10 +102,9 @@ def _prepare(settings: Settings, startup: Startup) -> Cluster:
         f"the Ray cluster at {address}" if address else "a Ray of its own to start",
         "Is the machine short of memory, or too busy? HEADRACE_START_SECONDS gives it longer.",
     ):
-        if address:
-            check_cluster(address, store_is_shared=bool(settings.s3_endpoint))
+        here = check_cluster(address, store_is_shared=bool(settings.s3_endpoint)) if address else ""
         try:
-            return Cluster(address, cpus)
+            return Cluster(address, cpus, here)
         except Exception as error:  # Ray raises bare ones when its processes take too long.
             raise StartError(f"Ray does not start: {error}.") from error
 

@@ -19,10 +19,15 @@ SERVER = (sys.executable, "-m", "headrace_server.main")
 
 @dataclass
 class Server:
-    """A running server process."""
+    """A running server process.
+
+    Attributes:
+        host: The address of its ports.
+    """
 
     process: subprocess.Popen[str]
     data_dir: Path
+    host: str = "127.0.0.1"
     address: str = ""
     http_port: int = 0
     log: list[dict[str, object]] = field(default_factory=list)
@@ -40,7 +45,7 @@ class Server:
         for line in lines:
             self._keep(line)
             if self.log and self.log[-1].get("event") == until:
-                self.address = f"127.0.0.1:{self.log[-1]['grpc_port']}"
+                self.address = f"{self.host}:{self.log[-1]['grpc_port']}"
                 self.http_port = int(str(self.log[-1]["http_port"]))
                 threading.Thread(target=lambda: deque(map(self._keep, lines), maxlen=0), daemon=True).start()
                 return
@@ -82,15 +87,16 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
 
 def start_server(data_dir: Path, command: Sequence[str] = SERVER, **settings: str) -> Server:
     """Starts a server, by default this environment's, on free ports; returns once it serves."""
+    variables = environment(data_dir, **settings)
     process = subprocess.Popen(
         command,
-        env=environment(data_dir, **settings),
+        env=variables,
         cwd=data_dir.parent,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    server = Server(process, data_dir)
+    server = Server(process, data_dir, variables["HEADRACE_GRPC_ADDRESS"].rpartition(":")[0])
     try:
         server.follow("serving")
     except BaseException:

@@ -213,15 +213,13 @@ def test_an_address_where_nothing_listens_is_told(tmp_path: Path) -> None:
     assert "is the cluster's head running" in ended.stderr
 
 
-@pytest.mark.slow
 def test_an_address_where_something_else_listens_is_told(tmp_path: Path) -> None:
+    # Ray would turn 127.0.0.1 into another address of this host.
     with socket.create_server(("127.0.0.2", 0)) as silent:
-        ended = refused(tmp_path, RAY_ADDRESS=f"127.0.0.2:{silent.getsockname()[1]}")
+        address = f"127.0.0.2:{silent.getsockname()[1]}"
+        ended = refused(tmp_path, RAY_ADDRESS=address)
     assert ended.status == 2
-    assert (
-        "does not answer as the head of a Ray cluster within 10 seconds; is RAY_ADDRESS right?"
-        in ended.stderr
-    )
+    assert f"What listens at {address} is no head of a Ray cluster; is RAY_ADDRESS right?" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -240,8 +240,8 @@ async def test_stages_of_a_run_wait_for_a_store_that_is_away_for_a_while(
 async def test_a_pool_follows_the_cluster_and_busy_workers_leave_when_they_are_done(
     workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cpus = {"CPU": 3.0}
-    monkeypatch.setattr("headrace_compute.pool.resources", lambda: cpus)
+    cpus = {"node": 3.0}
+    monkeypatch.setattr("headrace_compute.placement.cpus_at", lambda _: cpus)
     monkeypatch.setattr("headrace_compute.pool.FOLLOW_SECONDS", 0.01)
     pool = Pool(StoreConfig(""), cpus=0.5, max_workers=5)
     await pool.open()
@@ -251,7 +251,7 @@ async def test_a_pool_follows_the_cluster_and_busy_workers_leave_when_they_are_d
     monkeypatch.setattr(workers, "_result", lambda *_: SimpleNamespace(future=lambda: result))
     running = asyncio.create_task(pool.run(stage))
     await until(lambda: pool.strength().busy == 1)
-    cpus["CPU"] = 0.0
+    cpus["node"] = 0.0
     await until(lambda: pool.strength().wanted == 1)
     result.set_result("done")
     assert await running == "done"
