@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -57,11 +58,14 @@ def start_minio(
     access_key: str = "",
     secret_key: str = "",
     outlive: bool = False,
+    host: str = "127.0.0.1",
+    within: Sequence[str] = (),
 ) -> Minio:
-    """Starts a MinIO on 127.0.0.1 with its data and log in `folder`; returns once it serves.
+    """Starts a MinIO with its data and log in `folder`; returns once it serves.
 
-    Port 0 is any free one; keys not given are made up. A folder used before keeps its data.
-    Raises BrokerUnavailableError if no MinIO can be built, BrokerStartError if it does not start.
+    It listens at `host`; `within` is what runs a command where that is. Port 0 is any free one; keys not
+    given are made up. A folder used before keeps its data. Raises BrokerUnavailableError if no MinIO can be
+    built, BrokerStartError if it does not start.
     """
     program = minio_program()
     folder = folder.absolute()
@@ -69,7 +73,7 @@ def start_minio(
     certificates.mkdir(parents=True, exist_ok=True)
     ca_file = _tls_files(certificates) if tls else None
     port = port or free_ports(1)[0]
-    address = f"127.0.0.1:{port}"
+    address = f"{host}:{port}"
     access_key = access_key or secrets.token_hex(8)
     secret_key = secret_key or secrets.token_hex(20)
     options = ["--address", address, "--certs-dir", str(certificates)]
@@ -77,7 +81,7 @@ def start_minio(
         folder=folder,
         log=folder / "minio.log",
         ports=(port,),
-        command=[str(program), "server", *options, str(folder / "data")],
+        command=[*within, str(program), "server", *options, str(folder / "data")],
         environment=_environment(access_key, secret_key),
         outlive=outlive,
         endpoint=f"{'https' if tls else 'http'}://{address}",

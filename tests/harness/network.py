@@ -15,6 +15,9 @@ from typing import Self
 
 WHY_NOT = "no right to make network namespaces here (root and iproute2), so there is one host only"
 
+NOWHERE = "02:00:00:00:00:01"
+"""The address of no network card."""
+
 _numbers = itertools.count()
 
 
@@ -33,6 +36,22 @@ class Machine:
     def command(self, *arguments: str) -> list[str]:
         """A command line that runs another one there, as the same process."""
         return [_program(), "netns", "exec", self.name, *arguments]
+
+    def cut(self) -> None:
+        """Takes its line away."""
+        _ip(f"link set {self.name} down")
+
+    def mend(self) -> None:
+        """Gives its line back."""
+        _ip(f"link set {self.name} up")
+
+    def lose(self, other: "Machine") -> None:
+        """Has everything disappear that it sends to another machine."""
+        _ip(f"-n {self.name} neigh replace {other.address} lladdr {NOWHERE} nud permanent dev eth0")
+
+    def find(self, other: "Machine") -> None:
+        """Ends that."""
+        _ip(f"-n {self.name} neigh del {other.address} dev eth0")
 
 
 class Network:
