@@ -126,7 +126,6 @@ def doomed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterat
     ("kind", "point", "nth"),
     [
         ("features", "run-stage.after", 2),
-        ("features", "items-commit.before", 1),
         *(
             pytest.param(*each, marks=slow)
             for each in (
@@ -136,6 +135,7 @@ def doomed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterat
                 ("features", "run-commit-record.before", 1),
                 ("features", "run-commit-record.after", 1),
                 ("features", "users-commit.after", 1),
+                ("features", "items-commit.before", 1),
                 ("features", "items-commit.after", 1),
                 ("features", "run-done-record.after", 1),
                 ("negatives", "run-stage.after", 7),
@@ -191,6 +191,7 @@ def test_a_server_that_stops_leaves_its_run_to_the_next(doomed: Doomed) -> None:
     assert not doomed.left()
 
 
+@slow
 def test_a_worker_killed_in_a_stage_costs_work_and_nothing_else(doomed: Doomed, cluster: Cluster) -> None:
     large, over, killed = ALL | {"negative_ratio": 100}, threading.Event(), list[int]()
 
