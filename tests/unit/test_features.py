@@ -105,18 +105,20 @@ def expected_users(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
     return features
 
 
-def expected_items(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
-    """SEMANTICS.md, "Item features", without a catalog."""
-    grouped: dict[str, list[Row]] = defaultdict(list)
+def expected_items(rows: set[Row], as_of: datetime, listed: set[str]) -> list[dict[str, Any]]:
+    """SEMANTICS.md, "Item features", beside a catalog as `catalog_of` makes it."""
+    grouped: dict[str, list[Row]] = {item: [] for item in listed}
     for row in rows:
         if row[3] < as_of:
-            grouped[row[1]].append(row)
+            grouped.setdefault(row[1], []).append(row)
     most = max((len(mine) for mine in grouped.values()), default=0)
     tenant = {kind: sum(row[2] == kind for mine in grouped.values() for row in mine) for kind in WEIGHTS}
     features = []
     for item in sorted(grouped, key=lambda name: (bucket(name), name.encode())):
         mine = grouped[item]
+        times = [row[3] for row in mine]
         counts = {name: sum(row[2] == kind for row in mine) for name, kind in COUNTS.items()}
+        facts = {"title": item.upper(), "category": "c", "price": 9.5} if item in listed else {}
         features.append(
             {
                 "item_id": item,
@@ -124,15 +126,15 @@ def expected_items(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
                 "unique_users": len({row[0] for row in mine}),
                 "avg_rating": mean([row[4] for row in mine if row[4] is not None]),
                 **counts,
-                "popularity_score": math.log(1 + len(mine)) / math.log(1 + most),
+                "popularity_score": math.log(1 + len(mine)) / math.log(1 + most) if most else 0.0,
                 "engagement_score": math.fsum(
                     WEIGHTS[row[2]] * 2 ** (-((as_of - row[3]) / DAY) / 30) for row in mine
                 ),
                 "purchase_rate": ratio(counts["num_purchases"], counts["num_views"]),
                 "click_through_rate": ratio(counts["num_clicks"], counts["num_views"]),
-                "first_interaction": min(row[3] for row in mine),
-                "last_interaction": max(row[3] for row in mine),
-                "days_since_last_interaction": (as_of - max(row[3] for row in mine)) / DAY,
+                "first_interaction": min(times, default=None),
+                "last_interaction": max(times, default=None),
+                "days_since_last_interaction": (as_of - max(times)) / DAY if times else None,
                 **windows(mine, as_of),
                 "purchase_rate_smoothed": smoothed(
                     10, tenant["view"], tenant["purchase"], counts["num_views"], counts["num_purchases"]
@@ -141,6 +143,7 @@ def expected_items(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
                     10, tenant["view"], tenant["click"], counts["num_views"], counts["num_clicks"]
                 ),
                 **dict.fromkeys(("title", "category", "price", "brand")),
+                **facts,
                 "bucket": bucket(item),
             }
         )
@@ -474,19 +477,34 @@ KINDS = st.sampled_from(sorted(WEIGHTS))
 ROWS = st.lists(st.tuples(NAMES, NAMES, KINDS, TIMES, RATINGS), min_size=1, max_size=40)
 
 
-@given(rows=ROWS, split=st.integers(0, 40), again=st.integers(0, 40), cut=st.integers(1, BUCKETS - 1))
+@given(
+    rows=ROWS,
+    listed=st.sets(NAMES),
+    split=st.integers(0, 40),
+    again=st.integers(0, 40),
+    cut=st.integers(1, BUCKETS - 1),
+)
 def test_any_data_under_any_shard_plan_gives_what_the_definitions_say(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], split: int, again: int, cut: int
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[Row],
+    listed: set[str],
+    split: int,
+    again: int,
+    cut: int,
 ) -> None:
     config = StoreConfig(str(tmp_path_factory.mktemp("store")))
     distinct = list(dict.fromkeys(rows))
     uploads = [part for part in (distinct[:split], distinct[split:], distinct[:again]) if part]
     as_of = at("2024-01-02T12:00:00")
-    whole_users, whole_items, _ = compute(config, uploads, as_of)
+    catalog = catalog_of(**{item: item.upper() for item in listed})
+    whole_users, whole_items, written = compute(config, uploads, as_of, catalog=catalog)
     assert_rows(whole_users, expected_users(set(rows), as_of))
-    assert_rows(whole_items, expected_items(set(rows), as_of))
+    assert_rows(whole_items, expected_items(set(rows), as_of, listed))
+    unknown = sum(row[3] < as_of and row[1] not in listed for row in set(rows))
+    assert written.unknown.interactions == (unknown if listed else 0)
     # Not close but equal: sums are integers, so no plan changes a bit.
-    users, items, _ = compute(config, uploads, as_of, edges=sorted({0, cut // 2, cut, BUCKETS}))
+    edges = sorted({0, cut // 2, cut, BUCKETS})
+    users, items, _ = compute(config, uploads, as_of, edges=edges, catalog=catalog)
     assert users.equals(whole_users)
     assert items.equals(whole_items)
 
