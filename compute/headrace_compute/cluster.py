@@ -17,15 +17,17 @@ from headrace_compute import __version__
 from headrace_compute.private_folder import private_folder
 
 
-def _set_grpc_defaults() -> None:
+def _set_defaults() -> None:
     # Ray sets these for its own gRPC when it is imported; the server's gRPC shares them.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_POLL_STRATEGY", "epoll1")
     # `uv run` would make Ray rebuild the environment for every worker.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    # Of the results of a stage that fails one is awaited; Ray would log the error of each other one.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 
 
-_set_grpc_defaults()
+_set_defaults()
 
 import ray  # noqa: E402  (the environment above must be set first)
 from ray import _raylet  # noqa: E402

@@ -33,7 +33,7 @@ from headrace_server.rpc.streams import RequestStream, ResponseQueue, serve_stre
 from headrace_server.services import Services
 
 _EXACT = 2**53
-"""Whole numbers up to here are the same as doubles."""
+"""Whole numbers below this are the same as doubles; this one stands for the next, too."""
 
 SCRATCH_LIFE_US = 86_400_000_000
 """A validation's scratch folder may be another server's, at work, until it is a day old."""
@@ -200,7 +200,7 @@ def _plain(value: struct_pb2.Value) -> Any:
             number = value.number_value
             if math.isnan(number):
                 return None
-            return int(number) if abs(number) <= _EXACT and number.is_integer() else number
+            return int(number) if abs(number) < _EXACT and number.is_integer() else number
         case "struct_value":
             return {key: _plain(each) for key, each in value.struct_value.fields.items()}
         case "list_value":

@@ -6,6 +6,7 @@ import io
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,19 @@ def test_a_sample_may_have_values_of_any_json_type(client: headrace.Client) -> N
         "items", [{"item_id": "i1", "title": 17.5}, {"item_id": "i2", "title": "ok"}]
     )
     assert checks_of(report) == {("title", "BAD_TYPE"): 1}
+
+
+@pytest.mark.parametrize("value", [object(), {"a"}, "\ud800", datetime(2026, 1, 1)])
+def test_a_sample_with_a_value_that_json_lacks_names_row_and_column(
+    client: headrace.Client, value: object
+) -> None:
+    with pytest.raises(ValueError, match="Row 1: title is a "):
+        client.validate_sample("items", [{"item_id": "i1", "title": "ok"}, {"item_id": "i2", "title": value}])
+
+
+def test_the_digits_of_a_large_id_are_never_guessed(client: headrace.Client) -> None:
+    rows = [{"item_id": 2**53 - 1, "title": "t"}, {"item_id": 2**53, "title": "t"}]
+    assert checks_of(client.validate_sample("items", rows)) == {("item_id", "BAD_TYPE"): 1}
 
 
 def test_all_or_nothing_refuses_and_keeps_the_rejects(

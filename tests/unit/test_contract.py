@@ -84,6 +84,11 @@ def test_a_header_gives_its_columns_in_order() -> None:
     )
 
 
+def test_spaces_around_names_are_named() -> None:
+    with pytest.raises(MissingColumnError, match="remove the spaces around names, as in ' item_id'"):
+        _check(b"user_id, item_id, interaction_type, timestamp")
+
+
 def test_no_header() -> None:
     with pytest.raises(NoHeaderError):
         _check(b"")

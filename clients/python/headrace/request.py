@@ -316,11 +316,19 @@ def sample_request(
     """The request that validates a few rows as JSON objects.
 
     Raises:
-        ValueError: A value is nothing JSON knows.
+        ValueError: A value is nothing JSON knows; the message names row and column.
     """
     request = validation_pb2.ValidateSampleRequest(data_type=data_type)
-    for row in rows:
-        request.sample_data.add().update(dict(row))
+    for number, row in enumerate(rows):
+        fields = request.sample_data.add()
+        for name, value in dict(row).items():
+            try:
+                fields.update({name: value})
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ValueError(
+                    f"Row {number}: {name} is a {type(value).__name__} that JSON does not know; give a str, "
+                    "a number, a bool, None, or lists and dicts of these."
+                ) from error
     return request
 
 

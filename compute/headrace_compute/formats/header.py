@@ -73,6 +73,7 @@ def read_header(
     hint = _delimiter_hint(contract, text)
     try:
         names = (text,) if hint else _fields(contract, header)
+        hint = hint or _spaces_hint(contract, names)
         hint = hint or "; names are case-sensitive, and the first line is the header"
         check_names(contract, names, reject_unknown, hint)
     except UnreadableStreamError as error:
@@ -80,6 +81,12 @@ def read_header(
             raise mismatch(header, "CSV", packed) from None
         raise
     return names
+
+
+def _spaces_hint(contract: Sequence[ColumnContract], names: Sequence[str]) -> str:
+    wanted = {column.name for column in contract}
+    spaced = [name for name in names if name not in wanted and name.strip() in wanted]
+    return f"; remove the spaces around names, as in {spaced[0]!r}" if spaced else ""
 
 
 def check_names(

@@ -152,7 +152,10 @@ def _parse_csv(
 
 def _wrong_field_count(fields: np.ndarray, rows: np.ndarray, width: int) -> Failure:
     counts = pa.array(fields[rows]).cast(pa.string())
-    rest = f" field(s) and the header {width}; quote values that hold commas or line ends."
+    rest = (
+        f" field(s) and the header {width}; quote values that hold commas or line ends, and write quotes "
+        "inside of them twice: a backslash escapes nothing."
+    )
     messages = join("The record has ", counts, rest)
     return Failure("", "WRONG_FIELD_COUNT", "", rows, messages=messages)
 

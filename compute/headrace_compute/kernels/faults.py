@@ -161,7 +161,7 @@ def _clock_fault(hour: str, minute: str, second: str | None, fraction: str | Non
     if int(hour) > 24 or int(minute) > 59 or int(second or 0) > 60:
         return "names a time of day that does not exist; hours go to 23, minutes and seconds to 59."
     if int(second or 0) == 60:
-        return "is a leap second, which is not taken; write second 59."
+        return "has second 60, and leap seconds are not taken; write second 59."
     if fraction and fraction[0] == ",":
         return "has a comma in the fraction of a second; write a point."
     if fraction == ".":

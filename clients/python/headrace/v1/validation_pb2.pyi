@@ -521,7 +521,9 @@ class ValidateSampleRequest(_message.Message):
     """`interactions` or `items`. Required."""
     @_builtins.property
     def sample_data(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """1 to 10,000 objects, the whole message at most 4 MiB; keys are column names."""
+        """1 to 10,000 objects, the whole message at most 4 MiB; keys are column names.
+        Numbers are doubles here: an id of 2^53 or more must be sent as a string, and 7.0 is 7.
+        """
 
     def __init__(
         self,
