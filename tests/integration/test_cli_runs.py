@@ -91,7 +91,11 @@ def test_ctrl_c_without_a_terminal_leaves_the_run_and_says_how_to_come_back(
 
 
 @pytest.mark.parametrize(
-    ("answer", "state"), [("y\n", run_pb2.RUN_STATE_CANCELLED), ("\n", run_pb2.RUN_STATE_RUNNING)]
+    ("answer", "state"),
+    [
+        ("y\n", run_pb2.RUN_STATE_CANCELLED),
+        pytest.param("\n", run_pb2.RUN_STATE_RUNNING, marks=pytest.mark.slow),
+    ],
 )
 def test_ctrl_c_at_a_terminal_asks_once(
     command: Run, client: Client, tenant: str, answer: str, state: run_pb2.RunState.ValueType

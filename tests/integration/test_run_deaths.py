@@ -256,10 +256,6 @@ def _cancelled_at_random(doomed: Doomed, times: int, dice: random.Random) -> Non
     assert not doomed.left()
 
 
-def test_runs_cancelled_at_random_write_nothing(doomed: Doomed) -> None:
-    _cancelled_at_random(doomed, 3, random.Random(1))
-
-
 @slow
 def test_many_runs_cancelled_at_random_write_nothing(doomed: Doomed) -> None:
     _cancelled_at_random(doomed, 30, random.Random(2))

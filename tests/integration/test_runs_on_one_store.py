@@ -142,6 +142,7 @@ def test_a_run_is_followed_and_cancelled_on_the_other_server(pair: Pair, tenant:
         assert [table.name for table in second.list_tables(tenant)] == ["interactions"]
 
 
+@pytest.mark.slow
 def test_two_servers_that_begin_one_run_make_one_version(pair: Pair, tenant: str, tmp_path: Path) -> None:
     results = list[run_pb2.FeaturesResult]()
     with pair.client(0) as first, pair.client(1) as second:

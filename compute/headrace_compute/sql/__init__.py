@@ -1,4 +1,4 @@
-"""The feature queries, one file each; a query's name is its file's, without `.sql`.
+"""Queries that stand in files of their own; a query's name is its file's, without `.sql`.
 
 The header of each states its inputs, its output and its grain.
 """
