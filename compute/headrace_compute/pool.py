@@ -349,8 +349,8 @@ class Pool(Executor):
         self, executor: Executor, stage: Callable[..., Any], args: tuple[Any, ...], count: int | None
     ) -> list[Held[Any]]:
         """Implements `Executor.hold` (count None: the stage gives one value) and `Executor.hold_each`."""
-        origin = Origin(partial(self.attempt, executor, stage, args, _Keep(count)))
-        return origin.hold(await self.attempt(executor, stage, args, _Keep(count)))
+        attempt = partial(self.attempt, executor, stage, args, _Keep(count))
+        return Origin(attempt).hold(await attempt())
 
     async def attempt(
         self, executor: Executor, stage: Callable[..., Any], args: tuple[Any, ...], keep: _Keep | None = None

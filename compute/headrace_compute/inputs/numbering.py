@@ -46,8 +46,3 @@ def number_items(config: StoreConfig, catalog: pa.Table | None, *batches: pa.Arr
     ends = np.cumsum([len(listed), *(len(batch) for batch in batches)])
     ours, *theirs = np.split(numbers[mentions.indices.to_numpy()], ends[:-1])
     return Numbering(mentions.dictionary.take(pa.array(order)), ours, tuple(theirs))
-
-
-def count_items(config: StoreConfig, numbering: Numbering) -> tuple[int, int]:
-    """How many items there are, and how many of them the catalog has."""
-    return len(numbering), len(numbering.listed)
