@@ -5,17 +5,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 
-from google.protobuf import json_format
-
 from headrace.v1 import table_pb2
 from headrace_compute.delta import tables
 from headrace_compute.errors import InvalidFieldError, OverloadedError, TableNotFoundError
-from headrace_compute.inputs.reading import column_names, read_ipc, read_json, unpacked
+from headrace_compute.inputs.reading import column_names, read_ipc, read_structs, unpacked
 from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Snapshot, StoreConfig
 from headrace_compute.pool import Executor
 from headrace_server.rpc import requests
 from headrace_server.rpc.limits import Limit
-from headrace_server.rpc.pages import consumed, pages
+from headrace_server.rpc.pages import consumed
 from headrace_server.services import Services
 
 JSON_ROWS = 250
@@ -127,17 +125,12 @@ async def read_table(
         return
     for file, group, count in _row_groups(snapshot.files, left):
         # Page by page: as messages the rows of a group take ten times their text.
-        for packed in consumed(await executor.run(read_json, file, group, columns, count, JSON_ROWS)):
-            for page in await services.packed(_json_pages, packed):
-                yield table_pb2.ReadTableResponse(json=page)
+        for page in consumed(await executor.run(read_structs, file, group, columns, count, JSON_ROWS)):
+            yield await services.packed(_json_page, page)
 
 
-def _json_pages(packed: bytes) -> list[table_pb2.JsonRows]:
-    return pages(unpacked(packed), _json_rows, JSON_ROWS)
-
-
-def _json_rows(rows: Sequence[str]) -> table_pb2.JsonRows:
-    return json_format.Parse(f'{{"rows":[{",".join(rows)}]}}', table_pb2.JsonRows())
+def _json_page(page: bytes) -> table_pb2.ReadTableResponse:
+    return table_pb2.ReadTableResponse(json=table_pb2.JsonRows.FromString(unpacked(page)))
 
 
 async def arrow_streams(services: Services, snapshot: Snapshot) -> AsyncIterator[bytes]:

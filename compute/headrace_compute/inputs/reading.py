@@ -1,13 +1,12 @@
 """Reading stored tables back, a row group at a time."""
 
-import json
 import zlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from headrace_compute.inputs.structs import encode_structs
 from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Part, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.pages import paged
@@ -42,27 +41,30 @@ def _stream(table: pa.Table, compression: Literal["zstd"] | None = None) -> byte
     return bytes(sink.getvalue())
 
 
-def read_json(
+def read_structs(
     config: StoreConfig, file: DataFile, group: int, columns: Sequence[str], limit: int, page_rows: int
 ) -> list[bytes]:
-    """At most `limit` rows of one row group as JSON objects, `page_rows` in each page; see `unpacked`.
+    """At most `limit` rows of one row group as pages of Structs, `page_rows` in each; see `unpacked`.
 
-    Timestamps are RFC 3339; 64-bit integers are strings, as JSON numbers would lose digits. Pages are packed,
-    because a read that its client does not take holds them: to a twentieth, where rows are like each other.
+    Pages are packed, because a read that its client does not take holds them: to a twentieth, where rows are
+    like each other.
+
+    Raises:
+        RowTooLargeError: A row is larger than a page may be.
     """
-    table = _read(config, file, group, columns, limit)
-    wide = {field.name for field in table.schema if pa.types.is_int64(field.type)}
-    rows = [
-        json.dumps({name: _json_value(value, name in wide) for name, value in row.items()})
-        for row in table.to_pylist()
-    ]
-    pages = (rows[first : first + page_rows] for first in range(0, len(rows), page_rows))
-    return [zlib.compress("\n".join(page).encode(), 1) for page in pages]
+    rows = encode_structs(_read(config, file, group, columns, limit))
+    starts = range(0, len(rows), page_rows)
+    return [zlib.compress(page, 1) for start in starts for page in _joined(rows[start : start + page_rows])]
 
 
-def unpacked(page: bytes) -> list[str]:
-    """The JSON objects of a page, none of which has a line end in it."""
-    return zlib.decompress(page).decode().split("\n")
+def _joined(rows: Sequence[bytes]) -> list[bytes]:
+    """Encoded rows as pages, cut where one would be too large."""
+    return paged(0, len(rows), lambda first, count: b"".join(rows[first : first + count]), len)
+
+
+def unpacked(page: bytes) -> bytes:
+    """The rows of a page: a message whose field 1 repeats Structs, in its wire format."""
+    return zlib.decompress(page)
 
 
 def read_rejects(config: StoreConfig, parts: Sequence[Part], group: int, limit: int) -> list[bytes]:
@@ -99,9 +101,3 @@ def _read(config: StoreConfig, file: DataFile, group: int, columns: Sequence[str
         if name in columns:
             table = table.append_column(name, pa.array([value] * table.num_rows))
     return table.select(list(columns))
-
-
-def _json_value(value: Any, wide: bool) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return str(value) if wide and value is not None else value
