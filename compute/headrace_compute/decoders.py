@@ -29,8 +29,13 @@ T = TypeVar("T")
 ATTEMPTS = 3
 """How many decoders a stream may kill at one place before it counts as poison."""
 
-BLOCK_SECONDS = 300.0
-"""How long one block may take to decode: a malicious stream might never end."""
+BLOCK_SECONDS = 60.0
+"""How long one block may take to decode, a hundred times what most take: a malicious stream might never end,
+and holds a place that others wait for."""
+
+SKIPPED_A_SECOND = 10_000_000
+"""Bytes, or rows, of the decoded stream that a decoder gets past in a second, at the least, on its way to
+where its first block begins."""
 
 SPARE_SECONDS = 60.0
 """How long decoders are kept that have nothing to do: starting one takes seconds of a core."""
@@ -159,9 +164,11 @@ class Decoders:
                         turn.begin()
                         begin = decoder.begin.options(name=task_name(stage, group, args))
                         await begin.remote(stage, start, *args, **kwargs)
+                        seconds = BLOCK_SECONDS + start.offset / SKIPPED_A_SECOND
                         while not turn.is_over:
-                            if (item := await _advance(decoder)) is None:
+                            if (item := await _advance(decoder, seconds)) is None:
                                 return
+                            seconds = BLOCK_SECONDS
                             turn.has_advanced()
                             yield item
                             start, deaths = item[0].end, 0
@@ -280,10 +287,10 @@ class _Turn:
         return time.monotonic() - self._began >= max(TURN_SECONDS, 2 * (self._first - self._began))
 
 
-async def _advance(decoder: Any) -> tuple[Any, Held[Any]] | None:
+async def _advance(decoder: Any, seconds: float) -> tuple[Any, Held[Any]] | None:
     try:
         decoded, payload = decoder.advance.remote()
-        async with asyncio.timeout(BLOCK_SECONDS):
+        async with asyncio.timeout(seconds):
             found = await decoded
     except ray_errors.RayTaskError as error:
         if isinstance(error.cause, HeadraceError):

@@ -348,6 +348,24 @@ def test_a_decoder_that_dies_is_replaced_and_goes_on(mortal: Server, tenant: str
         assert stored(client, tenant) == stored(client, other)
 
 
+@pytest.mark.slow
+def test_a_decoder_that_stands_still_is_replaced_within_a_minute(mortal: Server, tenant: str) -> None:
+    stopped: list[psutil.Process] = []
+
+    def stop(response: upload_pb2.UploadResponse) -> None:
+        if response.WhichOneof("response") == "ack" and response.ack.rows_accepted and not stopped:
+            for process in decoders(mortal):
+                stopped.append(process)
+                process.suspend()
+
+    with grpc.insecure_channel(mortal.address) as channel:
+        packed = [header(tenant, **GZIP), chunk(gzip.compress(TEXT)), finish()]
+        talk = Dialogue(PipelineServiceStub(channel), packed, on_response=stop, timeout=150)
+        assert stopped
+        assert talk.result.rows_received == 6000
+    eventually(lambda: not any(process.is_running() for process in stopped), seconds=30)
+
+
 def test_no_process_below_the_server_has_a_secret_in_its_environment(mortal: Server, tenant: str) -> None:
     with grpc.insecure_channel(mortal.address) as channel:
         packed = [header(tenant, **GZIP), chunk(gzip.compress(TEXT)), finish()]
