@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 from harness.nodes import Nodes
+from harness.phoenix import Phoenix
 from harness.server import Server, start_server
 from harness.watch import eventually
 
 from headrace import Client
 from headrace.sample import Sample, generate
+from headrace.v1 import run_pb2
 
 ROW = {"user_id": "u", "interaction_type": "view", "timestamp": "2026-01-01"}
+
+RUN = "6f1e9a51-6a0c-4c37-8a53-8a5f5d1f6f4e"
+
+PATIENCE_SECONDS = 240.0
+"""Of a client whose server notices that its cluster has died, ends, and is started on another one."""
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -97,6 +104,49 @@ def test_work_goes_on_where_a_node_is_killed_and_another_one_added(
             health = client.health()
     assert (health.status, health.workers_wanted, health.workers_lost) == ("healthy", 3, 0)
     assert first
+
+
+@pytest.mark.slow
+def test_servers_that_join_a_restarted_head_roll_everything_forward(tmp_path: Path) -> None:
+    file = generate(Sample(users=2_000, items=500, interactions=150_000, seed=5), tmp_path).interactions
+    with ThreadPoolExecutor() as pool, ExitStack() as ending:
+        with Nodes() as nodes:
+            only = nodes.add(1)
+            server = Phoenix(tmp_path, **nodes.settings)
+            with Client(server.address) as client:
+                undisturbed = client.upload("calm", "interactions", file).rows_accepted
+                features = client.compute_features("calm").interactions
+
+                def compute() -> int:
+                    """A run that is followed for so long."""
+                    result = client.compute_features("calm", request_id=RUN, patience_s=PATIENCE_SECONDS)
+                    return result.interactions
+
+                def upload(tenant: str) -> int:
+                    """An upload that waits for its server for so long."""
+                    return client.upload(
+                        tenant, "interactions", file, patience_s=PATIENCE_SECONDS
+                    ).rows_accepted
+
+                computed = pool.submit(compute)
+                eventually(lambda: any(run.request_id for run in client.runs("calm")))
+                uploaded = [pool.submit(upload, f"t{number}") for number in range(3)]
+                eventually(lambda: _has_blocks(server.server, "t2"))
+                # Without a head alone its nodes go on: what is under way ends well.
+                nodes.kill(only)
+                nodes.kill_head()
+                assert server.server.process.wait(120) == 1
+                assert not all(each.done() for each in uploaded)
+                restarted = ending.enter_context(Nodes())
+                restarted.add(1)
+                back = server.start(**restarted.settings)
+                assert [each.result(120) for each in uploaded] == [undisturbed] * 3
+                assert computed.result(120) == features
+                runs = [run for run in client.runs("calm") if run.request_id]
+                health = client.health()
+        assert health.status == "healthy"
+        assert [run.state for run in runs] == [run_pb2.RUN_STATE_DONE]
+        assert back.stop() == 0
 
 
 @pytest.mark.slow

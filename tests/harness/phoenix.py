@@ -22,13 +22,10 @@ class Phoenix:
         self._rising: threading.Thread | None = None
         self.server = self.start()
 
-    def start(self) -> Server:
-        return start_server(
-            self._folder / "data",
-            HEADRACE_GRPC_ADDRESS=self.address,
-            HEADRACE_BLOCK_BYTES="65536",
-            **self._settings,
-        )
+    def start(self, **settings: str) -> Server:
+        """Starts it, with settings instead of those that it was made with."""
+        given = {"HEADRACE_GRPC_ADDRESS": self.address, "HEADRACE_BLOCK_BYTES": "65536"}
+        return start_server(self._folder / "data", **given | self._settings | settings)
 
     def kill(self) -> None:
         with self._changing:
