@@ -96,6 +96,10 @@ chaos-cluster: $(READY) ## The same to servers, nodes, MinIO and Kafka of a clus
 attack: $(READY) ## Attack servers and measure what a neighbour notices; ARGS="--only tables packed --quick"
 	@PYTHONPATH=tests $(RUN)/python -m attack $(ARGS)
 
+.PHONY: bench-nodes
+bench-nodes: $(READY) ## Measure two nodes of a Ray cluster beside one, and what the coordinator costs
+	@PYTHONPATH=tests $(RUN)/python -m bench.nodes $(ARGS)
+
 .PHONY: bench-relay
 bench-relay: $(READY) ## Measure the relay beside confluent-kafka, on a real broker
 	@PYTHONPATH=tests $(RUN)/python -m bench.relay $(ARGS)

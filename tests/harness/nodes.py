@@ -58,6 +58,11 @@ class Nodes:
         self._process.stdin.close()
         self._process.wait(60)
 
+    @property
+    def pid(self) -> int:
+        """Of the process below which all nodes are."""
+        return self._process.pid
+
     def add(self, cpus: int, machine: "Machine | None" = None) -> str:
         """Starts a node, on a machine if one is given; returns its name."""
         return self._ask(["add", cpus, *([machine.name, machine.address] if machine else [])])
