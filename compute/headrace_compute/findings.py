@@ -229,15 +229,18 @@ def unknown_columns(names: Mapping[str, int], unnamed: Sequence[int] = ()) -> di
     """The warnings of columns outside the contract.
 
     Args:
-        names: Name -> records that have it, 0 for a column of a header. Cut at NAME_BYTES.
+        names: Name -> records that have it, 0 for a column of a header. Cut at NAME_BYTES. One of no or only
+            white characters is that of a JSON key without a name, which has no place.
         unnamed: Places of columns without a name, counted from 1.
     """
     counts: Counter[str] = Counter()
     for name, count in names.items():
-        counts[name.encode()[:NAME_BYTES].decode(errors="ignore")] += count
+        counts[name.encode()[:NAME_BYTES].decode(errors="ignore") if name.strip() else ""] += count
+    nameless = counts.pop("", 0)
     warnings = {("UNKNOWN_COLUMN", name): WarningFindings(count) for name, count in counts.items()}
-    if unnamed:
-        warnings["UNNAMED_COLUMN", ""] = WarningFindings(0, tuple(map(str, unnamed[:SAMPLES])))
+    if nameless or unnamed:
+        places = tuple(map(str, unnamed[:SAMPLES]))
+        warnings["UNNAMED_COLUMN", ""] = WarningFindings(nameless, places)
     return _bounded(warnings)
 
 

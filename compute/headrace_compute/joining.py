@@ -126,7 +126,7 @@ def _probe(address: str) -> None:
         # Over TLS nobody greets before the handshake, which is Ray's affair.
         if os.environ.get("RAY_USE_TLS", "0") in ("", "0") and not _greets(connection):
             raise ClusterError(
-                f"What listens at {address} is no head of a Ray cluster; is RAY_ADDRESS right?"
+                f"What listens at {address} is not the head of a Ray cluster; is RAY_ADDRESS right?"
             )
 
 

@@ -65,7 +65,7 @@ class S3Config:
             raise ValueError("The S3 endpoint must not hold credentials; give the keys by themselves.")
         if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/") or url.query:
             raise ValueError(
-                f"{self.endpoint!r} is no S3 endpoint; write http://host:port or https://host:port."
+                f"{self.endpoint!r} is not an S3 endpoint; write http://host:port or https://host:port."
             )
 
 

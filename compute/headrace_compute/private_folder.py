@@ -33,7 +33,7 @@ def _fault(folder: Path) -> str:
     """What keeps others from being kept out of a folder; empty if nothing does."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        return "is no folder"
+        return "is not a folder"
     if found.st_uid != os.geteuid():
         return f"belongs to user {found.st_uid}"
     if open_to := stat.S_IMODE(found.st_mode) & 0o077:

@@ -156,9 +156,11 @@ def _message(code: str, column: str, count: int, samples: Sequence[str]) -> str:
         case "ALL_NULL":
             return f"{column} is empty in every row; check that the column is the one you mean."
         case "UNKNOWN_COLUMN" if column:
-            return f"{column!r} is no column of the contract and was ignored; rename it or leave it out."
+            return f"{column!r} is not a column of the contract and was ignored; rename it or leave it out."
         case "UNKNOWN_COLUMN":
             return "More columns outside the contract were ignored; leave them out."
+        case "UNNAMED_COLUMN" if count:
+            return f"A key without a name was ignored in {count} rows; name it or leave it out."
         case "UNNAMED_COLUMN":
             places = ", ".join(samples)
             return (

@@ -83,9 +83,16 @@ def _seen(task: asyncio.Task[table_pb2.ListTablesResponse]) -> None:
 
 
 def _tables_of(config: StoreConfig, tenant: str, after: str, count: int) -> table_pb2.ListTablesResponse:
-    """At most `count` of a tenant's tables, by name, those behind a name."""
-    names = [name for name in tables.table_names(config, tenant) if name > after]
-    response = table_pb2.ListTablesResponse(next_page_token=names[count - 1] if len(names) > count else "")
+    """At most `count` of a tenant's tables, by name, those behind a name.
+
+    Raises:
+        InvalidFieldError: No table has that name, so no page has ended with it.
+    """
+    names = tables.table_names(config, tenant)
+    if after and after not in names:
+        raise requests.bad_page_token(after)
+    names = [name for name in names if name > after]
+    response = table_pb2.ListTablesResponse()
     for name, snapshot in tables.list_tables(config, tenant, names[:count]):
         table = response.tables.add(
             name=name,
@@ -97,6 +104,9 @@ def _tables_of(config: StoreConfig, tenant: str, after: str, count: int) -> tabl
             files=len(snapshot.files),
         )
         table.update_time.FromMicroseconds(snapshot.committed_us)
+    if len(names) > count:
+        # A name without a commit may be gone by the next page; a table is never dropped.
+        response.next_page_token = response.tables[-1].name if response.tables else names[count - 1]
     return response
 
 
@@ -105,8 +115,9 @@ async def read_table(
 ) -> AsyncIterator[table_pb2.ReadTableResponse]:
     """Streams rows of one version of a table, no faster than the client reads."""
     tenant = requests.check_tenant(request.tenant_id)
-    if request.encoding not in table_pb2.RowEncoding.values():
-        raise requests.invalid("encoding", f"Field encoding is {request.encoding}; it must be a RowEncoding.")
+    requests.check_enum("encoding", table_pb2.RowEncoding, request.encoding)
+    if not request.table:
+        raise requests.invalid("table", "Field table is empty; name a table, as ListTables tells them.")
     version = request.version if request.HasField("version") else None
     snapshot = await open_by_name(services, tenant, request.table, version)
     # Tenants take turns: reads of one, each of which needs a worker for a while, do not keep others waiting.

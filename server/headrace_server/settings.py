@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     def _known_level(cls, value: str) -> str:
         levels = ("DEBUG", "INFO", "WARNING", "ERROR")
         if value.upper() not in levels:
-            raise ValueError(f"{value!r} is no level; write one of {', '.join(levels)}.")
+            raise ValueError(f"{value!r} is not a level; expected one of {', '.join(levels)}.")
         return value.upper()
 
     @field_validator("grpc_address", "http_address")
@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     def _host_and_port(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
-            raise ValueError(f"{value!r} is no address; write host:port, such as 127.0.0.1:50051.")
+            raise ValueError(f"{value!r} is not an address; write host:port, such as 127.0.0.1:50051.")
         return value
 
     @field_validator("ray_address")
@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         host, _, port = value.rpartition(":")
         if value not in ("", "auto") and not (host and port.isdigit() and 0 < int(port) <= 65535):
             raise ValueError(
-                f"{value!r} is no address of a Ray cluster; write host:port of its head, such as "
+                f"{value!r} is not the address of a Ray cluster; write host:port of its head, such as "
                 "10.0.0.5:6379, or auto, or leave it empty for a Ray of the server's own."
             )
         return value
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     @classmethod
     def _bucket(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", value) or ".." in value:
-            raise ValueError(f"{value!r} is no bucket name; use 2 to 63 letters, digits, '-', '_' or '.'.")
+            raise ValueError(f"{value!r} is not a bucket name; use 2 to 63 letters, digits, '-', '_' or '.'.")
         return value
 
     @field_validator(
@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     @classmethod
     def _topic(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) or value in (".", ".."):
-            raise ValueError(f"{value!r} is no topic name; use 1 to 249 letters, digits, '.', '_' or '-'.")
+            raise ValueError(f"{value!r} is not a topic name; use 1 to 249 letters, digits, '.', '_' or '-'.")
         return value
 
     @model_validator(mode="after")
@@ -187,7 +187,7 @@ class Settings(BaseSettings):
             )
         for name in ("s3_ca_file", "kafka_ssl_ca_file", "ray_auth_token_path"):
             if (path := getattr(self, name)) and not Path(path).is_file():
-                raise ValueError(f"{name.upper()} {path!r} is no file.")
+                raise ValueError(f"{name.upper()} {path!r} is not a file.")
         return self
 
     @model_validator(mode="after")
@@ -309,7 +309,7 @@ def _unknown(names: set[str]) -> Iterator[str]:
             ends = [each.removeprefix(PREFIX) for each in known if each.startswith(PREFIX)]
             near = difflib.get_close_matches(name.removeprefix(PREFIX), ends, 1)
             remedy = f"did you mean {PREFIX}{near[0]}?" if near else ".env.example lists all there are."
-            yield f"{name} is no setting; {remedy}"
+            yield f"{name} is not a setting; {remedy}"
 
 
 def _sentence(fault: Any) -> str:

@@ -165,14 +165,14 @@ def test_grpc_health_and_both_reflections(server: Server) -> None:
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME"),
         ({"HEADRACE_GRPC_ADDRESS": "nowhere"}, "HEADRACE_GRPC_ADDRESS"),
         ({"NEGATIVE_SAMPLING_RATIO": "0"}, "NEGATIVE_SAMPLING_RATIO is '0'"),
-        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL: 'LOUD' is no level"),
-        ({"HEADRACE_WORKER": "3"}, "HEADRACE_WORKER is no setting; did you mean HEADRACE_WORKERS?"),
-        ({"HEADRACE_X": "3"}, "HEADRACE_X is no setting; .env.example lists all there are."),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL: 'LOUD' is not a level"),
+        ({"HEADRACE_WORKER": "3"}, "HEADRACE_WORKER is not a setting; did you mean HEADRACE_WORKERS?"),
+        ({"HEADRACE_X": "3"}, "HEADRACE_X is not a setting; .env.example lists all there are."),
         ({"RAY_ADDRESS": "ray://head:10001"}, "RAY_ADDRESS: 'ray://head:10001' is an address of Ray Client"),
-        ({"RAY_ADDRESS": "head"}, "RAY_ADDRESS: 'head' is no address of a Ray cluster"),
+        ({"RAY_ADDRESS": "head"}, "RAY_ADDRESS: 'head' is not the address of a Ray cluster"),
         ({"RAY_AUTH_MODE": "sometimes"}, "RAY_AUTH_MODE is 'sometimes'"),
         ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "t0ken"}, "RAY_AUTH_TOKEN is set, but"),
-        ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, "RAY_AUTH_TOKEN_PATH '/nowhere' is no file."),
+        ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, "RAY_AUTH_TOKEN_PATH '/nowhere' is not a file."),
         (
             {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": "127.0.0.1:6379", "HOME": "/nowhere"},
             "RAY_AUTH_MODE=token needs the cluster's token; set RAY_AUTH_TOKEN",
@@ -192,7 +192,7 @@ def test_settings_of_the_env_file_are_refused_by_the_name_they_have_there(tmp_pa
     (tmp_path / ".env").write_text("HEADRACE_BLOCK_SIZE=1\nheadrace_workers=many\n")
     ended = refused(tmp_path)
     assert ended.status == 2
-    assert "HEADRACE_BLOCK_SIZE is no setting; did you mean HEADRACE_BLOCK_BYTES?" in ended.stderr
+    assert "HEADRACE_BLOCK_SIZE is not a setting; did you mean HEADRACE_BLOCK_BYTES?" in ended.stderr
     assert "HEADRACE_WORKERS is 'many'" in ended.stderr
 
 
@@ -200,7 +200,7 @@ def test_what_kubernetes_tells_of_a_service_called_headrace_is_no_setting_of_our
     told = {"HEADRACE_SERVICE_HOST": "10.0.0.1", "HEADRACE_PORT_50051_TCP_ADDR": "10.0.0.1"}
     ended = refused(tmp_path, LOG_LEVEL="LOUD", **told)
     assert ended.stderr.splitlines() == [
-        "headrace-server: LOG_LEVEL: 'LOUD' is no level; write one of DEBUG, INFO, WARNING, ERROR."
+        "headrace-server: LOG_LEVEL: 'LOUD' is not a level; expected one of DEBUG, INFO, WARNING, ERROR."
     ]
 
 

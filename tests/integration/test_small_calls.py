@@ -196,6 +196,17 @@ def test_what_is_not_there_is_not_found(stub: PipelineServiceStub, client: Clien
         assert _fails(call, request) == (missing, "UPLOAD_NOT_FOUND", {"upload_id": upload_id})
 
 
+def test_what_no_call_can_mean_is_told_by_its_field(stub: PipelineServiceStub, tenant: str) -> None:
+    read = table_pb2.ReadTableRequest(tenant_id=tenant)
+    assert _fails(stub.ReadTable, read) == (INVALID, "INVALID_FIELD", {"field": "table"})
+    bad_page = (INVALID, "INVALID_FIELD", {"field": "page_token"})
+    for token in ("zzz", "../..", "9", f"{10**15}-{uuid.uuid4()}x"):
+        tables = table_pb2.ListTablesRequest(tenant_id=tenant, page_token=token)
+        assert _fails(stub.ListTables, tables) == bad_page
+        runs = run_pb2.ListRunsRequest(tenant_id=tenant, page_token=token)
+        assert _fails(stub.ListRuns, runs) == bad_page
+
+
 def test_rejects_of_an_open_upload_cannot_be_listed_yet(stub: PipelineServiceStub, tenant: str) -> None:
     upload_id = Dialogue(stub, [header(tenant)]).started.upload_id
     request = upload_pb2.ListRejectsRequest(tenant_id=tenant, upload_id=upload_id)

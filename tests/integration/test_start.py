@@ -219,7 +219,9 @@ def test_an_address_where_something_else_listens_is_told(tmp_path: Path) -> None
         address = f"127.0.0.2:{silent.getsockname()[1]}"
         ended = refused(tmp_path, RAY_ADDRESS=address)
     assert ended.status == 2
-    assert f"What listens at {address} is no head of a Ray cluster; is RAY_ADDRESS right?" in ended.stderr
+    assert (
+        f"What listens at {address} is not the head of a Ray cluster; is RAY_ADDRESS right?" in ended.stderr
+    )
 
 
 @pytest.mark.parametrize(

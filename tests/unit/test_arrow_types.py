@@ -204,19 +204,34 @@ WRONG: list[tuple[str, pa.Array, str]] = [
     ("user_id", pa.array([True, None]), "true"),
     ("user_id", pa.array([decimal.Decimal("1.50"), None]), "1.50"),
     ("user_id", pa.array([b"abc", None], pa.binary()), "abc"),
-    ("user_id", pa.array([b"abcd", None], pa.binary(4)), "fixed_size_binary[4]"),
-    ("user_id", pa.array([["a"], None]), "list<item: string>"),
-    ("user_id", pa.array([{"a": 1}, None]), "struct<a: int64>"),
+    ("user_id", pa.array([b"abcd", None], pa.binary(4)), "abcd"),
+    ("user_id", pa.array([["a", None], None]), '["a", null]'),
+    ("user_id", pa.array([[[1.5], []], None]), "[[1.5], []]"),
+    ("user_id", pa.array([["é"], None], pa.list_view(pa.large_string())), '["é"]'),
+    ("user_id", pa.array([[b"\xff"], None], pa.list_(pa.binary(), 1)), '["\N{REPLACEMENT CHARACTER}"]'),
+    ("user_id", pa.array([{"a": 1, "b": True}, None]), '{"a": 1, "b": true}'),
+    (
+        "user_id",
+        pa.array([[("k", MOMENT)], None], pa.map_("string", pa.timestamp("us"))),
+        '[{"key": "k", "value": "20',
+    ),
+    ("user_id", pa.array([[2**62], None], pa.list_(pa.timestamp("s"))), '["timestamp[s]"]'),
+    ("user_id", pa.array([["a"], None], pa.list_(pa.dictionary("int8", "string"))), '["a"]'),
+    ("user_id", pa.array([(1, 2, 3), None], pa.month_day_nano_interval()), '"MonthDayNano(months=1, days=2,'),
     ("user_id", pa.array([5.0, None], pa.float32()), "5"),
     (
         "user_id",
         pa.array([5.0, None]).dictionary_encode(),
-        "dictionary<values=double, indices=int32, ordered=0>",
+        "5",
     ),
-    ("interaction_type", pa.array([MOMENT, None], pa.timestamp("us")), "timestamp[us]"),
+    ("interaction_type", pa.array([MOMENT, None], pa.timestamp("us")), MOMENT.isoformat()[:19]),
+    ("user_id", pa.array([date(2026, 1, 31), None]), "2026-01-31T00:00:00Z"),
+    ("user_id", pa.array([date(2026, 1, 31), None]).dictionary_encode(), "2026-01-31T00:00:00Z"),
     ("timestamp", pa.array([1735689600, None]), "1735689600"),
-    ("timestamp", pa.array([time(1), None]), "time64[us]"),
-    ("timestamp", pa.array([timedelta(1), None]), "duration[us]"),
+    ("timestamp", pa.array([time(1), None]), "01:00:00.000000"),
+    ("timestamp", pa.array([1, None], pa.time64("ns")), "00:00:00.000000001"),
+    ("timestamp", pa.array([timedelta(1), None]), "86400000000 us"),
+    ("timestamp", pa.array([5, None], pa.duration("ns")), "5 ns"),
     ("rating", pa.array(["4", None]), "4"),
     ("rating", pa.array([False, None]), "false"),
     ("rating", pa.array(["4", None]).dictionary_encode(), "4"),
@@ -232,6 +247,17 @@ def test_a_wrong_type_is_bad_type_where_there_is_a_value(column: str, array: pa.
     message = next(row["message"] for row in taken.rejects if row["code"] == "BAD_TYPE")
     assert str(array.type)[:40] in message
     assert json.loads(taken.rejects[0]["raw"])[column] == shown
+
+
+def test_a_large_value_of_a_wrong_type_is_written_out_as_far_as_it_is_shown() -> None:
+    nested: Any = 7
+    for _ in range(20):
+        nested = [nested]
+    (row,) = Taken(user_id=pa.array([list(range(1_000_000))])).of("user_id")
+    assert (row[2][:10], len(row[2])) == ("[0, 1, 2, ", 256)
+    assert Taken(user_id=pa.array([nested])).of("user_id") == [(0, "BAD_TYPE", "[[[[[[[[…]]]]]]]]")]
+    (row,) = Taken(user_id=pa.array([["é" * 5_000]])).of("user_id")
+    assert row[2] == '["' + "é" * 127
 
 
 def test_a_column_of_nulls_has_no_type_and_an_absent_one_is_null() -> None:

@@ -116,8 +116,15 @@ def test_columns_outside_the_contract_may_be_named_twice_or_not_at_all(header: b
 
 
 def test_a_refused_column_without_a_name_is_told_by_its_place() -> None:
-    with pytest.raises(UnknownColumnError, match=r"has x, column 1, which has no name, column 7, which"):
+    with pytest.raises(UnknownColumnError, match=r"has x, column 1 without a name, column 7 without"):
         _check(b"," + INTERACTIONS + b",,x", reject_unknown=True)
+
+
+@pytest.mark.parametrize("header", [b" , ,\t", b",,"])
+def test_a_header_without_names_is_shown_by_its_places(header: bytes) -> None:
+    shown = r"\(column 1 without a name, column 2 without a name, column 3 without a name\) lacks user_id"
+    with pytest.raises(MissingColumnError, match=shown):
+        _check(header)
 
 
 NAMES = ("user_id", "item_id", "interaction_type", "timestamp")

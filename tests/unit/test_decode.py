@@ -310,6 +310,32 @@ def test_columns_that_are_ignored_may_be_anything(tmp_path: Path, format: Any, w
 
 
 @pytest.mark.parametrize(("format", "write"), ARROWS, ids=["stream", "file", "parquet"])
+def test_an_index_of_pandas_is_a_column_without_a_name(tmp_path: Path, format: Any, write: Any) -> None:
+    table = table_of([GOOD])
+    for name in ("__index_level_0__", "__index_level_12__"):
+        table = table.append_column(name, pa.array([7]))
+    table = table.append_column("__index_level_x__", pa.array([7]))
+    data = write(table)
+    config, source = staged(tmp_path, data, format)
+    found = Taken(tmp_path, decoded(config, source)).findings.warnings
+    assert found["UNNAMED_COLUMN", ""].samples == ("6", "7")
+    assert [column for code, column in found if code == "UNKNOWN_COLUMN"] == ["__index_level_x__"]
+    error = refused(tmp_path, data, format, reject_unknown=True)
+    assert "column 6 without a name" in error.message
+
+
+@pytest.mark.parametrize(
+    ("format", "called"), [("parquet", "Parquet"), ("arrow_ipc", "an Arrow IPC stream or file")]
+)
+def test_an_empty_file_is_told_to_be_empty(tmp_path: Path, format: Any, called: str) -> None:
+    error = refused(tmp_path, b"", format)
+    assert isinstance(error, BadEncodingError)
+    assert error.message == (
+        f"The stream is empty, which is not {called}; write the file again, and send all of it."
+    )
+
+
+@pytest.mark.parametrize(("format", "write"), ARROWS, ids=["stream", "file", "parquet"])
 @pytest.mark.parametrize("missing", [1, 7, 8, 9, 100, 700])
 def test_what_ends_before_its_end_is_refused(tmp_path: Path, format: Any, write: Any, missing: int) -> None:
     data = write(table_of(many(300)))

@@ -111,6 +111,16 @@ def test_columns_without_a_name_are_one_warning_with_their_places() -> None:
     assert "(places from 1: 1, 7, 100," in unnamed.message
 
 
+def test_a_key_without_a_name_is_not_the_keys_beyond_the_limit() -> None:
+    names = {f"c{i:04d}": 1 for i in range(NAMED_UNKNOWN_COLUMNS + 2)}
+    found = Findings(warnings=unknown_columns(names | {"": 3, " \t": 4}))
+    warnings = {(each.code, each.column): each for each in report_of(found.merge(found)).warnings}
+    assert warnings["UNKNOWN_COLUMN", ""].count == 4
+    nameless = warnings["UNNAMED_COLUMN", ""]
+    assert (nameless.count, nameless.samples) == (14, ())
+    assert nameless.message == "A key without a name was ignored in 14 rows; name it or leave it out."
+
+
 def test_warnings_speak() -> None:
     for code, column in (
         ("ALL_NULL", "a"),

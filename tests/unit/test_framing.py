@@ -255,6 +255,18 @@ def test_an_open_quote_fails_a_stream_that_ends_naming_where(
         assert stream[int(offset)] == ord('"')
 
 
+def test_a_backslash_before_a_quote_is_named_where_a_quote_stays_open_or_a_record_grows_too_large() -> None:
+    spark = b'a,b\n1,"12\\""\n2,3\n'
+    with pytest.raises(
+        CorruptStreamError, match=r"line 2, byte offset 6, .* a quote stands behind a backslash"
+    ):
+        frame([spark], 100)
+    with pytest.raises(
+        RecordTooLargeError, match=r"line 2, .* in Spark by setting its option escape to a quote"
+    ):
+        frame([spark + b"4,5\n" * MAX_RECORD_BYTES], 100)
+
+
 def test_flush_hands_out_whole_records_only_and_waits_for_the_byte_after_a_cr() -> None:
     framer = CsvFramer()
     framer.feed(b"a,b\n1,2\n3,4\r")

@@ -217,6 +217,29 @@ def test_a_reject_says_where_and_what(ingest_csv: Any) -> None:
     ]
 
 
+def test_quotes_as_spark_writes_them_are_told_their_cause(ingest_csv: Any) -> None:
+    ingested = ingest_csv(
+        "items",
+        'i1,"a \\"b\\" c",,,,',
+        'i2,"ends with \\",or, so,,,,',
+        'i3,"12\\"",,,,',
+        'i4,"swallowed",,,,',
+        'i5,"x"y,,,,',
+        "i6,too few",
+        'i7,"as it ""should"" be",,,,',
+    )
+    cause = "; a quote stands behind a backslash, which escapes nothing in CSV; "
+    told = {reject["line"]: (reject["code"], cause in reject["message"]) for reject in ingested.rejects}
+    assert told == {
+        2: ("BAD_QUOTE", True),
+        3: ("WRONG_FIELD_COUNT", True),
+        4: ("BAD_QUOTE", True),
+        6: ("BAD_QUOTE", False),
+        7: ("WRONG_FIELD_COUNT", False),
+    }
+    assert [row["item_id"] for row in ingested.rows] == ["i7"]
+
+
 def test_values_and_records_are_cut_between_characters_with_bad_bytes_shown(ingest_csv: Any) -> None:
     user = b"\xff" + "ä".encode() * 4000
     ingested = ingest_csv("interactions", user + b",i,view,2025-01-01,")

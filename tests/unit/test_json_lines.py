@@ -252,15 +252,15 @@ def test_any_line_gives_the_values_that_it_spells_or_a_reject_of_that_line(line:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"[1]", "The line is no JSON object; write one object per line."),
-        (b'"text"', "The line is no JSON object; write one object per line."),
-        (b"item_id,title", "The line is no JSON object; write one object per line."),
+        (b"[1]", "The line is not a JSON object; write one object per line."),
+        (b'"text"', "The line is not a JSON object; write one object per line."),
+        (b"item_id,title", "The line is not a JSON object; write one object per line."),
         (b'{"item_id": "i', "The line ends within its object; "),
         (b"{", "The line ends within its object; "),
         (b'{"item_id": "i"} {}', "Text follows the object at byte 18 of the line; "),
-        (b'{"item_id": "i",}', "The line is no JSON from byte 17 on; "),
-        (b'{"price": 01}', "The line is no JSON from byte 12 on; "),
-        (b"{'item_id': 1}", "The line is no JSON from byte 2 on; "),
+        (b'{"item_id": "i",}', "The line is not JSON from byte 17 on; "),
+        (b'{"price": 01}', "The line is not JSON from byte 12 on; "),
+        (b"{'item_id': 1}", "The line is not JSON from byte 2 on; "),
         (b'{"title": "a\tb"}', "Byte 13 of the line is a control character in a string; "),
         (b'{"title": "\0"}', "Byte 12 of the line is a control character in a string; "),
         (b'{"price": 1, "price": 1}', "The object names a column again at byte 15 of the line; "),
@@ -304,6 +304,20 @@ def test_unknown_keys_are_counted_or_fail_the_stream_at_the_first_one() -> None:
     with pytest.raises(UnknownColumnError, match=r"in line 2 has the key a, outside the contract") as caught:
         parse_lines(*lines, spec=replace(SPEC, reject_unknown=True))
     assert caught.value.attributes == {"columns": "a", "line": "2"}
+    with pytest.raises(UnknownColumnError, match=r"in line 1 has a key without a name, outside the contract"):
+        parse_lines(b'{"":0}', spec=replace(SPEC, reject_unknown=True))
+
+
+def test_half_of_a_surrogate_pair_is_told_apart_from_bytes_that_are_not_utf8() -> None:
+    lines = [b'{"item_id":"a\\ud83d","title":"t"}', b'{"item_id":"a\xff","title":"t"}']
+    found, rejects = parse_lines(*lines, b'{"item_id":"\\ud83d\\ude00","title":"t"}')
+    assert [(reject["line"], reject["column"], reject["code"]) for reject in rejects] == [
+        (1, "item_id", "BAD_TEXT"),
+        (2, "item_id", "BAD_TEXT"),
+    ]
+    assert "has half of a surrogate pair" in rejects[0]["message"]
+    assert "is not UTF-8; convert it" in rejects[1]["message"]
+    assert found.table["item_id"].to_pylist()[2] == "\N{GRINNING FACE}"
 
 
 def test_a_wrong_value_is_shown_as_it_was_sent() -> None:

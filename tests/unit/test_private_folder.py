@@ -44,7 +44,7 @@ def test_a_link_is_not_followed(shared: Path, caplog: pytest.LogCaptureFixture) 
     (shared / "ours").symlink_to(shared / "elsewhere")
     assert _is_private(private_folder("ours"))
     assert not list((shared / "elsewhere").iterdir())
-    assert "is no folder" in caplog.text
+    assert "is not a folder" in caplog.text
 
 
 def test_a_folder_of_somebody_else_is_not_used(

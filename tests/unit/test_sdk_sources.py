@@ -7,10 +7,12 @@ import itertools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -18,8 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.encoding import encoding_of
-from headrace.errors import DataLossError
-from headrace.request import file_upload, file_validation, rows_upload, table_upload
+from headrace.errors import BadDataError, DataLossError, InvalidArgumentError
+from headrace.request import (
+    features_request,
+    file_upload,
+    file_validation,
+    rows_upload,
+    sample_request,
+    table_upload,
+)
+from headrace.row import to_interaction, to_item
 from headrace.source import (
     BATCH_BYTES,
     Chunk,
@@ -31,6 +41,7 @@ from headrace.source import (
     TableSource,
     file_source,
 )
+from headrace.source.table import reader_of
 from headrace.v1 import upload_pb2
 
 ROWS = [{"item_id": f"i{n}", "title": "t" * 100} for n in range(10_000)]
@@ -226,6 +237,116 @@ def test_tables_become_an_arrow_stream_of_small_batches(make: Callable[[], Any])
     # With its end marker: without one a reader cannot tell that nothing is missing.
     assert content.endswith(b"\xff\xff\xff\xff\x00\x00\x00\x00")
     assert needed(collect(TableSource(make()), Start(limit_bytes=500_000)), 0) == content
+
+
+class Odd(Frame):
+    """A frame of pandas with columns that Arrow does not take: its export fails as a whole."""
+
+    index = pa.array([1])  # As a range: without levels that have names.
+
+    def __init__(self, **columns: list[Any]) -> None:
+        self._columns = columns
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        raise pa.ArrowInvalid("Could not convert, or duplicate column names found")
+
+    def items(self) -> Any:
+        """As pandas gives them; a column `x` twice."""
+        return [(name.rstrip("_"), values) for name, values in self._columns.items()]
+
+
+def test_columns_of_a_frame_that_are_ignored_are_never_refused() -> None:
+    odd = Odd(
+        x=[object(), 1], item_id=["a", "b"], x_=[1 + 2j, "c"], price=[1.5, float("nan")], title=[None, "t"]
+    )
+    reader = reader_of(odd, ("item_id", "title", "price"))
+    assert reader.schema.names == ["x", "item_id", "x", "price", "title"]
+    table = reader.read_all()
+    assert [pa.types.is_null(table.schema.field(place).type) for place in range(5)] == [True, False] * 2 + [
+        False
+    ]
+    rows = table.select([1, 3, 4]).to_pylist()
+    assert rows == [
+        {"item_id": "a", "price": 1.5, "title": None},
+        {"item_id": "b", "price": None, "title": "t"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "says"),
+    [
+        ([1, 2, "c", 4], 2, r"'c' \(str\)"),
+        ([object()], 0, r"<object object at \w+> \(object\)"),
+        ([None, "a", 7], 2, r"7 \(int\)"),
+        (["a"] * 1000 + [{"b"}], 1000, r"\{'b'\} \(set\)"),
+        ([1, 2**70], 1, r"1180591620717411303424 \(int\)"),
+        (["a", "\ud800"], 1, r"'\\ud800' \(str\)"),
+    ],
+)
+def test_a_column_of_the_contract_that_arrow_does_not_take_is_a_typed_error(
+    values: list[Any], row: int, says: str
+) -> None:
+    told = rf"^Column item_id cannot .*: row {row} has {says}, (which Arrow .* make all|half of a surrogate)"
+    with pytest.raises(BadDataError, match=told) as caught:
+        reader_of(Odd(x=[1] * len(values), item_id=values), ("item_id",))
+    assert (caught.value.reason, caught.value.metadata) == ("UNSUPPORTED_TYPE", {"columns": "item_id"})
+
+
+def test_what_rows_can_carry_is_left_for_the_server_to_judge() -> None:
+    sent = to_interaction(
+        {"user_id": 2**70, "item_id": np.int8(-5), "interaction_type": 7, "timestamp": 1735689600}
+    )
+    assert (sent.user_id, sent.item_id) == (str(2**70), "-5")
+    assert (sent.interaction_type, sent.timestamp) == ("7", "1735689600")
+    assert to_item({"item_id": "i", "title": 1984}).title == "1984"
+    assert to_interaction({"timestamp": 1735689600.5}).timestamp == "1735689600.5"
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=1))), "0001-01-01T00:00:00+01:00"),
+        (datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))), "9999-12-31T23:59:59.999999-01:00"),
+        (datetime.min.replace(tzinfo=timezone(timedelta(seconds=1172))), "0001-01-01T00:00:00+00:20"),
+        (datetime.max.replace(tzinfo=timezone(-timedelta(seconds=1))), "9999-12-31T23:59:59.999999-00:01"),
+        (datetime.min.replace(tzinfo=UTC), "0001-01-01T00:00:00+00:00"),
+        (datetime.max, "9999-12-31T23:59:59.999999"),
+    ],
+)
+def test_datetimes_at_the_ends_of_time_are_sent(moment: datetime, text: str) -> None:
+    assert to_interaction({"timestamp": moment}).timestamp == text
+
+
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max])
+@pytest.mark.parametrize("field", ["as_of", "known_at"])
+def test_a_moment_that_no_message_has_is_a_typed_error(field: str, moment: datetime) -> None:
+    beyond = moment.replace(tzinfo=timezone(timedelta(hours=1 if moment == datetime.min else -1)))
+    options: dict[str, Any] = {"as_of": None} | {field: beyond}
+    with pytest.raises(
+        InvalidArgumentError, match=f"Field {field} is .*; in UTC it must lie between"
+    ) as caught:
+        features_request("acme", **options)
+    assert (caught.value.reason, caught.value.metadata) == ("INVALID_FIELD", {"field": field})
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"title": "\ud83d"}, r"title is '\\ud83d'; half of a surrogate pair is not a character"),
+        ({"title": b"\xff"}, r"title is b'\\xff'; decode it to a str, as it is not UTF-8"),
+        ({"title": 1.5}, "title is 1.5; give a str or int"),
+        ({"title": True}, "title is True; give a str or int"),
+        ({"price": "4"}, "price is '4'; give a float or int"),
+    ],
+)
+def test_what_rows_cannot_carry_names_row_column_value_and_remedy(row: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^Row 3: {says}"):
+        to_item(row, 3)
+
+
+def test_a_sample_with_half_of_a_surrogate_pair_is_told_so() -> None:
+    with pytest.raises(ValueError, match=r"^Row 1: title is 'a\\udc00'; half of a surrogate pair"):
+        sample_request("items", [{}, {"title": "a\udc00"}])
 
 
 def test_a_polars_frame_keeps_its_values() -> None:

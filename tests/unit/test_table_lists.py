@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headrace.v1 import table_pb2
-from headrace_compute.errors import OverloadedError
+from headrace_compute.errors import InvalidFieldError, OverloadedError
 from headrace_compute.model import StoreConfig
 from headrace_server import reading
 from headrace_server.reading import TableLists
@@ -39,6 +39,16 @@ async def test_those_who_ask_while_a_list_is_made_share_the_next(monkeypatch: py
     assert (await first).next_page_token == "1"
     assert {(await other).next_page_token for other in others} == {"2"}
     assert made == ["acme", "acme"]
+
+
+async def test_a_page_token_is_the_name_of_a_table() -> None:
+    lists = TableLists(StoreConfig(root="/nowhere"), Limit("lists", 3, 2))
+    with pytest.raises(
+        InvalidFieldError, match=r"page_token is 'zzz', which no response .* leave the field empty"
+    ):
+        await lists.list(table_pb2.ListTablesRequest(tenant_id="t", page_token="zzz"))
+    page = await lists.list(table_pb2.ListTablesRequest(tenant_id="t", page_token="items", page_size=1))
+    assert page == table_pb2.ListTablesResponse(next_page_token="rejects")
 
 
 async def test_lists_that_nobody_waits_for_any_more_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

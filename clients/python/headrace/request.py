@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict, Unpack
 
+import grpc
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from headrace.backoff import PATIENCE_S, Backoff
 from headrace.encoding import Format, encoding_of
-from headrace.row import DataType
+from headrace.errors import InvalidArgumentError
+from headrace.row import NOT_UNICODE, DataType, columns_of, is_unicode, shown
 from headrace.source import (
     ArrowData,
     Compression,
@@ -183,8 +185,9 @@ def table_upload(
 
     Raises:
         TypeError: The table does not speak Arrow.
+        BadDataError: A column of the contract, of a frame, cannot be converted to Arrow.
     """
-    source = TableSource(table)
+    source = TableSource(table, columns_of(data_type))
     header = _upload_header(tenant, data_type, "arrow_ipc", **options)
     header.expected_rows, header.expected_bytes = source.rows, source.total
     return _upload(header, source, options), source
@@ -238,7 +241,7 @@ def _choice(enum: Any, prefix: str, option: str, value: str) -> Any:
     words = (value.name for value in enum.DESCRIPTOR.values if value.number)
     names = {name.removeprefix(f"{prefix}_").lower(): name for name in words}
     if str(value).lower() not in names:
-        raise ValueError(f"Option {option} is {value!r}; it must be one of {', '.join(sorted(names))}.")
+        raise ValueError(f"Option {option} is {value!r}; expected one of {', '.join(sorted(names))}.")
     return enum.Value(names[str(value).lower()])
 
 
@@ -286,19 +289,23 @@ def features_request(
     tenant: str, as_of: datetime | None, **options: Unpack[FeaturesOptions]
 ) -> run_pb2.ComputeFeaturesRequest:
     """The request of a features run; `as_of` None = just after the newest event, naive = UTC."""
-    return run_pb2.ComputeFeaturesRequest(tenant_id=tenant, as_of=_timestamp(as_of), **_fields(options))
+    return run_pb2.ComputeFeaturesRequest(
+        tenant_id=tenant, as_of=_timestamp("as_of", as_of), **_fields(options)
+    )
 
 
 def negatives_request(
     tenant: str, as_of: datetime | None, **options: Unpack[NegativesOptions]
 ) -> run_pb2.SampleNegativesRequest:
     """The request of a sampling run; `as_of` None = just after the newest event, naive = UTC."""
-    return run_pb2.SampleNegativesRequest(tenant_id=tenant, as_of=_timestamp(as_of), **_fields(options))
+    return run_pb2.SampleNegativesRequest(
+        tenant_id=tenant, as_of=_timestamp("as_of", as_of), **_fields(options)
+    )
 
 
 def _fields(options: RunOptions) -> dict[str, Any]:
     """The fields of a run's request that options stand for."""
-    fields: dict[str, Any] = {**options, "known_at": _timestamp(options.get("known_at"))}
+    fields: dict[str, Any] = {**options, "known_at": _timestamp("known_at", options.get("known_at"))}
     fields.pop("patience_s", None)
     return fields
 
@@ -316,7 +323,7 @@ def sample_request(
     """The request that validates a few rows as JSON objects.
 
     Raises:
-        ValueError: A value is nothing JSON knows; the message names row and column.
+        ValueError: JSON does not know a value; the message names row and column.
     """
     request = validation_pb2.ValidateSampleRequest(data_type=data_type)
     for number, row in enumerate(rows):
@@ -325,6 +332,8 @@ def sample_request(
             try:
                 fields.update({name: value})
             except (TypeError, ValueError, RecursionError) as error:
+                if isinstance(value, str) and not is_unicode(value):
+                    raise ValueError(f"Row {number}: {name} is {shown(value)}; {NOT_UNICODE}.") from error
                 raise ValueError(
                     f"Row {number}: {name} is a {type(value).__name__} that JSON does not know; give a str, "
                     "a number, a bool, None, or lists and dicts of these."
@@ -339,11 +348,24 @@ def read_request(tenant: str, table: str, **options: Unpack[ReadOptions]) -> tab
     )
 
 
-def _timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
+def _timestamp(field: str, moment: datetime | None) -> timestamp_pb2.Timestamp | None:
+    """A moment as a message.
+
+    Raises:
+        InvalidArgumentError: In UTC it lies outside the years 1 to 9999.
+    """
     if moment is None:
         return None
     timestamp = timestamp_pb2.Timestamp()
-    timestamp.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    try:
+        timestamp.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (OverflowError, ValueError):
+        raise InvalidArgumentError(
+            f"Field {field} is {moment.isoformat()}; in UTC it must lie between the years 1 and 9999.",
+            reason="INVALID_FIELD",
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+            metadata={"field": field},
+        ) from None
     return timestamp
 
 

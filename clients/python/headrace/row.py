@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from math import inf
 from numbers import Integral, Real
 from typing import Literal, TypeAlias, TypeVar
@@ -19,14 +19,16 @@ DataType: TypeAlias = Literal["interactions", "items"]
 Row: TypeAlias = Mapping[str, object] | row_pb2.Interaction | row_pb2.Item
 """A row: a mapping from column name to value, or the message itself.
 
-A missing key, `None`, NaN, NaT and the empty string all mean "no value". An id
-may be an integer, which is sent as its decimal digits. `timestamp` may be a
-`datetime` (naive = UTC) or a `date`. Keys that are no columns are ignored with
-a `UserWarning`.
+A missing key, `None`, NaN, NaT and the empty string all mean "no value". A text,
+such as an id, may be an integer, which is sent as its decimal digits. `timestamp` may
+be a `datetime` (naive = UTC) or a `date`; a number is sent too, for the server to
+reject its row. Keys that are not columns are ignored with a `UserWarning`.
 """
 
-_IDS = frozenset({"user_id", "item_id"})
 _SHOWN = 80
+
+NOT_UNICODE = "half of a surrogate pair is not a character: write the whole one, or replace it by U+FFFD"
+"""The remedy for a str that UTF-8 cannot encode."""
 
 
 def to_interaction(row: Row, number: int = 0, *, reject_unknown: bool = False) -> row_pb2.Interaction:
@@ -37,7 +39,7 @@ def to_interaction(row: Row, number: int = 0, *, reject_unknown: bool = False) -
         reject_unknown: Whether a key that is no column is an error.
 
     Raises:
-        ValueError: A value is of a type that its column cannot carry, such as a boolean for `rating`.
+        ValueError: A value is of a type that the message cannot carry, such as a boolean for `rating`.
     """
     if isinstance(row, row_pb2.Interaction):
         return row
@@ -49,6 +51,12 @@ def to_item(row: Row, number: int = 0, *, reject_unknown: bool = False) -> row_p
     if isinstance(row, row_pb2.Item):
         return row
     return _message(row_pb2.Item, row, f"Row {number}", reject_unknown)
+
+
+def columns_of(data_type: DataType) -> tuple[str, ...]:
+    """The contract's columns of a data type."""
+    kind = row_pb2.Item if data_type == "items" else row_pb2.Interaction
+    return tuple(kind.DESCRIPTOR.fields_by_name)
 
 
 def _message(kind: type[_Message], row: Row, place: str, reject_unknown: bool) -> _Message:
@@ -67,7 +75,7 @@ def _message(kind: type[_Message], row: Row, place: str, reject_unknown: bool) -
         is_text = field.type == FieldDescriptor.TYPE_STRING
         sent = _text(column, value) if is_text else _number(value)
         if sent is None:
-            wrong.append(f"{column} is {_shown(value)}; give {_expected(column, is_text)}")
+            wrong.append(f"{column} is {shown(value)}; {_remedy(column, value, is_text)}")
         else:
             values[column] = sent
     if wrong:
@@ -76,7 +84,7 @@ def _message(kind: type[_Message], row: Row, place: str, reject_unknown: bool) -
 
 
 def _tell_unknown(unknown: list[str], columns: list[str], place: str, reject: bool) -> None:
-    names = ", ".join(_shown(name) for name in unknown)
+    names = ", ".join(shown(name) for name in unknown)
     if reject:
         raise ValueError(
             f"{place}: unknown column {names}; leave it out, or have unknown columns ignored"
@@ -93,13 +101,15 @@ def _is_absent(value: object) -> bool:
 
 def _text(column: str, value: object) -> str | None:
     """A value as its text column carries it; None if it cannot."""
-    if column in _IDS and isinstance(value, Integral) and not isinstance(value, bool):
+    if isinstance(value, Integral) and not isinstance(value, bool):
         return _digits(value)
     if column == "timestamp" and isinstance(value, date):
         return _moment(value)
+    if column == "timestamp" and isinstance(value, Real) and not isinstance(value, bool):
+        return repr(float(value))
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
-    if not isinstance(value, str) or not _is_unicode(value):
+    if not isinstance(value, str) or not is_unicode(value):
         return None
     return value
 
@@ -111,17 +121,22 @@ def _digits(value: Integral) -> str | None:
         return None  # Python writes out no more than 4,300 digits; an id has at most 256 bytes.
 
 
-def _moment(value: date) -> str | None:
+def _moment(value: date) -> str:
     if not isinstance(value, datetime) or value.tzinfo is None:
         return value.isoformat()
     try:
         # In UTC, because ISO 8601 has no seconds in an offset, and old local times do.
         return value.astimezone(UTC).isoformat()
     except OverflowError:
-        return None  # Beyond the years 1 to 9999.
+        # Beyond the years 1 to 9999, for the server to reject; still beyond, whatever seconds the offset has.
+        east = value.utcoffset() or timedelta(0)
+        minutes = -(-abs(east) // timedelta(minutes=1))
+        offset = f"{'-' if east < timedelta(0) else '+'}{minutes // 60:02d}:{minutes % 60:02d}"
+        return value.replace(tzinfo=None).isoformat() + offset
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can encode a text: it has no lone surrogates."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -135,15 +150,18 @@ def _number(value: object) -> float | None:
         return -inf if value < 0 else inf  # Rejected by the server as any infinity.
 
 
-def _expected(column: str, is_text: bool) -> str:
+def _remedy(column: str, value: object, is_text: bool) -> str:
+    if isinstance(value, str) and is_text:
+        return NOT_UNICODE
+    if isinstance(value, bytes) and is_text:
+        return "decode it to a str, as it is not UTF-8"
     if column == "timestamp":
-        return "a str, datetime or date"
-    if column in _IDS:
-        return "a str or int"
-    return "a str" if is_text else "a float or int"
+        return "give a str, datetime or date"
+    return "give a str or int" if is_text else "give a float or int"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as errors show it."""
     try:
         text = ascii(value)
     except ValueError:

@@ -5,6 +5,7 @@ Offsets, views and indices in a file are untrusted. No value is read before
 until then, because invalid UTF-8 rejects a row and not the file.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.types as pt
 
 from headrace_compute.errors import RecordTooLargeError, TooLargeError, UnsupportedTypeError
 from headrace_compute.formats.header import check_names
+from headrace_compute.formats.value_text import value_texts
 from headrace_compute.kernels.strings import string_buffers
 from headrace_compute.model import MAX_RECORD_BYTES
 from headrace_compute.schemas.contract import ColumnContract
@@ -23,6 +25,9 @@ WRONG_TYPE = b"headrace.wrong_type"
 
 DICTIONARY_BYTES = 256 << 20
 """Limit on the bytes of a dictionary of views."""
+
+_INDEX = re.compile(r"__index_level_\d+__")
+"""The names that pandas gives to levels of an index without a name."""
 
 _EXTENSION = b"ARROW:extension:name"
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -34,13 +39,13 @@ _ROW_BYTES = 16
 def check_schema(
     schema: pa.Schema, contract: Sequence[ColumnContract], reject_unknown: bool
 ) -> tuple[str, ...]:
-    """The column names of a schema.
+    """The column names of a schema; '' for columns without a name, pandas' index among them.
 
     Raises:
         UnsupportedTypeError: A column of the contract is, or holds, an extension type.
         TooLargeError, DuplicateColumnError, MissingColumnError, UnknownColumnError: See `check_names`.
     """
-    names = tuple(schema.names)
+    names = tuple("" if _INDEX.fullmatch(name) else name for name in schema.names)
     check_names(contract, names, reject_unknown, "; names are case-sensitive")
     known = {column.name for column in contract}
     # The others are never read.
@@ -56,8 +61,8 @@ def check_schema(
 def made_safe(batch: pa.RecordBatch, contract: Sequence[ColumnContract]) -> pa.RecordBatch:
     """The contract's columns of a batch, checked against their buffers, texts as binary.
 
-    A column of a type that the contract does not take becomes text that shows its values, and its
-    field has WRONG_TYPE.
+    A column of a type that the contract does not take becomes what shows its values, as `value_texts`
+    makes it, and its field has WRONG_TYPE.
 
     Raises:
         ArrowInvalid: The batch's metadata contradict its buffers.
@@ -76,7 +81,7 @@ def made_safe(batch: pa.RecordBatch, contract: Sequence[ColumnContract]) -> pa.R
             array = _digits(array)
         elif not _is_taken(column, kind):
             metadata = {WRONG_TYPE: str(kind)[:64].encode()}
-            array = _as_text(_nan_as_null(array))
+            array = value_texts(_nan_as_null(array))
         fields.append(pa.field(column.name, array.type, metadata=metadata))
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
@@ -227,19 +232,6 @@ def _extends(field: pa.Field) -> bool:
     if pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):
         return isinstance(kind.value_type, pa.BaseExtensionType)
     return any(_extends(kind.field(place)) for place in range(kind.num_fields))
-
-
-def _as_text(array: pa.Array) -> pa.Array:
-    """Text shown for values of a wrong type: the value of simple ones, the type of others."""
-    kind = array.type
-    if pt.is_boolean(kind) or pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind):
-        return array.cast(pa.string()).view(pa.binary())
-    if _is_text(kind):
-        return array
-    if pt.is_dictionary(kind) and _is_text(kind.value_type):
-        return array
-    shown = np.full(len(array), str(kind)[:64].encode(), object)
-    return pa.array(shown, pa.binary(), mask=~_valid(array))
 
 
 def _lengths(array: pa.Array) -> Any:

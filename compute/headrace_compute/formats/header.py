@@ -17,6 +17,7 @@ from headrace_compute.errors import (
     UnreadableStreamError,
 )
 from headrace_compute.kernels.magic import kind_of, mismatch
+from headrace_compute.kernels.scan import ESCAPED_QUOTE, UNESCAPE
 from headrace_compute.kernels.tokens import tokenise
 from headrace_compute.model import DataType, StoreConfig
 from headrace_compute.schemas.contract import ColumnContract, describe
@@ -116,7 +117,7 @@ def check_names(
         raise MissingColumnError(
             f"The header {_shown(names)} lacks {_listed(missing)}{hint}.", _attributes(missing)
         )
-    unknown = [*outside(contract, names), *(f"column {place}, which has no name" for place in unnamed(names))]
+    unknown = [*outside(contract, names), *(f"column {place} without a name" for place in unnamed(names))]
     if reject_unknown and unknown:
         raise UnknownColumnError(
             f"The header has {_listed(unknown)}, outside the contract {expected}; "
@@ -172,9 +173,9 @@ def _fields(contract: Sequence[ColumnContract], header: bytes) -> tuple[str, ...
     record = np.frombuffer(header, np.uint8)
     first = tokenise(record, 1, (), 0)
     if first.misquoted[0]:
+        remedy = UNESCAPE if ESCAPED_QUOTE in header else 'write a quote inside a quoted name as ""'
         raise CorruptStreamError(
-            'The header line has text behind a closing quote; write a quote inside a quoted name as "".',
-            {"format": "CSV"},
+            f"The header line has text behind a closing quote; {remedy}.", {"format": "CSV"}
         )
     count = int(first.fields[0])
     # A column is an array of its own: those of a line of commas would fill the memory.
@@ -193,7 +194,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _shown(names: Sequence[str]) -> str:
-    return f"({_listed(names)})"
+    named = [
+        name if name.strip() else f"column {place} without a name" for place, name in enumerate(names, 1)
+    ]
+    return f"({_listed(named)})"
 
 
 def _attributes(names: Sequence[str]) -> dict[str, str]:

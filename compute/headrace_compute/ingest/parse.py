@@ -1,5 +1,6 @@
 """Parses payloads into typed columns, and reports the cells that do not parse."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,15 +28,20 @@ from headrace_compute.kernels.faults import timestamp_faults
 from headrace_compute.kernels.numbers import parse_numbers
 from headrace_compute.kernels.objects import MAX_DEPTH, Kind, ObjectFault, Objects, take_apart
 from headrace_compute.kernels.parsed import Status
+from headrace_compute.kernels.scan import ESCAPED_QUOTE, UNESCAPE
 from headrace_compute.kernels.text import Fault, repair_text
 from headrace_compute.kernels.timestamps import parse_timestamps
-from headrace_compute.kernels.tokens import tokenise
+from headrace_compute.kernels.tokens import Tokens, tokenise
 from headrace_compute.model import Block, UploadSpec
 from headrace_compute.schemas.contract import ColumnContract, describe
 
 _NOT_UTF8 = "is not UTF-8; convert it."
+_SURROGATES = (
+    "has half of a surrogate pair (U+D800 to U+DFFF), which is not a character; write the whole one, in "
+    "four bytes of UTF-8 or both escapes of JSON, or replace it by U+FFFD."
+)
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 _NO_SUCH_YEAR = "is not in the years 1 to 9999; check the column's unit."
-_MISQUOTED = 'The record has text behind a closing quote; write a quote inside a quoted value as "".'
 _NOT_A_NUMBER = "is not a finite decimal number; write it as 4.5 or leave it empty."
 
 _KINDS_TAKEN: Mapping[ColumnType, tuple[Kind, ...]] = {
@@ -44,9 +50,9 @@ _KINDS_TAKEN: Mapping[ColumnType, tuple[Kind, ...]] = {
     "double": (Kind.INTEGER, Kind.FLOAT, Kind.NOT_FINITE),
 }
 _JSON_FAULTS = {
-    ObjectFault.NO_OBJECT: "The line is no JSON object; write one object per line.",
+    ObjectFault.NO_OBJECT: "The line is not a JSON object; write one object per line.",
     ObjectFault.ENDS_EARLY: "The line ends within its object; write it on one line, and send all of it.",
-    ObjectFault.SYNTAX: "The line is no JSON from byte {byte} on; have a JSON library write it.",
+    ObjectFault.SYNTAX: "The line is not JSON from byte {byte} on; have a JSON library write it.",
     ObjectFault.CONTROL: "Byte {byte} of the line is a control character in a string; escape it, as in \\n.",
     ObjectFault.TOO_DEEP: f"The line is nested deeper than {MAX_DEPTH:,} levels; send a flat object.",
     ObjectFault.TEXT_BEHIND: "Text follows the object at byte {byte} of the line; write one object per line.",
@@ -134,10 +140,10 @@ def _parse_csv(
         failures += failed
     miscounted = (tokens.fields != width) & ~tokens.misquoted
     if miscounted.any():
-        failures.append(_wrong_field_count(tokens.fields, np.flatnonzero(miscounted), width))
+        failures.append(_wrong_field_count(tokens, payload, np.flatnonzero(miscounted), width))
     if tokens.misquoted.any():
         # Its commas may not be what they seem, so nothing is said of its fields.
-        failures.append(_whole_records("BAD_QUOTE", _MISQUOTED, np.flatnonzero(tokens.misquoted)))
+        failures.append(_bad_quote(tokens, payload, np.flatnonzero(tokens.misquoted)))
     unreadable = miscounted | tokens.misquoted
     return Parsed(
         table=pa.table(arrays, names),
@@ -150,14 +156,30 @@ def _parse_csv(
     )
 
 
-def _wrong_field_count(fields: np.ndarray, rows: np.ndarray, width: int) -> Failure:
-    counts = pa.array(fields[rows]).cast(pa.string())
-    rest = (
-        f" field(s) and the header {width}; quote values that hold commas or line ends, and write quotes "
-        "inside of them twice: a backslash escapes nothing."
+def _wrong_field_count(tokens: Tokens, payload: np.ndarray, rows: np.ndarray, width: int) -> Failure:
+    counts = join("The record has ", pa.array(tokens.fields[rows]).cast(pa.string()), "")
+    remedies = _remedies(
+        tokens,
+        payload,
+        rows,
+        "quote values that hold commas or line ends, and write quotes inside of them twice",
     )
-    messages = join("The record has ", counts, rest)
+    messages = join("", counts, join(f" field(s) and the header {width}; ", remedies, "."))
     return Failure("", "WRONG_FIELD_COUNT", "", rows, messages=messages)
+
+
+def _bad_quote(tokens: Tokens, payload: np.ndarray, rows: np.ndarray) -> Failure:
+    remedies = _remedies(tokens, payload, rows, 'write a quote inside a quoted value as ""')
+    messages = join("The record has text behind a closing quote; ", remedies, ".")
+    return Failure("", "BAD_QUOTE", "", rows, messages=messages)
+
+
+def _remedies(tokens: Tokens, payload: np.ndarray, rows: np.ndarray, usual: str) -> pa.StringArray:
+    """For each of some records what is to be done: UNESCAPE if it has an ESCAPED_QUOTE."""
+    first, second = ESCAPED_QUOTE
+    places = np.flatnonzero((payload[:-1] == first) & (payload[1:] == second))
+    before_start, before_end = np.searchsorted(places, [tokens.starts[rows], tokens.ends[rows]])
+    return pc.if_else(pa.array(before_end > before_start), UNESCAPE, usual)
 
 
 def _parse_rows(payload: pa.Table, columns: Sequence[ColumnContract]) -> Parsed:
@@ -239,7 +261,7 @@ def _parse_json_lines(
         failures += failed
         kind = "number" if column.type == "double" else "string"
         wrong = ~taken & (kinds > Kind.NULL)
-        failures += _failed(column, "BAD_TYPE", f"is no JSON {kind}; send a {kind}.", wrong)
+        failures += _failed(column, "BAD_TYPE", f"is not a JSON {kind}; send a {kind}.", wrong)
     return Parsed(
         table=pa.table(arrays, names),
         failures=tuple(failures),
@@ -270,8 +292,9 @@ def _other_keys(spec: UploadSpec, block: Block, objects: Objects, names: Sequenc
     shown = [shorten((key or b"").decode("utf-8", "replace")) for key in keys.dictionary.to_pylist()]
     if spec.reject_unknown:
         line = block.first_line + int(objects.lines[rows[0]])
+        key = f"the key {shown[0]}" if shown[0].strip() else "a key without a name"
         raise UnknownColumnError(
-            f"The object in line {line} has the key {shown[0]}, outside the contract {','.join(names)}; "
+            f"The object in line {line} has {key}, outside the contract {','.join(names)}; "
             "leave such keys out, or have unknown columns ignored.",
             {"columns": shown[0], "line": str(line)},
         )
@@ -294,7 +317,7 @@ def _typed(column: ColumnContract, values: pa.Array) -> tuple[pa.Array, list[Fai
     """
     if column.type == "string":
         texts, faults = repair_text(values)
-        return texts, _failed(column, "BAD_TEXT", _NOT_UTF8, faults & Fault.NOT_UTF8 != 0)
+        return texts, _bad_texts(column, values, np.flatnonzero(faults & Fault.NOT_UTF8))
     if column.type == "timestamp":
         times, status = parse_timestamps(values)
         array = pa.array(times, TIMESTAMP, mask=status != Status.PARSED)
@@ -318,15 +341,19 @@ def _failed(column: ColumnContract, code: str, error: str, bad: np.ndarray) -> l
     return [Failure(column.name, code, error, rows)] if rows.size else []
 
 
+def _bad_texts(column: ColumnContract, values: pa.Array, rows: np.ndarray) -> list[Failure]:
+    if not rows.size:
+        return []
+    bad = values.take(pa.array(rows)).to_pylist()
+    errors = pa.array([_SURROGATES if _SURROGATE.search(text) else _NOT_UTF8 for text in bad], pa.string())
+    return [Failure(column.name, "BAD_TEXT", "", rows, errors=errors)]
+
+
 def _bad_timestamps(column: ColumnContract, values: pa.Array, rows: np.ndarray) -> list[Failure]:
     if not rows.size:
         return []
     faults = timestamp_faults(values.take(pa.array(rows)))
     return [Failure(column.name, "BAD_TIMESTAMP", "", rows, errors=faults)]
-
-
-def _whole_records(code: str, message: str, rows: np.ndarray) -> Failure:
-    return Failure("", code, "", rows, messages=pa.array([message] * rows.size, pa.string()))
 
 
 def _null_if_empty(texts: pa.BinaryArray) -> pa.BinaryArray:

@@ -30,7 +30,7 @@ _LIMITS = np.array([10**11, 10**14, 10**17, 10**19], np.uint64)
 
 _FIRST_SECOND = -62_135_596_800
 _MOST_DIGITS = 19
-_ZERO, _NINE, _MINUS, _PLUS, _POINT, _COMMA, _COLON = 48, 57, 45, 43, 46, 44, 58
+_ZERO, _NINE, _MINUS, _PLUS, _POINT, _COMMA, _COLON, _SLASH = 48, 57, 45, 43, 46, 44, 58, 47
 
 
 @nb.njit(nogil=True, inline="always")
@@ -135,6 +135,27 @@ def _dated(data: Any, at: int, end: int, out: Any, to: int) -> int:
 
 
 @nb.njit(nogil=True)
+def _mark_number(data: Any, at: int, end: int, out: Any, to: int) -> None:
+    """Writes the key of a number that may be a day: 00 up to 12, 13 up to 31, 99 above."""
+    if end - at == 2:
+        number = digits(data, at, 2)
+        out[to] = 57 if number > 31 else 49 if number > 12 else _ZERO
+        out[to + 1] = 57 if number > 31 else 51 if number > 12 else _ZERO
+
+
+@nb.njit(nogil=True)
+def _year_last(data: Any, at: int, end: int, behind: int, out: Any, to: int) -> int:
+    """The key of a text whose first number, of one or two digits, ends at `behind`; a date perhaps."""
+    key = _copy(data, at, end, end, out, to)
+    mark = data[behind]
+    second = _digits_end(data, behind + 1, end)
+    if mark in (_SLASH, _POINT, _MINUS) and 1 <= second - behind - 1 <= 2:
+        _mark_number(data, at, behind, out, to)
+        _mark_number(data, behind + 1, second, out, to + behind + 1 - at)
+    return key
+
+
+@nb.njit(nogil=True)
 def _key(data: Any, at: int, end: int, out: Any, to: int) -> int:
     for i in range(at, end):
         if data[i] >= 128:
@@ -154,6 +175,8 @@ def _key(data: Any, at: int, end: int, out: Any, to: int) -> int:
         if end - at > 10 and _is_digit(data[at + 10]):
             return _copy(data, at, end, at, out, to)
         return _dated(data, at, end, out, to)
+    if 1 <= leading <= 2 and at + leading < end:
+        return _year_last(data, at, end, at + leading, out, to)
     return _copy(data, at, end, end, out, to)
 
 

@@ -2,6 +2,7 @@
 
 import calendar
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ _NUMBER = re.compile(r"[+-]?(\d{1,20})(?:\.\d*)?")
 _BASIC = re.compile(
     r"(\d{4})(\d\d)(\d\d)(?:[T ]?(\d\d)(\d\d)(\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?(?:\d\d)?)?)?", re.I
 )
-_DAY_MONTH = re.compile(r"\d{1,2}([./-])\d{1,2}\1(?:\d{4}|\d\d)(?!\d).*")
+_DAY_MONTH = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d\d)(?!\d).*")
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _CLOCK = re.compile(r"(\d\d):(\d\d)(?::(\d\d)([.,]\d*)?)?")
 _UNIX, _CONVERT = "looks like Unix", "Z); convert it to a date and time."
@@ -60,12 +61,24 @@ def timestamp_fault(text: str) -> str:
         return "has spaces at its ends; remove them."
     if text.lower() in _NULLS:
         return "is text, not a missing value; every row must have a timestamp."
-    for find in (_basic_fault, _number_fault, _form_fault):
+    for find in (_foreign_fault, _basic_fault, _number_fault, _day_month_fault, _form_fault):
         if fault := find(text):
             return fault
     if not (date := _DATE.match(text)):
         return f"is not ISO 8601; {EXAMPLE}."
     return _date_fault(*map(int, date.groups())) or _rest_fault(text[date.end() :])
+
+
+def _foreign_fault(text: str) -> str:
+    """A digit or mark that only looks like one of ISO 8601's, as full-width ones do."""
+    for character in text:
+        if not character.isascii() and unicodedata.category(character) in ("Nd", "No", "Pd", "Po", "Sm"):
+            name = unicodedata.name(character, "a character").lower()
+            return (
+                f'has "{character}" ({name}, U+{ord(character):04X}), not one of the plain digits and marks; '
+                f"{EXAMPLE}."
+            )
+    return ""
 
 
 def _basic_fault(text: str) -> str:
@@ -94,11 +107,21 @@ def _number_fault(text: str) -> str:
     return f"is a number; {EXAMPLE}."
 
 
+def _day_month_fault(text: str) -> str:
+    """A date whose year comes last."""
+    if not (found := _DAY_MONTH.fullmatch(text)):
+        return ""
+    first, second = int(found[1]), int(found[3])
+    if len(found[4]) == 2 or max(first, second) <= 12:
+        fault = "does not tell whether the day or the month comes first"
+    elif min(first, second) > 12 or max(first, second) > 31:
+        fault = "names a day or month that does not exist"
+    else:
+        fault = f"has the {'day' if first > 12 else 'month'} first and the year last"
+    return f"{fault}; write year-month-day, as 2026-01-31."
+
+
 _FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        _DAY_MONTH,
-        "does not tell whether the day or the month comes first; write year-month-day, as 2026-01-31.",
-    ),
     (
         re.compile(r"\d{4}([/.])\d{1,2}\1\d{1,2}(?!\d).*"),
         "has a date without hyphens; write it as 2026-01-31.",
@@ -183,4 +206,4 @@ def _offset_fault(offset: str) -> str:
         return "has a space before the offset; remove it."
     if good:
         return "is not in the years 1 to 9999 in UTC; correct it."
-    return f'ends with "{offset[:16]}", which is no offset; write Z, +HH, +HH:MM or +HHMM.'
+    return f'ends with "{offset[:16]}", which is not an offset; write Z, +HH, +HH:MM or +HHMM.'

@@ -15,7 +15,15 @@ from headrace_compute.errors import (
 )
 from headrace_compute.kernels.lines import scan_lines
 from headrace_compute.kernels.magic import START_BYTES, binary_kind, kind_of, mismatch
-from headrace_compute.kernels.scan import AFTER_CR, QUOTED, Cursor, new_cursor, scan
+from headrace_compute.kernels.scan import (
+    AFTER_CR,
+    ESCAPED_QUOTE,
+    QUOTED,
+    UNESCAPE,
+    Cursor,
+    new_cursor,
+    scan,
+)
 from headrace_compute.model import MAX_RECORD_BYTES, Block, BlockFormat
 
 MAX_BLOCK_ROWS = 1 << 18
@@ -309,6 +317,9 @@ class CsvFramer(Framer):
         return error
 
     def _too_large(self) -> str:
+        start = int(self._cursor[Cursor.RECORD_START])
+        if ESCAPED_QUOTE in self._pending()[start : start + MAX_RECORD_BYTES].tobytes():
+            return UNESCAPE
         return "look for a quote that is not closed, or shorten the record"
 
     def _open_quote(self) -> CorruptStreamError:
@@ -320,9 +331,11 @@ class CsvFramer(Framer):
         before = (record[:place] + b"x").splitlines()
         line = self.line + int(self._cursor[Cursor.RECORD_LINES]) + len(before) - 1
         offset = self.offset + start + place
+        escaped = ESCAPED_QUOTE in record[place:]
+        remedy = UNESCAPE if escaped else 'close it, write a quote inside a quoted value as ""'
         return CorruptStreamError(
             f"The quote opened in line {line}, byte offset {offset}, is still open where the stream ends; "
-            'close it, write a quote inside a quoted value as "", and send all of the file.',
+            f"{remedy}, and send all of the file.",
             {"format": "CSV", "line": str(line), "byte_offset": str(offset)},
         )
 

@@ -94,14 +94,17 @@ def mismatch(start: bytes, declared: str, packed: str = "") -> BadEncodingError:
         declared: What it should be, such as `Parquet`.
         packed: How it is compressed, if `start` is what that gave.
     """
+    stream = f"The content of the {packed} stream" if packed else "The stream"
+    if not start:
+        message = f"{stream} is empty, which is not {declared}; write the file again, and send all of it."
+        return BadEncodingError(message, {"found": "nothing at all"})
     kind = kind_of(start)
     if kind is None and declared != "CSV" and _TEXT.start.match(start):
         kind = _TEXT
-    found = start[:_SHOWN].hex(" ").upper() or "nothing at all"
+    found = start[:_SHOWN].hex(" ").upper()
     remedy = "send CSV as UTF-8 text" if declared == "CSV" else "name in the header what the stream is"
     if kind:
         found, remedy = f"{found} ({kind.name})", kind.remedy
-    stream = f"The content of the {packed} stream" if packed else "The stream"
     first = "decompress it, then " if packed else ""
     message = f"{stream} begins with {found}, which is not {declared}; {first}{remedy}."
     return BadEncodingError(message, {"found": found})

@@ -28,6 +28,15 @@ ONES, _TOPS = U64(0x0101010101010101), U64(0x8080808080808080)
 _UP_TO_QUOTE, _UP_TO_COMMA = U64(_QUOTE + 1) * ONES, U64(_COMMA + 1) * ONES
 _AT_RECORD, _AT_FIELD, _PLAIN, QUOTED, _CLOSED, AFTER_CR = range(6)
 
+ESCAPED_QUOTE = b'\\"'
+"""How Spark, MySQL and others write a quote in a quoted field. Here the quote closes the field."""
+
+UNESCAPE = (
+    "a quote stands behind a backslash, which escapes nothing in CSV; write a quote inside a quoted value "
+    'as "", in Spark by setting its option escape to a quote'
+)
+"""What to say of a fault where there is an ESCAPED_QUOTE, which is its cause as a rule."""
+
 MISQUOTED = 1 << 30
 """Added to the number of a record's fields; there are never as many."""
 

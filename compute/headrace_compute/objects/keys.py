@@ -31,4 +31,4 @@ def check_key(key: str) -> None:
     """
     segments = key.split("/")
     if "\0" in key or segments[0].startswith(".") or any(name in ("", ".", "..") for name in segments):
-        raise ValueError(f"{key!r} is no key: it must be a relative path without empty or dot segments")
+        raise ValueError(f"{key!r} is not a key: it must be a relative path without empty or dot segments")

@@ -265,7 +265,7 @@ def _place(key: str) -> tuple[str, str]:
     check_key(key)
     bucket, _, name = key.partition("/")
     if not name:
-        raise ValueError(f"{key!r} is no key: it must name a bucket and an object in it")
+        raise ValueError(f"{key!r} is not a key: it must name a bucket and an object in it")
     return bucket, name
 
 

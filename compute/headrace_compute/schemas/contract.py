@@ -67,7 +67,7 @@ _PARSING: dict[ColumnType, tuple[Rule, ...]] = {
 }
 _BAD_TYPE = Rule(
     "BAD_TYPE",
-    "In JSON and Arrow, a value of the column's type. Integers are taken as ids; booleans are no numbers.",
+    "In JSON and Arrow, a value of the column's type. Integers are taken as text; booleans are not numbers.",
 )
 _RECORD_RULES = (
     Rule("WRONG_FIELD_COUNT", "A CSV record has as many fields as the header."),

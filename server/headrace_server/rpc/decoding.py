@@ -40,8 +40,8 @@ class Decoder:
             return self._decode(data)
         except DecodeError:
             raise MalformedMessageError(
-                f"The request is no message that {self._method} takes: it is damaged, nested too deeply, or "
-                "has a string that is not UTF-8. Send what code generated from the proto files makes.",
+                f"The request is not a message that {self._method} takes: it is damaged, nested too deeply, "
+                "or has a string that is not UTF-8. Send what code generated from the proto files makes.",
                 {"method": self._method},
             ) from None
 

@@ -47,9 +47,7 @@ def check_data_type(value: str) -> DataType:
     for data_type in DATA_TYPES:
         if value == data_type:
             return data_type
-    raise invalid(
-        "data_type", f"Field data_type is {value[:80]!r}; it must be one of {', '.join(DATA_TYPES)}."
-    )
+    raise invalid("data_type", f"Field data_type is {value[:80]!r}; expected one of {', '.join(DATA_TYPES)}.")
 
 
 def check_uuid(field: str, value: str) -> str:
@@ -61,6 +59,15 @@ def check_uuid(field: str, value: str) -> str:
         raise invalid(
             field, f"Field {field} is {value[:80]!r}; it must be a UUID such as {example}."
         ) from None
+
+
+def bad_page_token(token: str) -> InvalidFieldError:
+    """The error for a page_token that the call cannot have given."""
+    return invalid(
+        "page_token",
+        f"Field page_token is {token[:80]!r}, which no response of this call has as its next_page_token; "
+        "send that of the response before, or leave the field empty to begin at the first page.",
+    )
 
 
 def check_row_count(field: str, rows: Sequence[object], limit: int) -> None:
@@ -91,7 +98,9 @@ def instant_us(field: str, given: timestamp_pb2.Timestamp) -> int:
         given.ToDatetime()  # Raises outside years 1 to 9999.
     except (ValueError, OverflowError):
         raise invalid(
-            field, f"Field {field} is no point in time; it must lie between the years 1 and 9999."
+            field,
+            f"Field {field} is {given.seconds} s and {given.nanos} ns from 1970 on; it must lie between the "
+            "years 1 and 9999, with 0 to 999,999,999 ns.",
         ) from None
     return -(-given.ToNanoseconds() // 1000)
 
@@ -103,4 +112,4 @@ def check_enum(field: str, enum: Any, value: int) -> None:
         InvalidFieldError: It has not.
     """
     if value not in enum.values():
-        raise invalid(field, f"Field {field} is {value}; it must be one of {', '.join(enum.keys())}.")
+        raise invalid(field, f"Field {field} is {value}; expected one of {', '.join(enum.keys())}.")

@@ -7,6 +7,7 @@ the run, until another one takes it up or asks it to stop: then the owner loses 
 block: call them in a thread.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ DRAINING = "DRAINING"
 """Why a server leaves a run when it stops: the next one need not wait."""
 
 _LATEST_US = 10**16 - 1
+_LIST_NAME = re.compile(r"[0-9]{16}-[0-9a-f-]{32,36}")
 
 Ending = Literal["done", "failed", "cancelled"]
 
@@ -101,6 +103,11 @@ def listed_runs(config: StoreConfig) -> Index:
 def list_name(started_us: int, run: str) -> str:
     """The name of a run in that order."""
     return f"{_LATEST_US - started_us:016d}-{run}"
+
+
+def is_list_name(name: str) -> bool:
+    """Whether a run may have that name."""
+    return _LIST_NAME.fullmatch(name) is not None
 
 
 def journal_of(config: StoreConfig, tenant: str, request_id: str) -> Journal:

@@ -81,7 +81,7 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
         )
     if strategy not in STRATEGIES:
         names = ", ".join((*STRATEGIES, *LATER_STRATEGIES))
-        raise requests.invalid("strategy", f"Field strategy is {strategy[:80]!r}; it must be one of {names}.")
+        raise requests.invalid("strategy", f"Field strategy is {strategy[:80]!r}; expected one of {names}.")
     ratio = request.negative_ratio if request.HasField("negative_ratio") else settings.negative_sampling_ratio
     if not 1 <= ratio <= MAX_RATIO:
         raise requests.invalid(

@@ -111,8 +111,14 @@ class Runs:
         return run_pb2.GetRunResponse(run=self._message(run))
 
     async def list(self, request: run_pb2.ListRunsRequest) -> run_pb2.ListRunsResponse:
-        """A page of a tenant's runs, the newest first."""
+        """A page of a tenant's runs, the newest first.
+
+        Raises:
+            InvalidFieldError: page_token is not of a page. The run that it names may be forgotten by now.
+        """
         tenant = requests.check_tenant(request.tenant_id)
+        if request.page_token and not journals.is_list_name(request.page_token):
+            raise requests.bad_page_token(request.page_token)
         size = min(request.page_size or LISTED_RUNS, LISTED_RUNS)
         alone = {
             journals.list_name(run.started_us, run.run_id): run

@@ -1,11 +1,12 @@
 """Tables: any object with Arrow's C interface, encoded as an Arrow IPC stream."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from headrace.source.chunk import CHUNK_BYTES, Chunk, Start
+from headrace.source.frame import FAULTS, Frame, frame_table
 from headrace.source.once import OnceSource
 
 BATCH_ROWS = 65_536
@@ -30,17 +31,19 @@ class TableSource(OnceSource):
 
     Args:
         data: The table.
+        wanted: The contract's columns.
 
     Attributes:
         rows: How many it has; 0 when unknown.
 
     Raises:
         TypeError: It does not speak Arrow.
+        BadDataError: A wanted column of a frame cannot be converted to Arrow.
     """
 
-    def __init__(self, data: ArrowData) -> None:
+    def __init__(self, data: ArrowData, wanted: Collection[str] = ()) -> None:
         super().__init__()
-        self._reader = reader_of(data)
+        self._reader = reader_of(data, wanted)
         self.rows = 0
         if isinstance(data, pa.Table):
             self.rows = data.num_rows
@@ -57,18 +60,27 @@ class TableSource(OnceSource):
                 offset += len(content)
 
 
-def reader_of(data: ArrowData) -> pa.RecordBatchReader:
+def reader_of(data: ArrowData, wanted: Collection[str] = ()) -> pa.RecordBatchReader:
     """The batches of a table.
+
+    Args:
+        wanted: The contract's columns: of a frame that cannot be converted whole, they alone must be.
 
     Raises:
         TypeError: It does not speak Arrow.
+        BadDataError: A wanted column of a frame cannot be converted to Arrow.
     """
     if isinstance(data, pa.RecordBatchReader):
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.RecordBatchReader.from_batches(data.schema, [data])
     if hasattr(data, "__arrow_c_stream__"):
-        return pa.RecordBatchReader.from_stream(data)
+        try:
+            return pa.RecordBatchReader.from_stream(data)
+        except FAULTS:
+            if not isinstance(data, Frame):
+                raise
+            return frame_table(data, wanted).to_reader()
     raise TypeError(
         f"Expected a table, got a {type(data).__name__}, which does not speak Arrow; give a pyarrow.Table"
         " or RecordBatchReader, or a frame of polars or of pandas 2.2 or newer;"

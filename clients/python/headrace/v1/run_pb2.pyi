@@ -776,7 +776,9 @@ class ListRunsRequest(_message.Message):
     page_size: _builtins.int
     """At most this many runs. 0 = 100, which is also the most."""
     page_token: _builtins.str
-    """next_page_token of the response before. Empty = from the newest run on."""
+    """next_page_token of the response before. Empty = from the newest run on. Anything
+    else is INVALID_ARGUMENT.
+    """
     def __init__(
         self,
         *,

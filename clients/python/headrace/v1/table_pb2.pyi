@@ -59,7 +59,9 @@ class ListTablesRequest(_message.Message):
     page_size: _builtins.int
     """At most this many tables. 0 = as many as a response holds, 5,000, which is also the most."""
     page_token: _builtins.str
-    """next_page_token of the response before. Empty = from the first table on."""
+    """next_page_token of the response before. Empty = from the first table on. Anything
+    else is INVALID_ARGUMENT.
+    """
     def __init__(
         self,
         *,

@@ -235,7 +235,8 @@ class Warning(_message.Message):
     """
     column: _builtins.str
     """The column concerned; the name of an unknown one is cut at 256 bytes. Empty for
-    UNNAMED_COLUMN, whose samples are places from 1.
+    UNNAMED_COLUMN, whose samples are places from 1 (JSON keys have none), and for the one
+    UNKNOWN_COLUMN that stands for all beyond the first 100.
     """
     count: _builtins.int
     """Rows concerned, rejects for REJECTS_LEFT_OUT; 0 for warnings about a column as a whole."""
