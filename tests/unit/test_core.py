@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headrace_compute.inputs.exchange import encode_rows
 from headrace_compute.inputs.numbering import number_items
-from headrace_compute.kernels.core import NEVER_US, choose_positives
+from headrace_compute.kernels.core import choose_positives
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import BUCKETS, Shard, StoreConfig
 from headrace_compute.training.core import (
@@ -58,16 +58,18 @@ def folded(*shards: Any) -> Any:
 
 
 def pairs_of(rows: Any) -> Any:
-    """The item_ids, and the pairs of one shard."""
-    numbering, [(pairs, _)] = folded(rows)
-    return numbering.item_ids, pairs
+    """The item_ids, the pairs and the positives of one shard."""
+    numbering, [(pairs, positives, _)] = folded(rows)
+    return numbering.item_ids, pairs, positives
 
 
-def unfold(item_ids: Any, pairs: Any) -> Any:
+def unfold(item_ids: Any, pairs: Any, positives: Any) -> Any:
     """{(user, item): time of its first positive event or None}, in the order they lie."""
     items = item_ids.take(pa.array(pairs.items)).to_pylist()
-    users = np.repeat(np.array(pairs.users.to_pylist()), np.diff(pairs.starts)).tolist()
-    times = [None if time == NEVER_US else time // 1_000_000 for time in pairs.first_us.tolist()]
+    users = np.repeat(np.array(positives.users.to_pylist()), np.diff(pairs.starts)).tolist()
+    times: list[int | None] = [None] * len(items)
+    for place, time_us in zip(positives.pairs.tolist(), positives.first_us.tolist(), strict=True):
+        times[place] = time_us // 1_000_000
     return dict(zip(zip(users, items, strict=True), times, strict=True))
 
 
@@ -77,7 +79,7 @@ def find_core(shards: Any, min_per_user: int, min_per_item: int) -> Any:
     alive = np.ones(len(numbering), np.bool_)
     while True:
         total = CoreRound(np.zeros(alive.size, np.int64))
-        for pairs, _ in shares:
+        for pairs, _, _ in shares:
             total.add(*core_round(NOWHERE, pairs, alive, min_per_user))
         left = survivors(alive, total, min_per_item)
         if np.array_equal(left, alive):
@@ -115,13 +117,13 @@ def test_a_pair_keeps_the_time_of_its_first_positive_event() -> None:
 def test_pairs_lie_by_bucket_then_user_then_item_in_byte_order() -> None:
     users = ["z", "ä", "a", "\U0001f600", "Z", "b"]
     items = ["é", "f", "\U0001f600", "\uffee", "A"]
-    item_ids, pairs = pairs_of(views(*((user, item) for user in users for item in items)))
+    item_ids, pairs, positives = pairs_of(views(*((user, item) for user in users for item in items)))
     hashes = bucket_of(xxh64_strings(pa.array(users))).tolist()
     by_user = sorted(zip(hashes, [user.encode() for user in users], strict=True))
     by_item = sorted(item.encode() for item in items)
     expected = [(user.decode(), item.decode()) for _, user in by_user for item in by_item]
-    assert list(unfold(item_ids, pairs)) == expected
-    assert pairs.buckets.tolist() == sorted(hashes)
+    assert list(unfold(item_ids, pairs, positives)) == expected
+    assert positives.buckets.tolist() == sorted(hashes)
 
 
 def test_events_count_duplicates_once() -> None:
@@ -133,7 +135,7 @@ def test_events_count_duplicates_once() -> None:
         ("ann", "y", "view", 1, None),
         ("ann", "z", "view", 5, None),
     ]
-    numbering, [(_, counts)] = folded(rows)
+    numbering, [(_, _, counts)] = folded(rows)
     assert numbering.item_ids.to_pylist() == ["x", "y", "z"]
     assert (counts.numbers.tolist(), counts.events.tolist()) == ([0, 1, 2], [3, 1, 1])
 
@@ -212,7 +214,9 @@ def test_positives_are_each_users_newest_in_order_of_time_and_item(
     alive = np.array([item not in dead for item in range(12)])
     starts = np.cumsum([0, *map(len, users)]).astype(np.int64)
     items = np.array([item for times in users for item in range(len(times))], np.int32)
-    times = np.array([NEVER_US if time is None else time for user in users for time in user], np.int64)
+    times = [time for user in users for time in user]
+    pairs = np.array([pair for pair, time in enumerate(times) if time is not None], np.int32)
+    first_us = np.array([time for time in times if time is not None], np.int64)
     expected = []
     for user, seen in enumerate(users):
         living = [item for item in range(len(seen)) if item not in dead]
@@ -221,6 +225,6 @@ def test_positives_are_each_users_newest_in_order_of_time_and_item(
         positives = [(seen[item], item) for item in living if seen[item] is not None]
         newest = sorted(positives, key=lambda positive: (-positive[0], positive[1]))
         expected += [(user, *positive) for positive in sorted(newest[: cap or None])]
-    chosen, owners = choose_positives(starts, items, times, alive, minimum, cap)
-    found = zip(owners.tolist(), times[chosen].tolist(), items[chosen].tolist(), strict=True)
+    chosen, owners = choose_positives(starts, items, pairs, first_us, alive, minimum, cap)
+    found = zip(owners.tolist(), first_us[chosen].tolist(), items[pairs[chosen]].tolist(), strict=True)
     assert list(found) == expected

@@ -62,18 +62,32 @@ def _count(starts: Any, items: Any, alive: Any, minimum: Any, counts: Any) -> An
     return users
 
 
-@nb.njit(nb.int64(_I64, _I32, _I64, _BOOL, nb.int64, nb.int64, _OUT_I64, _OUT_I64), nogil=True, cache=True)
+@nb.njit(
+    nb.int64(_I64, _I32, _I32, _I64, _BOOL, nb.int64, nb.int64, _OUT_I64, _OUT_I64), nogil=True, cache=True
+)
 def _choose(
-    starts: Any, items: Any, first_us: Any, alive: Any, minimum: Any, cap: Any, chosen: Any, owner: Any
+    starts: Any,
+    items: Any,
+    pairs: Any,
+    first_us: Any,
+    alive: Any,
+    minimum: Any,
+    cap: Any,
+    chosen: Any,
+    owner: Any,
 ) -> Any:
     total = 0
+    end = 0
     for user in range(starts.size - 1):
-        if _degree(starts, items, alive, user, minimum) == 0:
+        first = end
+        while end < pairs.size and pairs[end] < starts[user + 1]:
+            end += 1
+        if first == end or _degree(starts, items, alive, user, minimum) == 0:
             continue
         begin = total
-        for pair in range(starts[user], starts[user + 1]):
-            if alive[items[pair]] and first_us[pair] != NEVER_US:
-                chosen[total] = pair
+        for positive in range(first, end):
+            if alive[items[pairs[positive]]]:
+                chosen[total] = positive
                 owner[total] = user
                 total += 1
         count = total - begin
@@ -139,14 +153,29 @@ def count_core(
 
 
 def choose_positives(
-    starts: np.ndarray, items: np.ndarray, first_us: np.ndarray, alive: np.ndarray, minimum: int, cap: int
+    starts: np.ndarray,
+    items: np.ndarray,
+    pairs: np.ndarray,
+    first_us: np.ndarray,
+    alive: np.ndarray,
+    minimum: int,
+    cap: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The positives of the core: each user's newest `cap` by (time DESC, item ASC); 0 = all.
 
+    Args:
+        starts: int64, users + 1.
+        items: int32, one per pair.
+        pairs: int32, ascending: the pairs that are positives.
+        first_us: int64, when each of these first was one.
+        alive: bool, one per item number.
+        minimum: Living items a user needs; 0 and 1 ask for one.
+        cap: Of each user.
+
     Returns:
-        Pair positions and their users (int64), ordered by user, time, item.
+        Which of the positives, and their users (int64), ordered by user, time, item.
     """
-    chosen = np.empty(items.size, np.int64)
-    owner = np.empty(items.size, np.int64)
-    total = _choose(starts, items, first_us, alive, minimum, cap, chosen, owner)
+    chosen = np.empty(pairs.size, np.int64)
+    owner = np.empty(pairs.size, np.int64)
+    total = _choose(starts, items, pairs, first_us, alive, minimum, cap, chosen, owner)
     return chosen[:total].copy(), owner[:total].copy()

@@ -21,20 +21,33 @@ from headrace_compute.model import Shard, StoreConfig
 
 @dataclass(frozen=True)
 class Pairs:
-    """The distinct (user, item) pairs of a shard; sampling needs nothing else of its rows.
+    """The distinct (user, item) pairs of a shard, its users in the order of (bucket, user_id).
+
+    All that the core needs: each of its rounds reads the pairs of all shards.
+
+    Attributes:
+        starts: int64, users + 1: user u has pairs `starts[u]` to `starts[u + 1]`.
+        items: int32, the number of each pair's item, ascending per user.
+    """
+
+    starts: np.ndarray
+    items: np.ndarray
+
+
+@dataclass(frozen=True)
+class Positives:
+    """Who the users of a shard are, and which of its pairs are positives: what sampling needs besides.
 
     Attributes:
         users: user_id, in the order of (bucket, user_id).
         buckets: Their buckets, int16.
-        starts: int64, users + 1: user u has pairs `starts[u]` to `starts[u + 1]`.
-        items: int32, the number of each pair's item, ascending per user.
-        first_us: int64, time of each pair's first positive event; NEVER_US if it has none.
+        pairs: int32, ascending, the places of pairs that have an event of a positive type.
+        first_us: int64, the time of each one's first such event.
     """
 
     users: pa.Array
     buckets: np.ndarray
-    starts: np.ndarray
-    items: np.ndarray
+    pairs: np.ndarray
     first_us: np.ndarray
 
 
@@ -96,7 +109,7 @@ class CoreRound:
 
 def fold_shard(
     config: StoreConfig, shard: Shard, positive_types: Sequence[str], numbering: Numbering, *slices: Slice
-) -> Iterator[Pairs | ItemCounts]:
+) -> Iterator[Pairs | Positives | ItemCounts]:
     """Folds the events of a shard into pairs.
 
     Args:
@@ -107,17 +120,17 @@ def fold_shard(
         slices: Its rows, of each batch.
 
     Yields:
-        Its Pairs, then its ItemCounts.
+        Its Pairs, its Positives, then its ItemCounts.
     """
     events = gather(numbering, slices)
-    yield fold_events(events, positive_types)
+    yield from fold_events(events, positive_types)
     counts = np.bincount(events.rows["item_code"].to_numpy())
     numbers = np.flatnonzero(counts)
     yield ItemCounts(numbers.astype(np.int32), counts[numbers])
 
 
-def fold_events(events: Events, positive_types: Sequence[str]) -> Pairs:
-    """The (user, item) pairs of events, each with the time of its first event of a positive type."""
+def fold_events(events: Events, positive_types: Sequence[str]) -> tuple[Pairs, Positives]:
+    """The (user, item) pairs of events, and those of them that have an event of a positive type."""
     rows = events.rows
     users = rows["user_code"].to_numpy().astype(np.uint64)
     items = rows["item_code"].to_numpy().astype(np.uint64)
@@ -126,7 +139,9 @@ def fold_events(events: Events, positive_types: Sequence[str]) -> Pairs:
         is_positive[rows["interaction_type"].to_numpy()], rows["time_us"].to_numpy(), NEVER_US
     )
     starts, pair_items, first_us = fold_pairs(users << np.uint64(32) | items, positive_us, len(events.users))
-    return Pairs(events.users, events.user_buckets, starts, pair_items, first_us)
+    places = np.flatnonzero(first_us != NEVER_US)
+    positives = Positives(events.users, events.user_buckets, places.astype(np.int32), first_us[places])
+    return Pairs(starts, pair_items), positives
 
 
 def build_index(config: StoreConfig, numbering: Numbering, *counts: ItemCounts) -> ItemIndex:

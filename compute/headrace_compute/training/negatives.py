@@ -28,7 +28,7 @@ from headrace_compute.kernels.sampling import (
 from headrace_compute.model import ROW_GROUP_ROWS, Part, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import encoded_bytes, write_part
-from headrace_compute.training.core import ItemIndex, Pairs
+from headrace_compute.training.core import ItemIndex, Pairs, Positives
 
 Strategy = Literal["uniform", "popularity"]
 
@@ -157,6 +157,7 @@ def build_sampler(config: StoreConfig, index: ItemIndex, params: SamplingParams)
 def sample_shard(
     config: StoreConfig,
     pairs: Pairs,
+    positives: Positives,
     alive: np.ndarray,
     index: ItemIndex,
     sampler: CandidateSampler,
@@ -167,7 +168,7 @@ def sample_shard(
 
     Args:
         config: Where the parts go.
-        pairs: The shard.
+        pairs, positives: The shard.
         alive: bool by item number: the items of the core.
         index: All items.
         sampler: The candidates.
@@ -175,14 +176,14 @@ def sample_shard(
         part_prefix: Keys of the parts are this, a number of five digits and `.parquet`.
             Equal inputs write equal parts, so a repeated call may use the same prefix.
     """
-    known, groups, outside = _choose(pairs, alive, index, params)
+    known, groups, outside = _choose(pairs, positives, alive, index, params)
     store = open_store(config)
     parts = []
     for number, some in enumerate(_cut(groups, PART_ROWS, params)):
         pieces = []
         for piece in _cut(some, PIECE_ROWS, params):
             cancellation.check()
-            pieces.append(_sample(pairs, known, index, sampler, params, piece))
+            pieces.append(_sample(pairs, positives, known, index, sampler, params, piece))
         key = f"{part_prefix}{number:05d}.parquet"
         parts.append(write_part(store, key, pa.concat_tables(pieces), stats=("timestamp", "bucket")))
     negatives = int(groups.counts.sum())
@@ -198,36 +199,39 @@ def sample_shard(
 def forecast_shard(
     config: StoreConfig,
     pairs: Pairs,
+    positives: Positives,
     alive: np.ndarray,
     index: ItemIndex,
     sampler: CandidateSampler,
     params: SamplingParams,
 ) -> int:
     """About how many bytes `sample_shard` would write: its first row group's, for as many rows as it has."""
-    known, groups, _ = _choose(pairs, alive, index, params)
+    known, groups, _ = _choose(pairs, positives, alive, index, params)
     for some in _cut(groups, ROW_GROUP_ROWS, params):
         rows = len(groups) + int(groups.counts.sum())
-        table = _sample(pairs, known, index, sampler, params, some)
+        table = _sample(pairs, positives, known, index, sampler, params, some)
         return encoded_bytes(table) * rows // len(table)
     return 0
 
 
 def _choose(
-    pairs: Pairs, alive: np.ndarray, index: ItemIndex, params: SamplingParams
+    pairs: Pairs, positives: Positives, alive: np.ndarray, index: ItemIndex, params: SamplingParams
 ) -> tuple[np.ndarray, _Groups, int]:
     """The candidate of each pair (int32, -1 = none); the positives; how many of them are no candidates."""
     known = _candidate_numbers(index)[pairs.items]
     chosen, users = choose_positives(
         pairs.starts,
         pairs.items,
-        pairs.first_us,
+        positives.pairs,
+        positives.first_us,
         alive,
         params.min_interactions_per_user,
         params.max_interactions_per_user,
     )
     counts = draw_counts(pairs.starts, known, len(index.candidates), params.negative_ratio, users)
-    groups = _Groups(users, pairs.items[chosen], pairs.first_us[chosen], counts)
-    return known, groups, int(np.count_nonzero(known[chosen] < 0))
+    places = positives.pairs[chosen]
+    groups = _Groups(users, pairs.items[places], positives.first_us[chosen], counts)
+    return known, groups, int(np.count_nonzero(known[places] < 0))
 
 
 def _cut(groups: _Groups, rows: int, params: SamplingParams) -> Iterator[_Groups]:
@@ -246,6 +250,7 @@ def _candidate_numbers(index: ItemIndex) -> np.ndarray:
 
 def _sample(
     pairs: Pairs,
+    positives: Positives,
     known: np.ndarray,
     index: ItemIndex,
     sampler: CandidateSampler,
@@ -254,7 +259,7 @@ def _sample(
 ) -> pa.Table:
     """Draws for some positives and lays out their rows: each positive, then its negatives."""
     hashes = _hash_groups(
-        pairs.users.take(pa.array(groups.users)), index.item_ids.take(pa.array(groups.items))
+        positives.users.take(pa.array(groups.users)), index.item_ids.take(pa.array(groups.items))
     )
     drawn, probs = draw_negatives(
         stream_keys(params.seed, hashes),
@@ -283,7 +288,7 @@ def _sample(
     )
     return pa.table(
         [
-            pairs.users.take(pa.array(users)),
+            positives.users.take(pa.array(users)),
             index.item_ids.take(pa.array(items)),
             positive.astype(np.float64),
             hashes.view(np.int64)[group],
@@ -291,7 +296,7 @@ def _sample(
             pa.array(prob, mask=positive),
             pa.array(groups.times_us[group]).cast(TIMESTAMP),
             pa.nulls(rows, pa.string()),
-            pairs.buckets[users],
+            positives.buckets[users],
         ],
         schema=TRAINING_SCHEMA,
     )

@@ -85,13 +85,13 @@ async def make_dataset(
 
     async def fold(shard: Shard, share: Sequence[Any]) -> Sequence[Any]:
         types = params.positive_types
-        folded = await workers.hold_each(2, fold_shard, shard, types, source.numbering, *share)
+        folded = await workers.hold_each(3, fold_shard, shard, types, source.numbering, *share)
         workers.let_go(share)
         return folded
 
     folded = await each("pairs", list(map(fold, shards, source.shares)), progress)
-    pairs = [shard for shard, _ in folded]
-    index = await workers.hold(build_index, source.numbering, *(counts for _, counts in folded))
+    pairs = [pairs for pairs, _, _ in folded]
+    index = await workers.hold(build_index, source.numbering, *(counts for _, _, counts in folded))
     items, candidates = await workers.run(measure_index, index)
     everything = np.ones(items, np.bool_)
     whole = await _round(workers, pairs, everything, 0, progress)
@@ -104,11 +104,16 @@ async def make_dataset(
     sampler = await workers.hold(build_sampler, index, params)
     living = await workers.put(alive)
     if core.pairs * (1 + params.negative_ratio) > FORECAST_ROWS:
-        forecasts = [workers.run(forecast_shard, shard, living, index, sampler, params) for shard in pairs]
+        forecasts = [
+            workers.run(forecast_shard, pairs, positives, living, index, sampler, params)
+            for pairs, positives, _ in folded
+        ]
         await admit(sum(await each("forecast", forecasts, progress)), 0)
     sampling = [
-        workers.run(sample_shard, shard, living, index, sampler, params, f"{part_prefix}{number:04d}-")
-        for number, shard in enumerate(pairs)
+        workers.run(
+            sample_shard, pairs, positives, living, index, sampler, params, f"{part_prefix}{number:04d}-"
+        )
+        for number, (pairs, positives, _) in enumerate(folded)
     ]
     sampled: list[SampledShard] = await each("sample", sampling, progress)
     positives = sum(shard.positives for shard in sampled)
