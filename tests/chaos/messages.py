@@ -66,7 +66,7 @@ class Dice(random.Random):
             "table": TABLES,
             "dataset": ("x", "training_data"),
             "columns": columns,
-            "strategy": ("uniform", "popularity", "zipf"),
+            "strategy": ("uniform", "popularity", "zipf", "mixed", "exposed"),
             "positive_interaction_types": ("view", "click", "purchase", "like", "buy"),
             "interaction_type": ("view", "click", "purchase"),
             "timestamp": TIMES,

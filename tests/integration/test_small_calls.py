@@ -261,6 +261,8 @@ def test_an_event_at_the_end_of_time_is_a_run_s_newest(stub: PipelineServiceStub
         ({"strategy": "random"}, "strategy"),
         ({"alpha": -1.0}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
+        ({"zipf_exponent": 4.5}, "zipf_exponent"),
+        ({"uniform_share": 1.5}, "uniform_share"),
         ({"positive_interaction_types": ["nod"]}, "positive_interaction_types"),
         ({"dataset": "interactions"}, "dataset"),
         ({"dataset": "../x"}, "dataset"),
@@ -274,7 +276,7 @@ def test_a_bad_sampling_parameter_is_named(
 
 
 def test_what_later_versions_bring_answers_unimplemented(stub: PipelineServiceStub, tenant: str) -> None:
-    request = run_pb2.SampleNegativesRequest(tenant_id=tenant, strategy="zipf")
+    request = run_pb2.SampleNegativesRequest(tenant_id=tenant, strategy="exposed")
     assert _fails(stub.SampleNegatives, request)[:2] == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
 
 

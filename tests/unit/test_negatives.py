@@ -29,10 +29,15 @@ from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part, write_part
 from headrace_compute.training import negatives
-from headrace_compute.training.negatives import TRAINING_SCHEMA, SamplingParams, candidate_weights
+from headrace_compute.training.negatives import TRAINING_SCHEMA
+from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.run import make_dataset
+from headrace_compute.training.strategies import components
 
 RETAIL = Path(__file__).parents[1] / "data" / "online_retail"
+SOURCES = {"mixed": {"uniform", "popularity"}}
+"""What rows may name, of strategies that are not alone in it."""
+
 EVERYTHING = SamplingParams(min_interactions_per_user=0, min_interactions_per_item=0)
 
 
@@ -142,12 +147,24 @@ class Expected:
             ]
         self.candidates = set(catalog or ()) or {item for _, item in pairs}
         events = Counter(item for _, item, *_ in source)
-        alpha = params.alpha if params.strategy == "popularity" else 0
-        self.weights = {item: (1 + events[item]) ** alpha for item in self.candidates}
+        self.weights = self._weights(params, events)
         self.totals: dict[str, Any] = {}
         self.known = defaultdict(set)
         for user, item in pairs:
             self.known[user].add(item)
+
+    def _weights(self, params: SamplingParams, events: Counter[Any]) -> dict[Any, float]:
+        popular = {item: (1 + events[item]) ** params.alpha for item in self.candidates}
+        ranked = sorted(self.candidates, key=lambda item: (-events[item], item.encode()))
+        match params.strategy:
+            case "uniform":
+                return dict.fromkeys(self.candidates, 1.0)
+            case "popularity":
+                return popular
+            case "zipf":
+                return {item: rank**-params.zipf_exponent for rank, item in enumerate(ranked, 1)}
+        share, total = params.uniform_share, sum(popular.values())
+        return {item: share / len(popular) + (1 - share) * popular[item] / total for item in popular}
 
     @staticmethod
     def _core(core: Any, params: SamplingParams) -> Any:
@@ -193,10 +210,11 @@ def assert_right(table: pa.Table, expected: Any, params: SamplingParams) -> None
             negative = {
                 "item_id": row["item_id"],
                 "label": 0.0,
-                "negative_source": params.strategy,
+                "negative_source": row["negative_source"],
                 "sampling_prob": pytest.approx(expected.probability(user, row["item_id"]), rel=1e-12),
             }
             assert row == shared | negative
+            assert row["negative_source"] in SOURCES.get(params.strategy, {params.strategy})
         items = {row["item_id"] for row in drawn}
         assert len(items) == len(drawn)
         assert items <= free
@@ -255,8 +273,10 @@ def cases(draw: Any) -> Any:
     params = SamplingParams(
         seed=draw(st.integers(0, 2**64 - 1)),
         negative_ratio=draw(st.integers(1, 6)),
-        strategy=draw(st.sampled_from(("uniform", "popularity"))),
+        strategy=draw(st.sampled_from(("uniform", "popularity", "zipf", "mixed"))),
         alpha=draw(st.sampled_from((0.0, 0.75, 4.0))),
+        zipf_exponent=draw(st.sampled_from((0.0, 1.0, 1.3))),
+        uniform_share=draw(st.sampled_from((0.0, 0.3, 1.0))),
         positive_types=draw(st.sampled_from((("click", "purchase", "like"), ("view",)))),
         max_interactions_per_user=draw(st.integers(0, 4)),
         min_interactions_per_user=draw(st.integers(0, 3)),
@@ -286,7 +306,7 @@ def test_any_rows_give_what_the_specification_says_in_any_order_and_sharding(
     assert replace(again, parts=()) == replace(dataset, parts=())
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "popularity"])
+@pytest.mark.parametrize("strategy", ["uniform", "popularity", "zipf", "mixed"])
 def test_shards_files_and_order_of_rows_change_nothing(tmp_path: Path, strategy: Any) -> None:
     rows = generated_rows(1)
     params = SamplingParams(seed=9, strategy=strategy)
@@ -413,11 +433,46 @@ def test_progress_counts_the_shards_of_each_step(tmp_path: Path) -> None:
     assert steps[-1] == ("sample", 3, 3)
 
 
+def weights_of(events: Sequence[int], **params: Any) -> list[float]:
+    parts = components(SamplingParams(**params), pa.array(events, pa.int64()).to_numpy())
+    return [sum(weights) for weights in zip(*(part.weights.tolist() for part in parts), strict=True)]
+
+
 def test_weights_are_those_of_the_strategy() -> None:
-    events = pa.array([0, 15, 3, 0]).to_numpy()
-    assert candidate_weights("uniform", 0.75, events).tolist() == [1, 1, 1, 1]
-    assert candidate_weights("popularity", 0.75, events).tolist() == [1, 8, 2.0**1.5, 1]
-    assert candidate_weights("popularity", 0.0, events).tolist() == [1, 1, 1, 1]
+    events = [0, 15, 3, 0]
+    assert weights_of(events, strategy="uniform") == [1, 1, 1, 1]
+    assert weights_of(events, strategy="popularity") == [1, 8, 2.0**1.5, 1]
+    assert weights_of(events, strategy="popularity", alpha=0.0) == [1, 1, 1, 1]
+    assert weights_of(events, strategy="zipf") == [1 / 3, 1, 1 / 2, 1 / 4]
+    assert weights_of(events, strategy="zipf", zipf_exponent=2.0) == pytest.approx([1 / 9, 1, 1 / 4, 1 / 16])
+    assert weights_of(events, strategy="zipf", zipf_exponent=0.0) == [1, 1, 1, 1]
+    assert weights_of([0, 0], strategy="mixed") == pytest.approx([0.5, 0.5])
+    assert weights_of([0, 2], strategy="mixed", alpha=1.0, uniform_share=0.2) == pytest.approx([0.3, 0.7])
+    assert weights_of([0, 2], strategy="mixed", uniform_share=1.0) == [0.5, 0.5]
+
+
+def test_powers_of_ranks_are_right_to_the_last_digits() -> None:
+    weights = weights_of(range(3_000, 0, -1), strategy="zipf", zipf_exponent=1.7)
+    assert weights == pytest.approx([rank**-1.7 for rank in range(1, 3_001)], rel=1e-14)
+
+
+def test_rows_of_a_mixture_name_each_source_as_often_as_it_draws(tmp_path: Path) -> None:
+    rows = [(f"fan {fan}", f"hit {int(9 * (fan / 900) ** 3)}", "view", fan, None) for fan in range(900)]
+    rows += [(f"user {user}", "own", "click", user, None) for user in range(4000)]
+    params = replace(EVERYTHING, strategy="mixed", uniform_share=0.4, negative_ratio=1, seed=3)
+    _, table = sample(tmp_path, rows, params)
+    drawn = table.filter(pa.compute.equal(table["label"], 0.0)).select(["item_id", "negative_source"])
+    found = Counter(tuple(row.values()) for row in drawn.to_pylist())
+    expected = Expected(rows, params)
+    free = sorted(expected.free("user 0"))
+    uniform = 0.4 / len(expected.candidates)
+    total = sum(expected.weights[item] for item in free)
+    hits = {(item, "uniform"): 4000 * uniform / total for item in free}
+    hits |= {(item, "popularity"): 4000 * (expected.weights[item] - uniform) / total for item in free}
+    statistic = sum((found[cell] - hits[cell]) ** 2 / hits[cell] for cell in hits)
+    freedom = len(hits) - 1
+    assert sum(found.values()) == 4000
+    assert statistic < freedom + 4.5 * math.sqrt(2 * freedom)
 
 
 def test_online_retail_gives_the_counts_of_its_readme(tmp_path: Path) -> None:

@@ -110,8 +110,10 @@ class NegativesOptions(RunOptions, total=False):
     Attributes:
         dataset: Name of the training set. Default training_data.
         negative_ratio: Distinct negatives for each positive.
-        strategy: `popularity` (default) or `uniform`.
-        alpha: Exponent of the popularity strategy.
+        strategy: `popularity` (default), `uniform`, `zipf` or `mixed`.
+        alpha: Exponent of popularity.
+        zipf_exponent: Exponent of the rank, of zipf. Default 1.
+        uniform_share: Of uniform in mixed, the rest is popularity. Default 0.5.
         seed: Equal inputs and seed give equal tables. Default 0.
         positive_interaction_types: Default click, purchase, like.
         max_interactions_per_user, min_interactions_per_user,
@@ -122,6 +124,8 @@ class NegativesOptions(RunOptions, total=False):
     negative_ratio: int
     strategy: str
     alpha: float
+    zipf_exponent: float
+    uniform_share: float
     seed: int
     positive_interaction_types: Sequence[str]
     max_interactions_per_user: int

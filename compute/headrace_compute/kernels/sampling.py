@@ -28,6 +28,9 @@ ATTEMPTS = 16
 """Tries with the alias table before a draw goes to the tree."""
 
 _STREAM = U64(0x9E3779B97F4A7C15)
+_COINS = U64(0xD1B54A32D192ED03)
+"""Sets the stream of coins apart from that of candidates."""
+
 _LOW = U64(0xFFFFFFFF)
 _HALF = U64(32)
 
@@ -232,6 +235,16 @@ def _keys(seed: Any, words: Any) -> Any:
     return keys
 
 
+@nb.njit(nb.void(_U64, _I64, _OUT_F64), nogil=True, cache=True)
+def _coins(keys: Any, counts: Any, coins: Any) -> None:
+    place = 0
+    for positive in range(keys.size):
+        stream = _mix(keys[positive] ^ _COINS)
+        for draw in range(counts[positive]):
+            coins[place] = np.float64(_mix(stream + _STREAM * U64(draw + 1)) >> U64(11)) * 2.0**-53
+            place += 1
+
+
 def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Walker's alias table.
 
@@ -325,3 +338,18 @@ def draw_negatives(
         keys, users, offsets, starts, known, thresholds, aliases, weights, total, tree, stamps, drawn, probs
     )  # fmt: skip
     return drawn, probs
+
+
+def source_coins(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """A number for each draw that decides which source it names.
+
+    Args:
+        keys: uint64 generator key of each positive.
+        counts: int64, how many each draws.
+
+    Returns:
+        float64, uniform in [0, 1), in draw order; independent of which candidates are drawn.
+    """
+    coins = np.empty(int(counts.sum()), np.float64)
+    _coins(keys, counts, coins)
+    return coins

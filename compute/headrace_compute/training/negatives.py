@@ -7,8 +7,7 @@ candidates with their weights, and the core, so every shard plan gives the same 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
-from typing import Literal
+from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from headrace_compute.kernels.sampling import (
     alias_table,
     draw_counts,
     draw_negatives,
+    source_coins,
     stream_keys,
     weight_tree,
 )
@@ -29,8 +29,8 @@ from headrace_compute.model import ROW_GROUP_ROWS, Part, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import encoded_bytes, write_part
 from headrace_compute.training.core import ItemIndex, Pairs, Positives
-
-Strategy = Literal["uniform", "popularity"]
+from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.strategies import components
 
 PART_ROWS = 1 << 20
 """About as many rows as a part may have: bounds a worker's memory whatever the ratio."""
@@ -54,28 +54,6 @@ TRAINING_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class SamplingParams:
-    """What training data to make; see SampleNegativesRequest for ranges.
-
-    Attributes:
-        seed: uint64.
-        negative_ratio: Distinct negatives for each positive.
-        alpha: Exponent of the popularity strategy.
-        max_interactions_per_user: Newest positives kept of each user; 0 = all.
-        min_interactions_per_user, min_interactions_per_item: k-core; 0 = off.
-    """
-
-    seed: int = 0
-    negative_ratio: int = 4
-    strategy: Strategy = "popularity"
-    alpha: float = 0.75
-    positive_types: tuple[str, ...] = ("click", "purchase", "like")
-    max_interactions_per_user: int = 50
-    min_interactions_per_user: int = 5
-    min_interactions_per_item: int = 5
-
-
-@dataclass(frozen=True)
 class CandidateSampler:
     """The candidates with their weights, in the tables that the sampling kernel draws from.
 
@@ -84,6 +62,9 @@ class CandidateSampler:
         total: Their sum, rounded once.
         thresholds, aliases: Their alias table.
         tree: Their sums as a tree.
+        sources: What draws may name, by number.
+        shares: float64 (sources - 1, candidates): how likely a draw of the candidate names one of the first,
+            of the first two, and so on.
     """
 
     weights: np.ndarray
@@ -91,6 +72,8 @@ class CandidateSampler:
     thresholds: np.ndarray
     aliases: np.ndarray
     tree: np.ndarray
+    sources: tuple[str, ...]
+    shares: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -126,32 +109,19 @@ class _Groups:
         return _Groups(self.users[some], self.items[some], self.times_us[some], self.counts[some])
 
 
-def candidate_weights(strategy: Strategy, alpha: float, events: np.ndarray) -> np.ndarray:
-    """The weight of each candidate, float64, positive, not normalised.
-
-    uniform: 1. popularity: (1 + events)^alpha, Mikolov et al. (2013) with the 1 that
-    keeps a candidate without events drawable.
-
-    Args:
-        strategy: Which rule.
-        alpha: Exponent of popularity.
-        events: int64, events of each candidate in the source, in the order of item_id.
-    """
-    if strategy == "uniform":
-        return np.ones(events.size)
-    levels, level_of = np.unique(events, return_inverse=True)
-    # pow() of C libraries and SIMD units differs in the last bit; decimals do not.
-    with localcontext() as context:
-        context.prec = 20
-        powers = [float(Decimal(1 + int(level)) ** Decimal(alpha)) for level in levels]
-    return np.array(powers, np.float64)[level_of]
-
-
 def build_sampler(config: StoreConfig, index: ItemIndex, params: SamplingParams) -> CandidateSampler:
     """The sampler over the candidates of the index."""
-    weights = candidate_weights(params.strategy, params.alpha, index.events[index.candidates])
-    thresholds, aliases = alias_table(weights)
-    return CandidateSampler(weights, math.fsum(weights), thresholds, aliases, weight_tree(weights))
+    parts = components(params, index.events[index.candidates])
+    sums = list(accumulate((part.weights for part in parts), np.add))
+    weights = sums[-1]
+    return CandidateSampler(
+        weights,
+        math.fsum(weights),
+        *alias_table(weights),
+        tree=weight_tree(weights),
+        sources=tuple(part.source for part in parts),
+        shares=np.array([each / weights for each in sums[:-1]]).reshape(len(parts) - 1, weights.size),
+    )
 
 
 def sample_shard(
@@ -261,8 +231,9 @@ def _sample(
     hashes = _hash_groups(
         positives.users.take(pa.array(groups.users)), index.item_ids.take(pa.array(groups.items))
     )
+    keys = stream_keys(params.seed, hashes)
     drawn, probs = draw_negatives(
-        stream_keys(params.seed, hashes),
+        keys,
         groups.users,
         groups.counts,
         pairs.starts,
@@ -283,9 +254,9 @@ def _sample(
     prob = np.zeros(rows)
     prob[~positive] = probs
     users = groups.users[group]
-    source = pa.DictionaryArray.from_arrays(
-        pa.array(np.zeros(rows, np.int8), mask=positive), pa.array([params.strategy])
-    )
+    named = np.zeros(rows, np.int8)
+    named[~positive] = _sources(sampler, keys, groups.counts, drawn)
+    source = pa.DictionaryArray.from_arrays(pa.array(named, mask=positive), pa.array(sampler.sources))
     return pa.table(
         [
             positives.users.take(pa.array(users)),
@@ -300,6 +271,18 @@ def _sample(
         ],
         schema=TRAINING_SCHEMA,
     )
+
+
+def _sources(
+    sampler: CandidateSampler, keys: np.ndarray, counts: np.ndarray, drawn: np.ndarray
+) -> np.ndarray:
+    """The number of the source that each draw names."""
+    if len(sampler.sources) == 1:
+        return np.zeros(drawn.size, np.int8)
+    coins = source_coins(keys, counts)
+    below = coins >= sampler.shares[:, drawn]
+    numbers: np.ndarray = np.add.reduce(below, axis=0, dtype=np.int8)
+    return numbers
 
 
 def _hash_groups(users: pa.Array, items: pa.Array) -> np.ndarray:

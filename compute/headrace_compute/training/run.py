@@ -26,11 +26,11 @@ from headrace_compute.training.core import (
 )
 from headrace_compute.training.negatives import (
     SampledShard,
-    SamplingParams,
     build_sampler,
     forecast_shard,
     sample_shard,
 )
+from headrace_compute.training.parameters import SamplingParams
 
 FORECAST_ROWS = 1 << 20
 """Rows that a training set may have without a forecast of its size: twenty megabytes or so."""

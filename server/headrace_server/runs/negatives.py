@@ -12,8 +12,10 @@ from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind
 from headrace_compute.pool import RunExecutor
-from headrace_compute.training.negatives import TRAINING_SCHEMA, SamplingParams
+from headrace_compute.training.negatives import TRAINING_SCHEMA
+from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.run import Dataset, make_dataset
+from headrace_compute.training.strategies import STRATEGIES
 from headrace_server.rpc import requests
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
 from headrace_server.runs.job import Made, MadeTable, RunKind
@@ -22,9 +24,8 @@ from headrace_server.settings import Settings
 
 DEFAULT_DATASET = "training_data"
 MAX_RATIO = 1_000
-MAX_ALPHA = 4.0
-STRATEGIES = ("uniform", "popularity")
-LATER_STRATEGIES = ("zipf", "mixed", "exposed")
+MAX_EXPONENT = 4.0
+LATER_STRATEGIES = ("exposed",)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
     strategy = request.strategy or "popularity"
     if strategy in LATER_STRATEGIES:
         raise UnsupportedError(
-            f"Strategy {strategy} is not implemented in this version; use {' or '.join(STRATEGIES)}.",
+            f"Strategy {strategy} is not implemented in this version; "
+            f"expected one of {', '.join(STRATEGIES)}.",
             {"feature": f"strategy {strategy}"},
         )
     if strategy not in STRATEGIES:
@@ -87,9 +89,6 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
         raise requests.invalid(
             "negative_ratio", f"Field negative_ratio is {ratio}; it must be 1 to {MAX_RATIO:,}."
         )
-    alpha = request.alpha if request.HasField("alpha") else SamplingParams.alpha
-    if not 0.0 <= alpha <= MAX_ALPHA:
-        raise requests.invalid("alpha", f"Field alpha is {alpha}; it must be 0.0 to {MAX_ALPHA}.")
     types = tuple(request.positive_interaction_types) or SamplingParams.positive_types
     if unknown := [name for name in types if name not in INTERACTION_TYPES]:
         raise requests.invalid(
@@ -97,14 +96,22 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
             f"Unknown interaction type {unknown[0][:80]!r}; expected one of {', '.join(INTERACTION_TYPES)}.",
         )
 
+    def number(name: str, most: float) -> float:
+        value = float(getattr(request if request.HasField(name) else SamplingParams, name))  # type: ignore[arg-type]
+        if not 0.0 <= value <= most:
+            raise requests.invalid(name, f"Field {name} is {value}; it must be 0.0 to {most}.")
+        return value
+
     def setting(name: str) -> int:
         return int(getattr(request, name) if request.HasField(name) else getattr(settings, name))  # type: ignore[arg-type]
 
     return SamplingParams(
         seed=request.seed,
         negative_ratio=ratio,
-        strategy="uniform" if strategy == "uniform" else "popularity",
-        alpha=alpha,
+        strategy=strategy,
+        alpha=number("alpha", MAX_EXPONENT),
+        zipf_exponent=number("zipf_exponent", MAX_EXPONENT),
+        uniform_share=number("uniform_share", 1.0),
         positive_types=tuple(sorted(set(types))),
         max_interactions_per_user=setting("max_interactions_per_user"),
         min_interactions_per_user=setting("min_interactions_per_user"),

@@ -150,10 +150,20 @@ def negatives(
             min=1, max=LARGEST_SETTING, help="Negatives for each positive. Default: the server's, 4."
         ),
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="popularity (default) or uniform.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="popularity (default), uniform, zipf or mixed.")
+    ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(min=0.0, max=4.0, help="Exponent of popularity. Default: 0.75; 0 is uniform."),
+    ] = None,
+    zipf_exponent: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=4.0, help="Exponent of the rank, of zipf. Default: 1; 0 is uniform."),
+    ] = None,
+    uniform_share: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Of uniform in mixed; the rest is popularity. Default: 0.5."),
     ] = None,
     positive_types: Annotated[
         list[str] | None,
@@ -198,6 +208,8 @@ def negatives(
         negative_ratio=ratio,
         strategy=strategy,
         alpha=alpha,
+        zipf_exponent=zipf_exponent,
+        uniform_share=uniform_share,
         positive_interaction_types=positive_types,
         max_interactions_per_user=max_interactions_per_user,
         min_interactions_per_user=min_interactions_per_user,

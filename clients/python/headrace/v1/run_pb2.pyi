@@ -381,6 +381,8 @@ class SampleNegativesRequest(_message.Message):
     INCLUDE_ROWS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     KNOWN_AT_FIELD_NUMBER: _builtins.int
+    ZIPF_EXPONENT_FIELD_NUMBER: _builtins.int
+    UNIFORM_SHARE_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose tables. Required."""
     dataset: _builtins.str
@@ -394,8 +396,9 @@ class SampleNegativesRequest(_message.Message):
     negative_ratio: _builtins.int
     """Distinct negatives for each positive, 1 to 1,000. Unset = NEGATIVE_SAMPLING_RATIO (4)."""
     strategy: _builtins.str
-    """popularity: weight (1 + events)^alpha. uniform: weight 1. Empty = popularity.
-    zipf, mixed and exposed are not implemented in this version: UNIMPLEMENTED.
+    """popularity: weight (1 + events)^alpha. uniform: weight 1. zipf: weight rank^-zipf_exponent, the rank by
+    (events DESC, item_id ASC). mixed: uniform_share of uniform, the rest of popularity; negative_source of
+    each row says which. Empty = popularity. exposed is not implemented in this version: UNIMPLEMENTED.
     """
     alpha: _builtins.float
     """Exponent of the popularity strategy, 0.0 to 4.0. Unset = 0.75; 0 is uniform."""
@@ -411,6 +414,10 @@ class SampleNegativesRequest(_message.Message):
     """Whether to stream the rows before the result. Default false."""
     request_id: _builtins.str
     """A UUID, as that of ComputeFeaturesRequest; runs of both kinds share their ids."""
+    zipf_exponent: _builtins.float
+    """Exponent of the zipf strategy, 0.0 to 4.0. Unset = 1; 0 is uniform."""
+    uniform_share: _builtins.float
+    """Share of uniform in the mixed strategy, 0.0 to 1.0. Unset = 0.5; 0 is popularity, 1 is uniform."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
@@ -447,10 +454,12 @@ class SampleNegativesRequest(_message.Message):
         include_rows: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         known_at: _timestamp_pb2.Timestamp | None = ...,
+        zipf_exponent: _builtins.float | None = ...,
+        uniform_share: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "alpha", b"alpha", "as_of", b"as_of", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "strategy", b"strategy", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
@@ -466,6 +475,10 @@ class SampleNegativesRequest(_message.Message):
     _WhichOneofArgType__min_interactions_per_user: _TypeAlias = _typing.Literal["_min_interactions_per_user", b"_min_interactions_per_user"]  # noqa: Y015
     _WhichOneofReturnType__negative_ratio: _TypeAlias = _typing.Literal["negative_ratio"]  # noqa: Y015
     _WhichOneofArgType__negative_ratio: _TypeAlias = _typing.Literal["_negative_ratio", b"_negative_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__uniform_share: _TypeAlias = _typing.Literal["uniform_share"]  # noqa: Y015
+    _WhichOneofArgType__uniform_share: _TypeAlias = _typing.Literal["_uniform_share", b"_uniform_share"]  # noqa: Y015
+    _WhichOneofReturnType__zipf_exponent: _TypeAlias = _typing.Literal["zipf_exponent"]  # noqa: Y015
+    _WhichOneofArgType__zipf_exponent: _TypeAlias = _typing.Literal["_zipf_exponent", b"_zipf_exponent"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alpha) -> _WhichOneofReturnType__alpha | None: ...
     @_typing.overload
@@ -480,6 +493,10 @@ class SampleNegativesRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_interactions_per_user) -> _WhichOneofReturnType__min_interactions_per_user | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_ratio) -> _WhichOneofReturnType__negative_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uniform_share) -> _WhichOneofReturnType__uniform_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__zipf_exponent) -> _WhichOneofReturnType__zipf_exponent | None: ...
 
 Global___SampleNegativesRequest: _TypeAlias = SampleNegativesRequest  # noqa: Y015
 
