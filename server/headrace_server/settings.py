@@ -318,5 +318,7 @@ def _sentence(fault: Any) -> str:
     if fault["type"] == "value_error":
         message = str(fault["ctx"]["error"])
         return f"{name}: {message}" if name else message
-    rule = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{name} is {str(fault['input'])[:SHOWN_CHARS]!r}: {rule}."
+    value = f"{name} is {str(fault['input'])[:SHOWN_CHARS]!r}"
+    if fault["type"] == "literal_error":
+        return f"{value}; expected one of {fault['ctx']['expected'].replace(' or ', ', ')}."
+    return f"{value}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
