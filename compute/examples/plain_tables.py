@@ -12,11 +12,14 @@ import polars as pl
 import pyarrow as pa
 
 from headrace_compute.features.aggregate import aggregate, item_features
+from headrace_compute.features.cuts import distinct_points, items_at, users_at, with_codes
 from headrace_compute.features.parameters import FeatureParams
+from headrace_compute.features.registry import features_of
+from headrace_compute.features.timeline import rows_of_users
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA
-from headrace_compute.inputs.events import gather
+from headrace_compute.inputs.events import Events, gather
 from headrace_compute.inputs.exchange import encode_rows
-from headrace_compute.inputs.numbering import number_items
+from headrace_compute.inputs.numbering import Numbering, number_items
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import StoreConfig
 
@@ -63,6 +66,20 @@ def main() -> None:
     print(pl.from_arrow(users.select(["user_id", "total_interactions", "num_purchases_7d", "recent_items"])))
     print(pl.from_arrow(items.select(["item_id", "total_interactions", "purchase_rate_smoothed", "title"])))
     print(f"{unknown.interactions} interactions with items that the catalog lacks")
+    before_days(events, known, params, numbering)
+
+
+def before_days(events: Events, known: pa.Table, params: FeatureParams, numbering: Numbering) -> None:
+    """Prints the features of a user and of an item before each of some days, as training data takes them."""
+    days = pa.array([START + timedelta(days=day) for day in range(1, 8)], pa.timestamp("us", tz="UTC"))
+    rows = rows_of_users(events)
+    asked = distinct_points("user_id", pa.table({"user_id": ["user3"] * 7, "cut": days}))
+    users = users_at(events, rows, asked, params, features_of("user", params))
+    asked = distinct_points("item_id", pa.table({"item_id": ["item5"] * 7, "cut": days}))
+    of_item = with_codes(asked, numbering)
+    items = items_at([rows], of_item, params, features_of("item", params), known, numbering)
+    print(pl.from_arrow(users.select(["user_id", "cut", "total_interactions", "recent_items"])))
+    print(pl.from_arrow(items.select(["item_id", "cut", "num_purchases_7d", "engagement_score"])))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from harness.server import Server, start_server
 from rich.console import Console
 from rich.table import Table
 
-from bench import dirty
+from bench import dirty, families
 from bench.memory import Watch
 from bench.peers import copy_to_parquet, duckdb_features
 from headrace import Client
@@ -57,7 +57,8 @@ def main() -> None:
             figures = measure(server, folder, rows)
         finally:
             server.stop()
-    console.print(table(figures))
+        console.print(table(figures))
+        console.print(families.table(families.costs(folder / "data", "bench")))
     console.print(dirty.table(dirty.costs()))
 
 

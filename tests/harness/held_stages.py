@@ -6,14 +6,21 @@ A program of its own, as Ray can be started once in a process.
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from harness.features import DEFAULTS, catalog_of, many_rows, store_rows
 from headrace_compute.cluster import Cluster
 from headrace_compute.errors import InvalidFieldError
-from headrace_compute.model import StoreConfig
+from headrace_compute.features.cut_run import Wanted, features_at_cuts
+from headrace_compute.features.registry import features_of
+from headrace_compute.features.run import tell
+from headrace_compute.inputs.source import read_source
+from headrace_compute.inputs.workers import InProcess, Workers
+from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
 from headrace_compute.pool import Pool
 
 LARGE = 1 << 20
@@ -60,7 +67,26 @@ async def see(root: str) -> dict[str, Any]:
     # What was made of it, too, and from it.
     seen["again"] = await pool.run(add, first, doubled)
     seen["kept"] = await pool.run(add, first, second)
+    files = store_rows(StoreConfig(root), [many_rows()[:800], many_rows()[800:]])
+    here = await at_cuts(InProcess(StoreConfig(root)), files)
+    seen["cuts"] = [table.num_rows for table in here]
+    seen["same"] = here == await at_cuts(pool, files)
     return seen
+
+
+async def at_cuts(workers: Workers, files: Sequence[DataFile]) -> list[pa.Table]:
+    """Features of users and items before the instants of some events, of two shards each."""
+    plan, catalog = [Shard(0, 300), Shard(300, BUCKETS)], await workers.put(catalog_of(i3="Three"))
+    source = await read_source(workers, files, catalog, plan, None, lambda *_: None)
+    some = many_rows()[:50]
+    cuts = pa.array([row[3] for row in some], pa.timestamp("us", tz="UTC"))
+    users = pa.table({"user_id": [row[0] for row in some], "cut": cuts})
+    items = pa.table({"item_id": [row[1] for row in some], "cut": cuts})
+    features = features_of("user", DEFAULTS), features_of("item", DEFAULTS)
+    made = await features_at_cuts(
+        workers, source, catalog, plan, Wanted([users], [items], *features, DEFAULTS)
+    )
+    return [await workers.run(tell, held) for held in (*made.users, *made.items)]
 
 
 def main() -> None:

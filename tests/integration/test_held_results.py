@@ -25,3 +25,6 @@ def test_stages_that_give_several_fail_as_others_and_what_is_let_go_is_made_agai
     assert seen["let_go"] == [False, True, True, True]
     assert seen["again"] == 21
     assert seen["kept"] == 11
+    # Features at many cut times hold what most of their stages give.
+    assert sum(seen["cuts"]) == 100
+    assert seen["same"]

@@ -1,14 +1,14 @@
-"""The real slice in tests/data/online_retail, with the counts its README states."""
+"""The real slice in tests/data/online_retail, with the counts its README states and the oracle's features."""
 
-from pathlib import Path
+from datetime import timedelta
 
 import pyarrow.compute as pc
 import pytest
+from harness.oracle import assert_rows, expected_items, expected_users
+from harness.retail import DATA, current_catalog, valid_interactions
 
 from headrace import Client
 from headrace.v1 import upload_pb2
-
-DATA = Path(__file__).parents[1] / "data" / "online_retail"
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +61,12 @@ def test_features_and_training_data_of_the_slice(uploaded: tuple[Client, str]) -
         client.upload(tenant, "interactions", DATA / "interactions.csv")
     features = client.compute_features(tenant)
     assert features.interactions == 6_950
+    rows = valid_interactions()
+    as_of = max(row[3] for row in rows) + timedelta(microseconds=1)
     users = client.read_table(tenant, "user_features")
     assert users.num_rows == 303
-    assert pc.sum(users["total_interactions"]).as_py() == 6_950
-    items = client.read_table(tenant, "item_features")
-    assert pc.sum(items["total_interactions"]).as_py() == 6_950
+    assert_rows(users, expected_users(rows, as_of))
+    assert_rows(client.read_table(tenant, "item_features"), expected_items(rows, as_of, current_catalog()))
 
     sampled = client.sample_negatives(tenant, seed=3)
     assert (sampled.core_pairs, sampled.core_users, sampled.core_items) == (4_349, 239, 466)

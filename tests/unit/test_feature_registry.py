@@ -97,6 +97,20 @@ def test_partials_of_one_name_are_one() -> None:
             assert all(partial.merged for partial in partials_of(features))
 
 
+def test_what_all_items_have_together_is_counted_and_only_sums_know_as_of() -> None:
+    """What features at many cut times rest on."""
+    for grain in GRAINS:
+        features = features_of(grain, FeatureParams())
+        for partial in partials_of(features):
+            assert partial.operation == "sum" or "$as_of_us" not in partial.of
+            assert partial.operation == "count" or not partial.days
+        for feature in features:
+            for overall in feature.overalls:
+                assert overall.of in feature.partials
+                assert overall.of.operation == "count"
+                assert not overall.of.days
+
+
 def test_each_interaction_type_has_its_count() -> None:
     for grain in GRAINS:
         names = {feature.name for feature in features_of(grain, FeatureParams())}

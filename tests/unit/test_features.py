@@ -2,9 +2,6 @@
 
 import asyncio
 import math
-import random
-from collections import defaultdict
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +24,8 @@ from harness.features import (
     shard_of,
     store_rows,
 )
+from harness.oracle import COUNTS, WEIGHTS, assert_rows, expected_items, expected_users
+from harness.workers import Unordered
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,144 +38,12 @@ from headrace_compute.features.registry import schema_of
 from headrace_compute.features.run import make_features
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.events import gather, newest_event
-from headrace_compute.inputs.workers import InProcess
 from headrace_compute.model import BUCKETS, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
-
-DAY = timedelta(days=1)
-WEIGHTS = {"view": 0.1, "click": 1.0, "like": 2.0, "add_to_cart": 3.0, "purchase": 4.0}
-COUNTS = {
-    "num_views": "view",
-    "num_clicks": "click",
-    "num_purchases": "purchase",
-    "num_likes": "like",
-    "num_add_to_carts": "add_to_cart",
-}
 
 
 def by(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
     return {row[key]: row for row in table.to_pylist()}
-
-
-def mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
-
-
-def ratio(top: int, bottom: int) -> float | None:
-    return top / bottom if bottom else None
-
-
-def expected_users(rows: set[Row], as_of: datetime) -> list[dict[str, Any]]:
-    """SEMANTICS.md, "User features", read aloud."""
-    grouped: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row[3] < as_of:
-            grouped[row[0]].append(row)
-    features = []
-    for user in sorted(grouped, key=lambda name: (bucket(name), name.encode())):
-        mine = grouped[user]
-        times = [row[3] for row in mine]
-        newest: dict[str, datetime] = {}
-        for row in mine:
-            newest[row[1]] = max(newest.get(row[1], row[3]), row[3])
-        counts = {name: sum(row[2] == kind for row in mine) for name, kind in COUNTS.items()}
-        days = len({time.astimezone(UTC).date() for time in times})
-        recent = sorted(newest, key=lambda item: (-micros(newest[item]), item.encode()))
-        features.append(
-            {
-                "user_id": user,
-                "total_interactions": len(mine),
-                "unique_items": len(newest),
-                "avg_rating": mean([row[4] for row in mine if row[4] is not None]),
-                "first_interaction": min(times),
-                "last_interaction": max(times),
-                "days_active": days,
-                "interactions_per_day": len(mine) / days,
-                **counts,
-                "conversion_rate": ratio(counts["num_purchases"], counts["num_views"]),
-                "recent_items": recent[:50],
-                "days_since_last_interaction": (as_of - max(times)) / DAY,
-                **windows(mine, as_of),
-                "hourly_activity": [sum(time.hour == hour for time in times) for hour in range(24)],
-                "weekday_activity": [sum(time.weekday() == day for time in times) for day in range(7)],
-                "bucket": bucket(user),
-            }
-        )
-    return features
-
-
-def expected_items(rows: set[Row], as_of: datetime, listed: set[str]) -> list[dict[str, Any]]:
-    """SEMANTICS.md, "Item features", beside a catalog as `catalog_of` makes it."""
-    grouped: dict[str, list[Row]] = {item: [] for item in listed}
-    for row in rows:
-        if row[3] < as_of:
-            grouped.setdefault(row[1], []).append(row)
-    most = max((len(mine) for mine in grouped.values()), default=0)
-    tenant = {kind: sum(row[2] == kind for mine in grouped.values() for row in mine) for kind in WEIGHTS}
-    features = []
-    for item in sorted(grouped, key=lambda name: (bucket(name), name.encode())):
-        mine = grouped[item]
-        times = [row[3] for row in mine]
-        counts = {name: sum(row[2] == kind for row in mine) for name, kind in COUNTS.items()}
-        facts = {"title": item.upper(), "category": "c", "price": 9.5} if item in listed else {}
-        features.append(
-            {
-                "item_id": item,
-                "total_interactions": len(mine),
-                "unique_users": len({row[0] for row in mine}),
-                "avg_rating": mean([row[4] for row in mine if row[4] is not None]),
-                **counts,
-                "popularity_score": math.log(1 + len(mine)) / math.log(1 + most) if most else 0.0,
-                "engagement_score": math.fsum(
-                    WEIGHTS[row[2]] * 2 ** (-((as_of - row[3]) / DAY) / 30) for row in mine
-                ),
-                "purchase_rate": ratio(counts["num_purchases"], counts["num_views"]),
-                "click_through_rate": ratio(counts["num_clicks"], counts["num_views"]),
-                "first_interaction": min(times, default=None),
-                "last_interaction": max(times, default=None),
-                "days_since_last_interaction": (as_of - max(times)) / DAY if times else None,
-                **windows(mine, as_of),
-                "purchase_rate_smoothed": smoothed(
-                    10, tenant["view"], tenant["purchase"], counts["num_views"], counts["num_purchases"]
-                ),
-                "click_through_rate_smoothed": smoothed(
-                    10, tenant["view"], tenant["click"], counts["num_views"], counts["num_clicks"]
-                ),
-                **dict.fromkeys(("title", "category", "price", "brand")),
-                **facts,
-                "bucket": bucket(item),
-            }
-        )
-    return features
-
-
-def windows(rows: Sequence[Row], as_of: datetime, *days: int) -> dict[str, int]:
-    """A window of w days is [as_of - w, as_of)."""
-    counts = {}
-    for length in days or (7, 30):
-        inside = [row for row in rows if as_of - length * DAY <= row[3] < as_of]
-        counts[f"total_interactions_{length}d"] = len(inside)
-        counts[f"num_purchases_{length}d"] = sum(row[2] == "purchase" for row in inside)
-    return counts
-
-
-def smoothed(w: float, all_bottom: int, all_top: int, bottom: int, top: int) -> float | None:
-    if not (all_bottom and all_top):
-        return None
-    return (w + top) / (bottom + w * all_bottom / all_top)
-
-
-def assert_rows(actual: pa.Table, expected: list[dict[str, Any]]) -> None:
-    """Equal rows in equal order; doubles up to the rounding of sums (units of 2^-40 each)."""
-    rows = actual.to_pylist()
-    assert len(rows) == len(expected)
-    for row, wanted in zip(rows, expected, strict=True):
-        assert sorted(row) == sorted(wanted)
-        for name, value in wanted.items():
-            if isinstance(value, float):
-                assert row[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
-            else:
-                assert row[name] == value, name
 
 
 @pytest.fixture
@@ -496,10 +363,11 @@ def test_any_data_under_any_shard_plan_gives_what_the_definitions_say(
     distinct = list(dict.fromkeys(rows))
     uploads = [part for part in (distinct[:split], distinct[split:], distinct[:again]) if part]
     as_of = at("2024-01-02T12:00:00")
+    facts = {item: {"title": item.upper(), "category": "c", "price": 9.5} for item in listed}
     catalog = catalog_of(**{item: item.upper() for item in listed})
     whole_users, whole_items, written = compute(config, uploads, as_of, catalog=catalog)
     assert_rows(whole_users, expected_users(set(rows), as_of))
-    assert_rows(whole_items, expected_items(set(rows), as_of, listed))
+    assert_rows(whole_items, expected_items(set(rows), as_of, facts))
     unknown = sum(row[3] < as_of and row[1] not in listed for row in set(rows))
     assert written.unknown.interactions == (unknown if listed else 0)
     # Not close but equal: sums are integers, so no plan changes a bit.
@@ -519,24 +387,6 @@ def test_what_happens_at_as_of_or_later_changes_nothing(
     after = compute(StoreConfig(str(tmp_path_factory.mktemp("after"))), [rows, late], as_of)
     assert after[0].equals(before[0])
     assert after[1].equals(before[1])
-
-
-class Unordered(InProcess):
-    """Stages begin and end in any order, as on many workers."""
-
-    def __init__(self, config: StoreConfig, seed: int) -> None:
-        super().__init__(config)
-        self._random = random.Random(seed)
-
-    async def run(self, stage: Any, *args: Any) -> Any:
-        await asyncio.sleep(self._random.random() / 100)
-        found = await super().run(stage, *args)
-        await asyncio.sleep(self._random.random() / 100)
-        return found
-
-    async def hold_each(self, count: int, stage: Any, *args: Any) -> Sequence[Any]:
-        await asyncio.sleep(self._random.random() / 100)
-        return await super().hold_each(count, stage, *args)
 
 
 @pytest.mark.parametrize(("shards", "uploads"), [(2, 5), (7, 1), (64, 2)])

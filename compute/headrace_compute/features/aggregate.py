@@ -4,7 +4,7 @@ Every user is in one shard, so user features are final there. Items collect part
 aggregates from all shards; those are integers, so the result does not depend on the shard plan.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from headrace_compute import cancellation
 from headrace_compute.columns import BUCKET
+from headrace_compute.features.feature import Feature
 from headrace_compute.features.grouping import Grouping
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.queries import items_query, totals_query, users_query
@@ -168,7 +169,7 @@ def item_features(
         rows = session.query(items_query(features_of("item", params)), params.values(as_of_us))
     rows = rows.append_column("item_id", numbering.item_ids.take(rows["item_code"].combine_chunks()))
     unknown = _unknown_items(rows) if known.num_rows else UnknownItems(0, ())
-    return _as_stored(rows, schema_of("item", params)), unknown
+    return as_stored(rows, schema_of("item", params)), unknown
 
 
 def _name_users(events: Events, users: pa.Table, params: FeatureParams) -> pa.Table:
@@ -178,15 +179,21 @@ def _name_users(events: Events, users: pa.Table, params: FeatureParams) -> pa.Ta
         "user_id": events.users.take(codes),
         BUCKET: pa.array(events.user_buckets[codes.to_numpy()]),
     }
-    for feature in features_of("user", params):
+    named = name_items(pa.table(columns), features_of("user", params), events.numbering)
+    return as_stored(named, schema_of("user", params))
+
+
+def name_items(rows: pa.Table, features: Sequence[Feature], numbering: Numbering) -> pa.Table:
+    """Puts the item_ids in the place of their numbers, in lists of these."""
+    for feature in features:
         if feature.names_items:
-            numbers = users[feature.name].combine_chunks()
-            items = events.numbering.item_ids.take(numbers.values)
-            columns[feature.name] = pa.ListArray.from_arrays(numbers.offsets, items)
-    return _as_stored(pa.table(columns), schema_of("user", params))
+            numbers = rows[feature.name].combine_chunks()
+            named = pa.ListArray.from_arrays(numbers.offsets, numbering.item_ids.take(numbers.values))
+            rows = rows.set_column(rows.column_names.index(feature.name), feature.name, named)
+    return rows
 
 
-def _as_stored(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def as_stored(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The columns of a schema, of its types; its comments are the log's, not the files'."""
     return rows.select(schema.names).cast(schema.remove_metadata()).replace_schema_metadata()
 

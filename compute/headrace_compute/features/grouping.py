@@ -98,4 +98,4 @@ def _taken(partial: Partial) -> tuple[str, str] | None:
     """The operation and the expression whose values it takes; None if it takes none."""
     if partial.operation == "days":
         return _DAYS
-    return (partial.operation, partial.of) if partial.of else None
+    return (partial.operation, partial.expression) if partial.expression else None

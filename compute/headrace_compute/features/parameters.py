@@ -55,9 +55,13 @@ class FeatureParams:
             raise _invalid("smoothing", f"is {self.smoothing}; it must be 0 to 1e6.")
 
     def values(self, as_of_us: int) -> dict[str, int | float]:
-        """The `$parameters` of the queries."""
+        """The `$parameters` of the queries as of an instant."""
+        return {"as_of_us": as_of_us, **self.constants}
+
+    @property
+    def constants(self) -> dict[str, int | float]:
+        """Those that are the same at every instant."""
         return {
-            "as_of_us": as_of_us,
             "half_life_us": self.half_life_days * DAY_US,
             "smoothing": self.smoothing,
             **{f"weight_{name}": float(self.weights.get(name, 0.0)) for name in INTERACTION_TYPES},

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from headrace_compute.features.feature import Feature
-from headrace_compute.features.registry import partials_of
+from headrace_compute.features.registry import overalls_of, partials_of
 
 # Counted from the year 0, which began on a Saturday: // rounds to zero, so the days around 1970 would be one.
 _HOURS = "(time_us + 62167219200000000) // 3600000000"
@@ -30,6 +30,26 @@ FROM (
 )"""
 
 
+def each_cut(expression: str) -> str:
+    """SQL as of one instant made into SQL that takes the instant from a column, as_of_us."""
+    return expression.replace("$as_of_us", "as_of_us")
+
+
+def points_query(features: Sequence[Feature]) -> str:
+    """Features at many cut times; codes for names and microseconds for times.
+
+    They are made of the tables `points` (place, as_of_us, item_code if it is about items, and the partials of
+    each), in the order of `place`, `overalls` (as_of_us, and what all items had then) and `catalog`.
+    """
+    columns = ",\n    ".join(f"{each_cut(feature.finish)} AS {feature.name}" for feature in features)
+    tables = ["points"]
+    if overalls_of(features):
+        tables.append("LEFT JOIN overalls USING (as_of_us)")
+    if any("catalog." in feature.finish for feature in features):
+        tables.append("LEFT JOIN catalog USING (item_code)")
+    return f"SELECT\n    {columns}\nFROM {' '.join(tables)}\nORDER BY place"
+
+
 def users_query(features: Sequence[Feature]) -> str:
     """The user features of a shard, of the table `aggregates` and in its order; codes for names."""
     columns = ",\n    ".join(f"{feature.finish} AS {feature.name}" for feature in features)
@@ -49,6 +69,8 @@ def items_query(features: Sequence[Feature]) -> str:
     has all there are, `totals` (the aggregates of all shards) and `catalog` (item_code, its columns).
     """
     columns = ",\n    ".join(f"{feature.finish} AS {feature.name}" for feature in features)
+    overalls = ", ".join(f"{each.function}({each.of.name}) AS {each.name}" for each in overalls_of(features))
+    of_all = f"CROSS JOIN (SELECT {overalls} FROM totals)" if overalls else ""
     return f"""SELECT
     item_code,
     {columns},
@@ -57,4 +79,5 @@ def items_query(features: Sequence[Feature]) -> str:
 FROM items
 LEFT JOIN totals USING (item_code)
 LEFT JOIN catalog USING (item_code)
+{of_all}
 ORDER BY bucket, item_code"""

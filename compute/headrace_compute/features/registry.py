@@ -1,16 +1,21 @@
 """The registry: all features, and the tables they make."""
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import pyarrow as pa
 
 from headrace_compute.columns import BUCKET
+from headrace_compute.delta.layout import TIMESTAMP
 from headrace_compute.features.families import activity, catalog, counts, popularity, rates, recency, windows
-from headrace_compute.features.feature import Feature, Grain, Partial
+from headrace_compute.features.feature import Feature, Grain, Overall, Partial
 from headrace_compute.features.parameters import FeatureParams
 
-FAMILIES = (counts, recency, activity, windows, rates, popularity, catalog)
+FAMILIES: tuple[ModuleType, ...] = (counts, recency, activity, windows, rates, popularity, catalog)
 """In the order of the columns."""
+
+CUT = "cut"
+"""Column of a cut time."""
 
 _COMMENT = "comment"
 """Key of a field's metadata that Delta shows as the column's comment."""
@@ -18,7 +23,12 @@ _COMMENT = "comment"
 
 def families(params: FeatureParams) -> dict[str, tuple[Feature, ...]]:
     """All features by the names of their families."""
-    return {family.__name__.rpartition(".")[2]: tuple(family.features(params)) for family in FAMILIES}
+    return {name_of(family): tuple(family.features(params)) for family in FAMILIES}
+
+
+def name_of(family: ModuleType) -> str:
+    """What a family is called."""
+    return family.__name__.rpartition(".")[2]
 
 
 def features_of(grain: Grain, params: FeatureParams) -> tuple[Feature, ...]:
@@ -29,6 +39,11 @@ def features_of(grain: Grain, params: FeatureParams) -> tuple[Feature, ...]:
 def partials_of(features: Sequence[Feature]) -> tuple[Partial, ...]:
     """What features need, each once."""
     return tuple({partial.name: partial for feature in features for partial in feature.partials}.values())
+
+
+def overalls_of(features: Sequence[Feature]) -> tuple[Overall, ...]:
+    """What features need of all items together, each once."""
+    return tuple({each.name: each for feature in features for each in feature.overalls}.values())
 
 
 def key_of(grain: Grain) -> str:
@@ -44,8 +59,23 @@ def schema_of(grain: Grain, params: FeatureParams) -> pa.Schema:
     return pa.schema(
         [
             _field(key_of(grain), pa.string(), f"The {grain}."),
-            *(_field(each.name, each.type, comment_of(each)) for each in features_of(grain, params)),
+            *_fields(features_of(grain, params)),
             _field(BUCKET, pa.int16(), bucket),
+        ]
+    )
+
+
+def cuts_schema_of(grain: Grain, features: Sequence[Feature]) -> pa.Schema:
+    """The columns of some features at many cut times: the id, the cut, the features, the bucket."""
+    key = key_of(grain)
+    return pa.schema(
+        [
+            _field(key, pa.string(), f"The {grain}."),
+            _field(CUT, TIMESTAMP, f"Events of the {grain} before it count."),
+            *_fields(features),
+            _field(
+                BUCKET, pa.int16(), f"xxh64({key}) mod 1024; rows are in the order of it, {key} and {CUT}."
+            ),
         ]
     )
 
@@ -55,6 +85,10 @@ def comment_of(feature: Feature) -> str:
     unit = f" In {feature.unit}." if feature.unit else ""
     null = f" Null when {feature.null_when}." if feature.null_when else ""
     return f"{feature.meaning}{unit}{null}"
+
+
+def _fields(features: Sequence[Feature]) -> list[pa.Field]:
+    return [_field(each.name, each.type, comment_of(each)) for each in features]
 
 
 def _field(name: str, kind: pa.DataType, comment: str) -> pa.Field:

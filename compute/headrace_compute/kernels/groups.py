@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numba import types, void
 
-from headrace_compute.kernels.types import INT32S, INT32S_OUT, INT64S, INT64S_OUT, UINT64S_OUT
+from headrace_compute.kernels.types import INT8S, INT32S, INT32S_OUT, INT64S, INT64S_OUT, UINT64S_OUT
 
 U64 = np.uint64
-INT8S = types.Array(types.int8, 1, "C", readonly=True)
 
 _DAY_BITS = 22
 """Days since the year 0 fit, up to the year 11,000."""
@@ -118,8 +117,18 @@ def histogram(codes: np.ndarray, values: np.ndarray, groups: int, width: int) ->
 def exact_sum(codes: np.ndarray, values: np.ndarray, groups: int) -> pa.Array:
     """The sum of an int64 of each group, in 128 bits: decimal128(38, 0)."""
     halves = np.zeros(2 * groups, np.uint64)
+    add_values(codes, values, halves)
+    return decimals(halves)
+
+
+def add_values(codes: np.ndarray, values: np.ndarray, halves: np.ndarray) -> None:
+    """Adds an int64 of each row to its group's total, two uint64 in `halves`, the lower one first."""
     _sum(codes, values, halves)
-    return pa.Array.from_buffers(pa.decimal128(38, 0), groups, [None, pa.py_buffer(halves)])
+
+
+def decimals(halves: np.ndarray) -> pa.Array:
+    """Totals of 128 bits, two uint64 each, the lower one first: decimal128(38, 0)."""
+    return pa.Array.from_buffers(pa.decimal128(38, 0), halves.size // 2, [None, pa.py_buffer(halves)])
 
 
 def least(codes: np.ndarray, values: np.ndarray, groups: int) -> np.ndarray:

@@ -9,6 +9,7 @@ writable arrays are accepted for them too.
 from numba import types
 
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
+INT8S = types.Array(types.int8, 1, "C", readonly=True)
 INT32S = types.Array(types.int32, 1, "C", readonly=True)
 INT64S = types.Array(types.int64, 1, "C", readonly=True)
 UINT64S = types.Array(types.uint64, 1, "C", readonly=True)

@@ -23,7 +23,7 @@ def features(params: FeatureParams) -> Iterator[Feature]:
         "user",
         DOUBLE,
         "Events by days_active.",
-        "total_interactions / days_active",
+        "total_interactions / nullif(days_active, 0)",
         (TOTAL, _DAYS),
         "events a day",
     )

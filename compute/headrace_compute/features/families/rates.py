@@ -7,10 +7,11 @@ empirical Bayes estimate, whose prior is a beta distribution.
 from collections.abc import Iterator
 
 from headrace_compute.features.families.counts import TYPE_COUNTS, count_of
-from headrace_compute.features.feature import DOUBLE, Feature, Grain, Partial
+from headrace_compute.features.feature import DOUBLE, Feature, Grain, Overall, Partial
 from headrace_compute.features.parameters import FeatureParams
 
 _VIEWS, _CLICKS, _PURCHASES = (TYPE_COUNTS[name] for name in ("view", "click", "purchase"))
+_ALL = {partial: Overall(f"all_{partial.name}", "sum", partial) for partial in (_VIEWS, _CLICKS, _PURCHASES)}
 
 
 def features(params: FeatureParams) -> Iterator[Feature]:
@@ -36,8 +37,9 @@ def _rate(name: str, grain: Grain, top: Partial, meaning: str) -> Feature:
 
 
 def _smoothed(name: str, top: Partial, rate: str) -> Feature:
-    tops, bottoms = f"sum({top.name}) OVER ()", f"sum({_VIEWS.name}) OVER ()"
-    own = f"nullif({count_of(_VIEWS)} + $smoothing * nullif({bottoms}, 0) / nullif({tops}, 0), 0)"
+    tops, bottoms = _ALL[top], _ALL[_VIEWS]
+    prior = f"$smoothing * nullif({bottoms.name}, 0) / nullif({tops.name}, 0)"
+    own = f"nullif({count_of(_VIEWS)} + {prior}, 0)"
     return Feature(
         name,
         "item",
@@ -47,4 +49,5 @@ def _smoothed(name: str, top: Partial, rate: str) -> Feature:
         f"($smoothing + {count_of(top)}) / {own}",
         (top, _VIEWS),
         null_when="T or B is 0, or smoothing and b both are",
+        overalls=(tops, bottoms),
     )
