@@ -22,9 +22,10 @@ from headrace_compute.training.core import (
     fold_shard,
     survivors,
 )
+from headrace_compute.training.parameters import SamplingParams
 
 NOWHERE = StoreConfig("/nonexistent")
-TYPES = ("click", "purchase", "like")
+PARAMS = SamplingParams(positive_types=("click", "purchase", "like"))
 
 
 def interactions(rows: Any) -> Any:
@@ -54,7 +55,7 @@ def folded(*shards: Any) -> Any:
     nothing = encode_rows(interactions([]))[1]
     shares = [[part if part is mine else nothing for _, part in read] for _, mine in read]
     plan = Shard(0, BUCKETS)
-    return numbering, [tuple(fold_shard(NOWHERE, plan, TYPES, numbering, *share)) for share in shares]
+    return numbering, [tuple(fold_shard(NOWHERE, plan, PARAMS, numbering, *share)) for share in shares]
 
 
 def pairs_of(rows: Any) -> Any:

@@ -35,8 +35,9 @@ from headrace_compute.training.run import make_dataset
 from headrace_compute.training.strategies import components
 
 RETAIL = Path(__file__).parents[1] / "data" / "online_retail"
-SOURCES = {"mixed": {"uniform", "popularity"}}
-"""What rows may name, of strategies that are not alone in it."""
+STRATEGIES = ("uniform", "popularity", "zipf", "mixed", "exposed")
+SOURCES = {"mixed": {"uniform", "popularity"}, "exposed": {"popularity"}}
+"""What rows that are drawn by weight may name, where that is not the strategy."""
 
 EVERYTHING = SamplingParams(min_interactions_per_user=0, min_interactions_per_item=0)
 
@@ -152,6 +153,18 @@ class Expected:
         self.known = defaultdict(set)
         for user, item in pairs:
             self.known[user].add(item)
+        kinds, views = defaultdict(set), defaultdict(list)
+        for user, item, kind, time, _ in source:
+            kinds[user, item].add(kind)
+            views[user, item].append(time)
+        self.viewed = {pair: min(views[pair]) for pair in pairs if kinds[pair] == {"view"}}
+
+    def exposures(self, params: SamplingParams, user: str, time: int) -> set[Any]:
+        """What the user has only viewed, at or before a time, of the candidates."""
+        if params.strategy != "exposed":
+            return set()
+        seen = {item for (who, item), first in self.viewed.items() if who == user and first <= time}
+        return seen & self.candidates
 
     def _weights(self, params: SamplingParams, events: Counter[Any]) -> dict[Any, float]:
         popular = {item: (1 + events[item]) ** params.alpha for item in self.candidates}
@@ -159,7 +172,7 @@ class Expected:
         match params.strategy:
             case "uniform":
                 return dict.fromkeys(self.candidates, 1.0)
-            case "popularity":
+            case "popularity" | "exposed":
                 return popular
             case "zipf":
                 return {item: rank**-params.zipf_exponent for rank, item in enumerate(ranked, 1)}
@@ -195,7 +208,7 @@ def assert_right(table: pa.Table, expected: Any, params: SamplingParams) -> None
     assert table.schema == TRAINING_SCHEMA
     rows = iter(table.to_pylist())
     for user, time, item in expected.positives:
-        free = expected.free(user)
+        free, exposures = expected.free(user), expected.exposures(params, user, time)
         shared = {
             "user_id": user,
             "group_id": group_id(user, item),
@@ -205,24 +218,33 @@ def assert_right(table: pa.Table, expected: Any, params: SamplingParams) -> None
         }
         positive = {"item_id": item, "label": 1.0, "negative_source": None, "sampling_prob": None}
         assert next(rows) == shared | positive
-        drawn = [next(rows) for _ in range(min(params.negative_ratio, len(free)))]
-        for row in drawn:
+        exposed = min(params.negative_ratio, len(exposures))
+        drawn = [next(rows) for _ in range(min(params.negative_ratio, exposed + len(free)))]
+        for place, row in enumerate(drawn):
+            probability = (
+                1 / len(exposures) if place < exposed else expected.probability(user, row["item_id"])
+            )
             negative = {
                 "item_id": row["item_id"],
                 "label": 0.0,
                 "negative_source": row["negative_source"],
-                "sampling_prob": pytest.approx(expected.probability(user, row["item_id"]), rel=1e-12),
+                "sampling_prob": pytest.approx(probability, rel=1e-12),
             }
             assert row == shared | negative
-            assert row["negative_source"] in SOURCES.get(params.strategy, {params.strategy})
-        items = {row["item_id"] for row in drawn}
-        assert len(items) == len(drawn)
-        assert items <= free
+            named = SOURCES.get(params.strategy, {params.strategy})
+            assert row["negative_source"] in ({"exposed"} if place < exposed else named)
+        items = [row["item_id"] for row in drawn]
+        assert len(set(items)) == len(drawn)
+        assert set(items[:exposed]) <= exposures
+        assert set(items[exposed:]) <= free
     assert next(rows, None) is None
 
 
 def assert_counts(dataset: Any, expected: Any, params: SamplingParams) -> None:
-    kept = [min(params.negative_ratio, len(expected.free(user))) for user, _, _ in expected.positives]
+    kept = [
+        min(params.negative_ratio, len(expected.free(user)) + len(expected.exposures(params, user, time)))
+        for user, time, _ in expected.positives
+    ]
     assert replace(dataset, parts=()) == replace(
         dataset,
         parts=(),
@@ -273,7 +295,7 @@ def cases(draw: Any) -> Any:
     params = SamplingParams(
         seed=draw(st.integers(0, 2**64 - 1)),
         negative_ratio=draw(st.integers(1, 6)),
-        strategy=draw(st.sampled_from(("uniform", "popularity", "zipf", "mixed"))),
+        strategy=draw(st.sampled_from(STRATEGIES)),
         alpha=draw(st.sampled_from((0.0, 0.75, 4.0))),
         zipf_exponent=draw(st.sampled_from((0.0, 1.0, 1.3))),
         uniform_share=draw(st.sampled_from((0.0, 0.3, 1.0))),
@@ -306,7 +328,7 @@ def test_any_rows_give_what_the_specification_says_in_any_order_and_sharding(
     assert replace(again, parts=()) == replace(dataset, parts=())
 
 
-@pytest.mark.parametrize("strategy", ["uniform", "popularity", "zipf", "mixed"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_shards_files_and_order_of_rows_change_nothing(tmp_path: Path, strategy: Any) -> None:
     rows = generated_rows(1)
     params = SamplingParams(seed=9, strategy=strategy)
@@ -454,6 +476,28 @@ def test_weights_are_those_of_the_strategy() -> None:
 def test_powers_of_ranks_are_right_to_the_last_digits() -> None:
     weights = weights_of(range(3_000, 0, -1), strategy="zipf", zipf_exponent=1.7)
     assert weights == pytest.approx([rank**-1.7 for rank in range(1, 3_001)], rel=1e-14)
+
+
+def test_exposures_are_drawn_alike_often_and_before_all_others(tmp_path: Path) -> None:
+    rows = [
+        (f"user {user}", f"seen {item}", "view", item, None) for user in range(1_000) for item in range(5)
+    ]
+    # Of these one is viewed later, and one is bought after all.
+    rows += [(f"user {user}", "seen 4", "purchase", 9, None) for user in range(1_000)]
+    rows += [(f"user {user}", "own", "click", 2, None) for user in range(1_000)]
+    params = replace(EVERYTHING, strategy="exposed", negative_ratio=2, seed=5)
+    _, table = sample(
+        tmp_path, rows, params, catalog=["own", "other", *(f"seen {item}" for item in range(5))]
+    )
+    own = table.filter(pa.compute.equal(table["timestamp"], table["timestamp"][0]))
+    drawn = own.filter(pa.compute.equal(own["label"], 0.0))
+    assert set(drawn["negative_source"].to_pylist()) == {"exposed"}
+    assert set(drawn["sampling_prob"].to_pylist()) == {1 / 3}
+    items = drawn["item_id"].to_pylist()
+    pairs = Counter(zip(items[::2], items[1::2], strict=True))
+    statistic = sum((pairs[pair] - 1_000 / 6) ** 2 / (1_000 / 6) for pair in pairs)
+    assert set(pairs) == set(itertools.permutations(["seen 0", "seen 1", "seen 2"], 2))
+    assert statistic < 5 + 4.5 * math.sqrt(2 * 5)
 
 
 def test_rows_of_a_mixture_name_each_source_as_often_as_it_draws(tmp_path: Path) -> None:

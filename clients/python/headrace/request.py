@@ -110,7 +110,7 @@ class NegativesOptions(RunOptions, total=False):
     Attributes:
         dataset: Name of the training set. Default training_data.
         negative_ratio: Distinct negatives for each positive.
-        strategy: `popularity` (default), `uniform`, `zipf` or `mixed`.
+        strategy: `popularity` (default), `uniform`, `zipf`, `mixed` or `exposed`.
         alpha: Exponent of popularity.
         zipf_exponent: Exponent of the rank, of zipf. Default 1.
         uniform_share: Of uniform in mixed, the rest is popularity. Default 0.5.

@@ -5,6 +5,7 @@ ascending. Item numbers keep the byte order of the item ids, so comparing number
 compares ids.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba as nb
@@ -23,7 +24,7 @@ _OUT_I32, _OUT_I64 = nb.int32[::1], nb.int64[::1]
 
 
 @nb.njit(nb.int64(_I64, _U64, _I64, _OUT_I64, _OUT_I32, _OUT_I64), nogil=True, cache=True)
-def _fold(order: Any, keys: Any, positive_us: Any, starts: Any, items: Any, first_us: Any) -> Any:
+def _fold(order: Any, keys: Any, times_us: Any, starts: Any, items: Any, first_us: Any) -> Any:
     pairs = 0
     user = 0
     for place in range(order.size):
@@ -33,10 +34,10 @@ def _fold(order: Any, keys: Any, positive_us: Any, starts: Any, items: Any, firs
                 user += 1
                 starts[user] = pairs
             items[pairs] = np.int32(keys[row] & U64(0xFFFFFFFF))
-            first_us[pairs] = positive_us[row]
+            first_us[pairs] = times_us[row]
             pairs += 1
-        elif positive_us[row] < first_us[pairs - 1]:
-            first_us[pairs - 1] = positive_us[row]
+        elif times_us[row] < first_us[pairs - 1]:
+            first_us[pairs - 1] = times_us[row]
     starts[user + 1 :] = pairs
     return pairs
 
@@ -114,24 +115,29 @@ def _choose(
 
 
 def fold_pairs(
-    keys: np.ndarray, positive_us: np.ndarray, users: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    keys: np.ndarray, times_us: Sequence[np.ndarray], users: int
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """The distinct pairs of some rows, in any order of the rows.
 
     Args:
         keys: uint64 `user << 32 | item`, one per row.
-        positive_us: int64, the row's time if its type makes a positive, else NEVER_US.
+        times_us: For each kind of event that is looked for, int64: the row's time if it is such an event,
+            else NEVER_US.
         users: How many users there are.
 
     Returns:
-        starts (int64, users + 1), items (int32, one per pair), first_us (int64, one
-        per pair: the pair's first positive event, or NEVER_US).
+        starts (int64, users + 1), items (int32, one per pair), and for each kind int64, one per pair: the
+        time of its first such event, or NEVER_US.
     """
     starts = np.zeros(users + 1, np.int64)
     items = np.empty(keys.size, np.int32)
-    first_us = np.empty(keys.size, np.int64)
-    pairs = _fold(np.argsort(keys), keys, positive_us, starts, items, first_us)
-    return starts, items[:pairs].copy(), first_us[:pairs].copy()
+    order = np.argsort(keys)
+    firsts = []
+    for each_us in times_us:
+        first_us = np.empty(keys.size, np.int64)
+        pairs = _fold(order, keys, each_us, starts, items, first_us)
+        firsts.append(first_us[:pairs].copy())
+    return starts, items[:pairs].copy(), firsts
 
 
 def count_core(

@@ -22,17 +22,13 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-U64 = np.uint64
+from headrace_compute.kernels.streams import HALF, LOW, STEP, U64, mix
 
 ATTEMPTS = 16
 """Tries with the alias table before a draw goes to the tree."""
 
-_STREAM = U64(0x9E3779B97F4A7C15)
 _COINS = U64(0xD1B54A32D192ED03)
 """Sets the stream of coins apart from that of candidates."""
-
-_LOW = U64(0xFFFFFFFF)
-_HALF = U64(32)
 
 _I32, _I64, _U64, _F64 = (
     nb.types.Array(kind, 1, "C", readonly=True) for kind in (nb.int32, nb.int64, nb.uint64, nb.float64)
@@ -41,21 +37,9 @@ _OUT_I32, _OUT_I64, _OUT_U64, _OUT_F64 = nb.int32[::1], nb.int64[::1], nb.uint64
 
 
 @nb.njit(nogil=True, inline="always")
-def _mix(x: Any) -> Any:
-    """SplitMix64's finaliser: a bijection of 64 bits in which every bit moves every other.
-
-    Steele, Lea, Flood: Fast splittable pseudorandom number generators (2014),
-    with Stafford's constants (Mix13).
-    """
-    x = (x ^ (x >> U64(30))) * U64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> U64(27))) * U64(0x94D049BB133111EB)
-    return x ^ (x >> U64(31))
-
-
-@nb.njit(nogil=True, inline="always")
 def _bits(key: Any, draw: Any, attempt: Any) -> Any:
     """64 random bits: SplitMix64 as a counter-based generator."""
-    return _mix(key + _STREAM * U64(draw * (ATTEMPTS + 1) + attempt + 1))
+    return mix(key + STEP * U64(draw * (ATTEMPTS + 1) + attempt + 1))
 
 
 @nb.njit(nogil=True, inline="always")
@@ -65,10 +49,10 @@ def _by_alias(bits: Any, thresholds: Any, aliases: Any) -> Any:
     bits * columns has 96 bits: the upper 32 are a column, the lower 64 are uniform within it.
     """
     columns = U64(thresholds.size)
-    low = (bits & _LOW) * columns
-    product = (bits >> _HALF) * columns + (low >> _HALF)
-    column = np.int64(product >> _HALF)
-    coin = (product << _HALF) | (low & _LOW)
+    low = (bits & LOW) * columns
+    product = (bits >> HALF) * columns + (low >> HALF)
+    column = np.int64(product >> HALF)
+    coin = (product << HALF) | (low & LOW)
     return np.int64(column) if coin < thresholds[column] else np.int64(aliases[column])
 
 
@@ -228,10 +212,10 @@ def _fill_alias(weights: Any, total: Any, thresholds: Any, aliases: Any) -> None
 
 @nb.njit(nb.uint64[::1](nb.uint64, _U64), nogil=True, cache=True)
 def _keys(seed: Any, words: Any) -> Any:
-    stream = _mix(seed + _STREAM)
+    stream = mix(seed + STEP)
     keys = np.empty(words.size, np.uint64)
     for i in range(words.size):
-        keys[i] = _mix(stream ^ words[i])
+        keys[i] = mix(stream ^ words[i])
     return keys
 
 
@@ -239,9 +223,9 @@ def _keys(seed: Any, words: Any) -> Any:
 def _coins(keys: Any, counts: Any, coins: Any) -> None:
     place = 0
     for positive in range(keys.size):
-        stream = _mix(keys[positive] ^ _COINS)
+        stream = mix(keys[positive] ^ _COINS)
         for draw in range(counts[positive]):
-            coins[place] = np.float64(_mix(stream + _STREAM * U64(draw + 1)) >> U64(11)) * 2.0**-53
+            coins[place] = np.float64(mix(stream + STEP * U64(draw + 1)) >> U64(11)) * 2.0**-53
             place += 1
 
 

@@ -17,6 +17,13 @@ from headrace_compute.inputs.exchange import Slice
 from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.core import NEVER_US, count_core, fold_pairs
 from headrace_compute.model import Shard, StoreConfig
+from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.strategies import STRATEGIES
+
+VIEW = "view"
+"""The type of which exposures have events, and of no other."""
+
+NOTHING = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,17 @@ class Positives:
         buckets: Their buckets, int16.
         pairs: int32, ascending, the places of pairs that have an event of a positive type.
         first_us: int64, the time of each one's first such event.
+        exposed: int32, ascending, the places of pairs that have views and nothing else; none unless they are
+            drawn from.
+        exposed_us: int64, the time of each one's first view.
     """
 
     users: pa.Array
     buckets: np.ndarray
     pairs: np.ndarray
     first_us: np.ndarray
+    exposed: np.ndarray
+    exposed_us: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -108,14 +120,14 @@ class CoreRound:
 
 
 def fold_shard(
-    config: StoreConfig, shard: Shard, positive_types: Sequence[str], numbering: Numbering, *slices: Slice
+    config: StoreConfig, shard: Shard, params: SamplingParams, numbering: Numbering, *slices: Slice
 ) -> Iterator[Pairs | Positives | ItemCounts]:
     """Folds the events of a shard into pairs.
 
     Args:
         config: Unused.
         shard: Which one, for its name.
-        positive_types: Interaction types that make a positive.
+        params: Which types make a positive, and whether exposures are drawn from.
         numbering: Of all items.
         slices: Its rows, of each batch.
 
@@ -123,25 +135,42 @@ def fold_shard(
         Its Pairs, its Positives, then its ItemCounts.
     """
     events = gather(numbering, slices)
-    yield from fold_events(events, positive_types)
+    yield from fold_events(events, params)
     counts = np.bincount(events.rows["item_code"].to_numpy())
     numbers = np.flatnonzero(counts)
     yield ItemCounts(numbers.astype(np.int32), counts[numbers])
 
 
-def fold_events(events: Events, positive_types: Sequence[str]) -> tuple[Pairs, Positives]:
-    """The (user, item) pairs of events, and those of them that have an event of a positive type."""
+def fold_events(events: Events, params: SamplingParams) -> tuple[Pairs, Positives]:
+    """The (user, item) pairs of events, and those of them that sampling asks more of."""
     rows = events.rows
     users = rows["user_code"].to_numpy().astype(np.uint64)
     items = rows["item_code"].to_numpy().astype(np.uint64)
-    is_positive = np.isin(INTERACTION_TYPES, positive_types)
-    positive_us = np.where(
-        is_positive[rows["interaction_type"].to_numpy()], rows["time_us"].to_numpy(), NEVER_US
+    types, times_us = rows["interaction_type"].to_numpy(), rows["time_us"].to_numpy()
+
+    def of_types(names: Sequence[str], *, others: bool = False) -> np.ndarray:
+        """The times of events of some types, or of all others, NEVER_US for the rest."""
+        counts = np.isin(INTERACTION_TYPES, names, invert=others)
+        return np.where(counts[types], times_us, NEVER_US)
+
+    wanted = [of_types(params.positive_types)]
+    if STRATEGIES[params.strategy].exposed:
+        wanted += [of_types([VIEW]), of_types([VIEW], others=True)]
+    keys = users << np.uint64(32) | items
+    starts, pair_items, (first_us, *viewed) = fold_pairs(keys, wanted, len(events.users))
+    places, exposed, exposed_us = np.flatnonzero(first_us != NEVER_US), NOTHING, NOTHING
+    if viewed:
+        seen_us, other_us = viewed
+        exposed = np.flatnonzero((seen_us != NEVER_US) & (other_us == NEVER_US))
+        exposed_us = seen_us[exposed]
+    return Pairs(starts, pair_items), Positives(
+        users=events.users,
+        buckets=events.user_buckets,
+        pairs=places.astype(np.int32),
+        first_us=first_us[places],
+        exposed=exposed.astype(np.int32),
+        exposed_us=exposed_us,
     )
-    starts, pair_items, first_us = fold_pairs(users << np.uint64(32) | items, positive_us, len(events.users))
-    places = np.flatnonzero(first_us != NEVER_US)
-    positives = Positives(events.users, events.user_buckets, places.astype(np.int32), first_us[places])
-    return Pairs(starts, pair_items), positives
 
 
 def build_index(config: StoreConfig, numbering: Numbering, *counts: ItemCounts) -> ItemIndex:

@@ -6,7 +6,7 @@ candidates with their weights, and the core, so every shard plan gives the same 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from headrace_compute import cancellation
 from headrace_compute.delta.layout import TIMESTAMP
 from headrace_compute.kernels.core import choose_positives
+from headrace_compute.kernels.exposures import count_exposures, draw_exposures
 from headrace_compute.kernels.hashing import xxh64_strings
 from headrace_compute.kernels.sampling import (
     alias_table,
@@ -30,7 +31,7 @@ from headrace_compute.objects.store import open_store
 from headrace_compute.parts import encoded_bytes, write_part
 from headrace_compute.training.core import ItemIndex, Pairs, Positives
 from headrace_compute.training.parameters import SamplingParams
-from headrace_compute.training.strategies import components
+from headrace_compute.training.strategies import EXPOSED, components
 
 PART_ROWS = 1 << 20
 """About as many rows as a part may have: bounds a worker's memory whatever the ratio."""
@@ -95,18 +96,47 @@ class SampledShard:
 
 @dataclass(frozen=True)
 class _Groups:
-    """Some positives of a shard, in output order, and how many negatives each gets."""
+    """Some positives of a shard, in output order, and how many negatives each gets.
+
+    Attributes:
+        exposures: int64, how many exposures each may draw from.
+        exposed: int64, how many of these it draws, before all others.
+        weighted: int64, how many it draws by the candidates' weights.
+    """
 
     users: np.ndarray
     items: np.ndarray
     times_us: np.ndarray
-    counts: np.ndarray
+    exposures: np.ndarray
+    exposed: np.ndarray
+    weighted: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many negatives each gets."""
+        counts: np.ndarray = self.exposed + self.weighted
+        return counts
 
     def __len__(self) -> int:
         return len(self.users)
 
     def __getitem__(self, some: slice) -> "_Groups":
-        return _Groups(self.users[some], self.items[some], self.times_us[some], self.counts[some])
+        return _Groups(*(getattr(self, field.name)[some] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Negatives in output order.
+
+    Attributes:
+        candidates: int32, their numbers.
+        probs: float64, their sampling_prob.
+        sources: int8, the number of the source that each names; those of the sampler, then exposures.
+    """
+
+    candidates: np.ndarray
+    probs: np.ndarray
+    sources: np.ndarray
 
 
 def build_sampler(config: StoreConfig, index: ItemIndex, params: SamplingParams) -> CandidateSampler:
@@ -198,10 +228,21 @@ def _choose(
         params.min_interactions_per_user,
         params.max_interactions_per_user,
     )
-    counts = draw_counts(pairs.starts, known, len(index.candidates), params.negative_ratio, users)
-    places = positives.pairs[chosen]
-    groups = _Groups(users, pairs.items[places], positives.first_us[chosen], counts)
+    places, times_us, ratio = positives.pairs[chosen], positives.first_us[chosen], params.negative_ratio
+    exposures = count_exposures(users, times_us, *_exposures(pairs, positives, known))
+    exposed = np.minimum(exposures, ratio)
+    free = draw_counts(pairs.starts, known, len(index.candidates), ratio, users)
+    weighted = np.minimum(ratio - exposed, free)
+    groups = _Groups(users, pairs.items[places], times_us, exposures, exposed, weighted)
     return known, groups, int(np.count_nonzero(known[places] < 0))
+
+
+def _exposures(
+    pairs: Pairs, positives: Positives, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each user's exposures begin, the candidate of each, and when it was first viewed."""
+    starts = np.searchsorted(positives.exposed, pairs.starts).astype(np.int64)
+    return starts, known[positives.exposed], positives.exposed_us
 
 
 def _cut(groups: _Groups, rows: int, params: SamplingParams) -> Iterator[_Groups]:
@@ -231,32 +272,21 @@ def _sample(
     hashes = _hash_groups(
         positives.users.take(pa.array(groups.users)), index.item_ids.take(pa.array(groups.items))
     )
-    keys = stream_keys(params.seed, hashes)
-    drawn, probs = draw_negatives(
-        keys,
-        groups.users,
-        groups.counts,
-        pairs.starts,
-        known,
-        sampler.thresholds,
-        sampler.aliases,
-        sampler.weights,
-        sampler.total,
-        sampler.tree,
-    )
-    rows = len(groups) + len(drawn)
+    drawn = _draw(pairs, positives, known, sampler, stream_keys(params.seed, hashes), groups)
+    rows = len(groups) + len(drawn.candidates)
     group = np.repeat(np.arange(len(groups), dtype=np.int32), groups.counts + 1)
     positive = np.zeros(rows, np.bool_)
     positive[np.cumsum(groups.counts + 1) - groups.counts - 1] = True
     items = np.empty(rows, np.int32)
     items[positive] = groups.items
-    items[~positive] = index.candidates[drawn]
+    items[~positive] = index.candidates[drawn.candidates]
     prob = np.zeros(rows)
-    prob[~positive] = probs
+    prob[~positive] = drawn.probs
     users = groups.users[group]
     named = np.zeros(rows, np.int8)
-    named[~positive] = _sources(sampler, keys, groups.counts, drawn)
-    source = pa.DictionaryArray.from_arrays(pa.array(named, mask=positive), pa.array(sampler.sources))
+    named[~positive] = drawn.sources
+    names = pa.array((*sampler.sources, EXPOSED))
+    source = pa.DictionaryArray.from_arrays(pa.array(named, mask=positive), names)
     return pa.table(
         [
             positives.users.take(pa.array(users)),
@@ -271,6 +301,47 @@ def _sample(
         ],
         schema=TRAINING_SCHEMA,
     )
+
+
+def _draw(
+    pairs: Pairs,
+    positives: Positives,
+    known: np.ndarray,
+    sampler: CandidateSampler,
+    keys: np.ndarray,
+    groups: _Groups,
+) -> _Drawn:
+    """Draws for some positives: of each first its exposures, if it has any, then by weight."""
+    weighted, probs = draw_negatives(
+        keys,
+        groups.users,
+        groups.weighted,
+        pairs.starts,
+        known,
+        sampler.thresholds,
+        sampler.aliases,
+        sampler.weights,
+        sampler.total,
+        sampler.tree,
+    )
+    sources = _sources(sampler, keys, groups.weighted, weighted)
+    if not groups.exposed.any():
+        return _Drawn(weighted, probs, sources)
+    of_user = _exposures(pairs, positives, known)
+    exposed = draw_exposures(keys, groups.users, groups.times_us, *of_user, groups.exposed)
+    # How many of its group come before each row.
+    counts = groups.counts
+    before = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    comes_first = before < np.repeat(groups.exposed, counts)
+
+    def merged(first: np.ndarray, then: np.ndarray) -> np.ndarray:
+        rows = np.empty(len(comes_first), then.dtype)
+        rows[comes_first], rows[~comes_first] = first, then
+        return rows
+
+    alike = np.repeat(1.0 / np.maximum(1, groups.exposures), groups.exposed)
+    named = np.full(len(exposed), len(sampler.sources), np.int8)
+    return _Drawn(merged(exposed, weighted), merged(alike, probs), merged(named, sources))
 
 
 def _sources(

@@ -84,8 +84,7 @@ async def make_dataset(
     source = await read_source(workers, files, catalog, shards, as_of_us, progress)
 
     async def fold(shard: Shard, share: Sequence[Any]) -> Sequence[Any]:
-        types = params.positive_types
-        folded = await workers.hold_each(3, fold_shard, shard, types, source.numbering, *share)
+        folded = await workers.hold_each(3, fold_shard, shard, params, source.numbering, *share)
         workers.let_go(share)
         return folded
 

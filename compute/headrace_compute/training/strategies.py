@@ -2,8 +2,8 @@
 
 A strategy gives components, each a weight for every candidate. A candidate is drawn with the sum of its
 weights; which component the draw names is decided by their shares in that sum, which is what drawing a
-component first, and then the candidate from it, would give. The next strategy is a function here, and a line
-in STRATEGIES.
+component first, and then the candidate from it, would give. A strategy may have a user's own exposures drawn
+before that: see `kernels/exposures.py`. The next strategy is a function here, and a line in STRATEGIES.
 """
 
 import math
@@ -32,6 +32,19 @@ class Component:
     weights: np.ndarray
 
 
+@dataclass(frozen=True)
+class Strategy:
+    """How negatives are drawn.
+
+    Attributes:
+        components: Of the parameters, and the events of each candidate (int64, in the order of item_id).
+        exposed: Whether the user's exposures are drawn first, and what follows is what is still missing.
+    """
+
+    components: Callable[[SamplingParams, np.ndarray], tuple[Component, ...]]
+    exposed: bool = False
+
+
 def components(params: SamplingParams, events: np.ndarray) -> tuple[Component, ...]:
     """The components of the strategy that the parameters name.
 
@@ -39,7 +52,7 @@ def components(params: SamplingParams, events: np.ndarray) -> tuple[Component, .
         params: The strategy and its parameters.
         events: int64, events of each candidate in the source, in the order of item_id.
     """
-    return STRATEGIES[params.strategy](params, events)
+    return STRATEGIES[params.strategy].components(params, events)
 
 
 def _uniform(_: SamplingParams, events: np.ndarray) -> tuple[Component, ...]:
@@ -71,11 +84,15 @@ def _mixed(params: SamplingParams, events: np.ndarray) -> tuple[Component, ...]:
     )
 
 
-STRATEGIES: Mapping[str, Callable[[SamplingParams, np.ndarray], tuple[Component, ...]]] = {
-    "uniform": _uniform,
-    "popularity": _popularity,
-    "zipf": _zipf,
-    "mixed": _mixed,
+EXPOSED = "exposed"
+"""What negative_source says of exposures."""
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "uniform": Strategy(_uniform),
+    "popularity": Strategy(_popularity),
+    "zipf": Strategy(_zipf),
+    "mixed": Strategy(_mixed),
+    EXPOSED: Strategy(_popularity, exposed=True),
 }
 """By name, in the order in which messages list them."""
 

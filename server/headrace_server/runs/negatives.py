@@ -7,11 +7,11 @@ from typing import Any
 from headrace.v1 import run_pb2
 from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.delta import tables
-from headrace_compute.errors import UnsupportedError
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind
 from headrace_compute.pool import RunExecutor
+from headrace_compute.training.core import VIEW
 from headrace_compute.training.negatives import TRAINING_SCHEMA
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.run import Dataset, make_dataset
@@ -25,7 +25,6 @@ from headrace_server.settings import Settings
 DEFAULT_DATASET = "training_data"
 MAX_RATIO = 1_000
 MAX_EXPONENT = 4.0
-LATER_STRATEGIES = ("exposed",)
 
 
 @dataclass(frozen=True)
@@ -72,18 +71,12 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
 
     Raises:
         InvalidFieldError: A value is out of range.
-        UnsupportedError: A strategy that this version lacks.
     """
     strategy = request.strategy or "popularity"
-    if strategy in LATER_STRATEGIES:
-        raise UnsupportedError(
-            f"Strategy {strategy} is not implemented in this version; "
-            f"expected one of {', '.join(STRATEGIES)}.",
-            {"feature": f"strategy {strategy}"},
-        )
     if strategy not in STRATEGIES:
-        names = ", ".join((*STRATEGIES, *LATER_STRATEGIES))
-        raise requests.invalid("strategy", f"Field strategy is {strategy[:80]!r}; expected one of {names}.")
+        raise requests.invalid(
+            "strategy", f"Field strategy is {strategy[:80]!r}; expected one of {', '.join(STRATEGIES)}."
+        )
     ratio = request.negative_ratio if request.HasField("negative_ratio") else settings.negative_sampling_ratio
     if not 1 <= ratio <= MAX_RATIO:
         raise requests.invalid(
@@ -94,6 +87,13 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
         raise requests.invalid(
             "positive_interaction_types",
             f"Unknown interaction type {unknown[0][:80]!r}; expected one of {', '.join(INTERACTION_TYPES)}.",
+        )
+
+    if STRATEGIES[strategy].exposed and VIEW in types:
+        raise requests.invalid(
+            "positive_interaction_types",
+            f"Strategy {strategy} draws what a user has only viewed, and {VIEW} makes a positive; leave it out of "
+            "positive_interaction_types, or choose another strategy.",
         )
 
     def number(name: str, most: float) -> float:

@@ -397,8 +397,9 @@ class SampleNegativesRequest(_message.Message):
     """Distinct negatives for each positive, 1 to 1,000. Unset = NEGATIVE_SAMPLING_RATIO (4)."""
     strategy: _builtins.str
     """popularity: weight (1 + events)^alpha. uniform: weight 1. zipf: weight rank^-zipf_exponent, the rank by
-    (events DESC, item_id ASC). mixed: uniform_share of uniform, the rest of popularity; negative_source of
-    each row says which. Empty = popularity. exposed is not implemented in this version: UNIMPLEMENTED.
+    (events DESC, item_id ASC). mixed: uniform_share of uniform, the rest of popularity. exposed: what the user
+    has viewed at or before the positive's time and never more, all alike; what is missing then by popularity.
+    Of the last two negative_source says of each row which part it is from. Empty = popularity.
     """
     alpha: _builtins.float
     """Exponent of the popularity strategy, 0.0 to 4.0. Unset = 0.75; 0 is uniform."""

@@ -1,0 +1,33 @@
+"""Counter-based randomness: a number is a function of a stream's key and its place, and of nothing else."""
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+U64 = np.uint64
+
+STEP = U64(0x9E3779B97F4A7C15)
+"""Between two places of a stream: SplitMix64's odd constant."""
+
+LOW = U64(0xFFFFFFFF)
+HALF = U64(32)
+
+
+@nb.njit(nogil=True, inline="always")
+def mix(x: Any) -> Any:
+    """SplitMix64's finaliser: a bijection of 64 bits in which every bit moves every other.
+
+    Steele, Lea, Flood: Fast splittable pseudorandom number generators (2014),
+    with Stafford's constants (Mix13).
+    """
+    x = (x ^ (x >> U64(30))) * U64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> U64(27))) * U64(0x94D049BB133111EB)
+    return x ^ (x >> U64(31))
+
+
+@nb.njit(nogil=True, inline="always")
+def below(bits: Any, count: Any) -> Any:
+    """A number below `count`, which has 32 bits, from 64 random bits: the upper 32 of their product's 96."""
+    product = (bits >> HALF) * U64(count) + (((bits & LOW) * U64(count)) >> HALF)
+    return np.int64(product >> HALF)
