@@ -1,8 +1,8 @@
 """SampleNegatives: a training set of a tenant, from pinned inputs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from headrace.v1 import run_pb2
 from headrace_compute.columns import INTERACTION_TYPES
@@ -72,51 +72,64 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
     Raises:
         InvalidFieldError: A value is out of range.
     """
-    strategy = request.strategy or "popularity"
-    if strategy not in STRATEGIES:
-        raise requests.invalid(
-            "strategy", f"Field strategy is {strategy[:80]!r}; expected one of {', '.join(STRATEGIES)}."
-        )
     ratio = request.negative_ratio if request.HasField("negative_ratio") else settings.negative_sampling_ratio
     if not 1 <= ratio <= MAX_RATIO:
         raise requests.invalid(
             "negative_ratio", f"Field negative_ratio is {ratio}; it must be 1 to {MAX_RATIO:,}."
         )
+
+    def setting(name: str) -> int:
+        return int(getattr(request, name) if request.HasField(name) else getattr(settings, name))  # type: ignore[arg-type]
+
+    types = _positive_types(request)
+    return SamplingParams(
+        seed=request.seed,
+        negative_ratio=ratio,
+        strategy=_strategy(request, types),
+        alpha=_number(request, "alpha", MAX_EXPONENT),
+        zipf_exponent=_number(request, "zipf_exponent", MAX_EXPONENT),
+        uniform_share=_number(request, "uniform_share", 1.0),
+        positive_types=types,
+        max_interactions_per_user=setting("max_interactions_per_user"),
+        min_interactions_per_user=setting("min_interactions_per_user"),
+        min_interactions_per_item=setting("min_interactions_per_item"),
+    )
+
+
+def _positive_types(request: run_pb2.SampleNegativesRequest) -> tuple[str, ...]:
     types = tuple(request.positive_interaction_types) or SamplingParams.positive_types
     if unknown := [name for name in types if name not in INTERACTION_TYPES]:
         raise requests.invalid(
             "positive_interaction_types",
             f"Unknown interaction type {unknown[0][:80]!r}; expected one of {', '.join(INTERACTION_TYPES)}.",
         )
+    return tuple(sorted(set(types)))
 
-    if STRATEGIES[strategy].exposed and VIEW in types:
+
+def _strategy(request: run_pb2.SampleNegativesRequest, positive_types: Sequence[str]) -> str:
+    strategy = request.strategy or SamplingParams.strategy
+    if strategy not in STRATEGIES:
+        raise requests.invalid(
+            "strategy", f"Field strategy is {strategy[:80]!r}; expected one of {', '.join(STRATEGIES)}."
+        )
+    if STRATEGIES[strategy].exposed and VIEW in positive_types:
         raise requests.invalid(
             "positive_interaction_types",
-            f"Strategy {strategy} draws what a user has only viewed, and {VIEW} makes a positive; leave it out of "
-            "positive_interaction_types, or choose another strategy.",
+            f"Strategy {strategy} draws what a user has only viewed, and {VIEW} makes a positive; "
+            "leave it out of positive_interaction_types, or choose another strategy.",
         )
+    return strategy
 
-    def number(name: str, most: float) -> float:
-        value = float(getattr(request if request.HasField(name) else SamplingParams, name))  # type: ignore[arg-type]
-        if not 0.0 <= value <= most:
-            raise requests.invalid(name, f"Field {name} is {value}; it must be 0.0 to {most}.")
-        return value
 
-    def setting(name: str) -> int:
-        return int(getattr(request, name) if request.HasField(name) else getattr(settings, name))  # type: ignore[arg-type]
-
-    return SamplingParams(
-        seed=request.seed,
-        negative_ratio=ratio,
-        strategy=strategy,
-        alpha=number("alpha", MAX_EXPONENT),
-        zipf_exponent=number("zipf_exponent", MAX_EXPONENT),
-        uniform_share=number("uniform_share", 1.0),
-        positive_types=tuple(sorted(set(types))),
-        max_interactions_per_user=setting("max_interactions_per_user"),
-        min_interactions_per_user=setting("min_interactions_per_user"),
-        min_interactions_per_item=setting("min_interactions_per_item"),
-    )
+def _number(
+    request: run_pb2.SampleNegativesRequest,
+    name: Literal["alpha", "zipf_exponent", "uniform_share"],
+    most: float,
+) -> float:
+    value: float = getattr(request if request.HasField(name) else SamplingParams, name)
+    if not 0.0 <= value <= most:
+        raise requests.invalid(name, f"Field {name} is {value}; it must be 0.0 to {most}.")
+    return value
 
 
 def _job(services: Services, request: run_pb2.SampleNegativesRequest, inputs: RunInputs) -> NegativesJob:
