@@ -2,11 +2,12 @@
 
 One process, without server and Ray, over parts that an upload has stored: with the family of counts alone,
 then with each other family beside it, then with all; reading and writing included, the fastest of some runs.
-Then all before the day of each event, for its user and its item.
+Then what training data asks for: users before the days of their positive events, items before those of all.
 """
 
 import asyncio
 import multiprocessing
+import shutil
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import duckdb
 import pyarrow as pa
 from rich.table import Table
 
+from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.delta.tables import open_table, table_key
 from headrace_compute.features import registry
 from headrace_compute.features.cut_run import Wanted, features_at_cuts
@@ -29,10 +31,12 @@ from headrace_compute.inputs.events import newest_event
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import InProcess
 from headrace_compute.model import StoreConfig, shard_plan
+from headrace_compute.training.parameters import SamplingParams
 
 RUNS = 2
 BASE = "counts"
 PARAMS = FeatureParams()
+WRITTEN = "features/bench-families"
 DECAYED = "engagement_score"
 """The one column that costs an event once for each later cut."""
 
@@ -78,17 +82,20 @@ def _of_families(data: Path, tenant: str, names: Sequence[str]) -> tuple[float, 
     as_of_us, shards = newest_event(config, interactions.files) + 1, shard_plan(interactions.rows)
 
     async def run() -> None:
-        prefix = f"features/bench/{uuid4()}"
+        prefix = f"{WRITTEN}/{uuid4()}"
         how = (interactions.files, items.files, shards, as_of_us, PARAMS)
         await make_features(InProcess(config), *how, f"{prefix}-users-", f"{prefix}-items-")
 
-    return _fastest(run)
+    taken = _fastest(run)
+    shutil.rmtree(data / WRITTEN)
+    return taken
 
 
 def _at_cuts(data: Path, tenant: str, left_out: Sequence[str]) -> tuple[float, float]:
     config, interactions, items = _inputs(data, tenant)
     shards, catalog = shard_plan(interactions.rows), current_catalog(config, items.files)
-    users, of_items = (_days(data, interactions.files, key) for key in ("user_id", "item_id"))
+    users = _days(data, interactions.files, "user_id", SamplingParams.positive_types)
+    of_items = _days(data, interactions.files, "item_id", INTERACTION_TYPES)
     of_item = tuple(each for each in features_of("item", PARAMS) if each.name not in left_out)
     wanted = Wanted([users], [of_items], features_of("user", PARAMS), of_item, PARAMS)
 
@@ -100,13 +107,14 @@ def _at_cuts(data: Path, tenant: str, left_out: Sequence[str]) -> tuple[float, f
     return _fastest(run)
 
 
-def _days(data: Path, files: Sequence[Any], key: str) -> pa.Table:
-    """Each user or item before the day of each of its events."""
-    paths = [str(data / file.key) for file in files]
+def _days(data: Path, files: Sequence[Any], key: str, types: Sequence[str]) -> pa.Table:
+    """Each user or item before the day of each of its events of some types."""
+    how = {"paths": [str(data / file.key) for file in files], "types": list(types)}
     with duckdb.connect() as connection:
         connection.sql("SET TimeZone = 'UTC'")
-        query = f"SELECT DISTINCT {key}, date_trunc('day', timestamp) AS cut FROM read_parquet($paths)"
-        days = connection.sql(query, params={"paths": paths}).to_arrow_table()
+        query = f"""SELECT DISTINCT {key}, date_trunc('day', timestamp) AS cut FROM read_parquet($paths)
+            WHERE list_contains($types, interaction_type)"""
+        days = connection.sql(query, params=how).to_arrow_table()
     return days.cast(pa.schema([(key, pa.string()), ("cut", pa.timestamp("us", tz="UTC"))]))
 
 
