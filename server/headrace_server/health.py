@@ -23,12 +23,12 @@ from grpc_health.v1.health_pb2 import (
 )
 
 from headrace.v1 import health_pb2
-from headrace_compute.cluster import Cluster
 from headrace_compute.errors import HeadraceError, StoreFullError
 from headrace_compute.model import StoreConfig
 from headrace_compute.objects.interface import ObjectStore
 from headrace_compute.objects.store import open_store
-from headrace_compute.roster import Strength
+from headrace_compute.workers.cluster import Cluster
+from headrace_compute.workers.roster import Strength
 from headrace_server.settings import Settings
 
 INTERVAL_SECONDS = 1.0

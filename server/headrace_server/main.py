@@ -19,13 +19,13 @@ from pathlib import Path
 
 import structlog
 
-from headrace_compute.cluster import Cluster, ClusterError, set_ray_environment
 from headrace_compute.environment import forget_secrets
 from headrace_compute.errors import HeadraceError, StoreUnavailableError
 from headrace_compute.heap import bound_heap, release_code
-from headrace_compute.joining import check_cluster
 from headrace_compute.objects.store import open_store
-from headrace_compute.pool import Pool
+from headrace_compute.workers.cluster import Cluster, ClusterError, set_ray_environment
+from headrace_compute.workers.joining import check_cluster
+from headrace_compute.workers.pool import Pool
 from headrace_server import __version__, metrics
 from headrace_server.http import HttpPort
 from headrace_server.logs import configure_logs

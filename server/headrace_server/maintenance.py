@@ -12,7 +12,7 @@ import structlog
 
 from headrace_compute.delta import maintenance as upkeep
 from headrace_compute.errors import HeadraceError
-from headrace_compute.pool import Pool
+from headrace_compute.workers.pool import Pool
 from headrace_server import metrics
 
 COMPACT_VERSIONS = 64

@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from headrace_compute.roster import Strength
+from headrace_compute.workers.roster import Strength
 
 CALLS = Counter("headrace_calls_total", "Finished calls.", ["method", "code"])
 CALL_SECONDS = Histogram(

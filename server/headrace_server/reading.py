@@ -10,7 +10,7 @@ from headrace_compute.delta import tables
 from headrace_compute.errors import InvalidFieldError, OverloadedError, TableNotFoundError
 from headrace_compute.inputs.reading import column_names, read_ipc, read_structs, unpacked
 from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Snapshot, StoreConfig
-from headrace_compute.pool import Executor
+from headrace_compute.workers.pool import Executor
 from headrace_server.rpc import requests
 from headrace_server.rpc.limits import Limit
 from headrace_server.rpc.pages import consumed

@@ -11,10 +11,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from headrace.v1 import pipeline_service_pb2, pipeline_service_pb2_grpc
-from headrace_compute.cluster import Cluster
 from headrace_compute.errors import ComputeUnavailableError
 from headrace_compute.heap import give_back
-from headrace_compute.pool import Pool
+from headrace_compute.workers.cluster import Cluster
+from headrace_compute.workers.pool import Pool
 from headrace_server import __version__, dead, metrics
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.health import HealthMonitor, Probe

@@ -18,7 +18,7 @@ from headrace_compute.errors import HeadraceError
 from headrace_compute.fair_queue import FairQueue
 from headrace_compute.model import Kind, Part, StoreConfig
 from headrace_compute.objects.store import open_store
-from headrace_compute.pool import FOLLOW_SECONDS, Pool
+from headrace_compute.workers.pool import FOLLOW_SECONDS, Pool
 from headrace_server import metrics
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.maintenance import Maintenance

@@ -94,7 +94,7 @@ RUN_POINTS: dict[str, Point] = {
     # A run with a request_id, and its journal.
     "run-open.before": Point(_RUNS, "create", "before", "server"),
     "run-open.after": Point(_RUNS, "create", "after", "server"),
-    "run-stage.after": Point("headrace_compute.pool", "RunExecutor.run", "after", "server"),
+    "run-stage.after": Point("headrace_compute.workers.pool", "RunExecutor.run", "after", "server"),
     "run-commit-record.before": Point(_RUNS, "append", "before", "server", ("kind", "commit")),
     "run-commit-record.after": Point(_RUNS, "append", "after", "server", ("kind", "commit")),
     "users-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "user_features")),

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from headrace.v1 import upload_pb2
 from headrace_compute.errors import HeadraceError, StoreUnavailableError
 from headrace_compute.objects.local import LocalStore
-from headrace_compute.quarantine import Quarantine
+from headrace_compute.workers.quarantine import Quarantine
 from headrace_server.maintenance import Maintenance
 from headrace_server.services import Services
 from headrace_server.settings import Settings

@@ -69,7 +69,7 @@ class Cluster:
 
 def main() -> None:
     """Is the cluster."""
-    from headrace_compute.cluster import ray, start_local
+    from headrace_compute.workers.cluster import ray, start_local
 
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         start_local(CPUS, OBJECT_STORE_BYTES, Path(folder))

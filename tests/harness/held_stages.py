@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from harness.features import DEFAULTS, catalog_of, many_rows, store_rows
-from headrace_compute.cluster import Cluster
 from headrace_compute.errors import InvalidFieldError
 from headrace_compute.features.cut_run import Wanted, features_at_cuts
 from headrace_compute.features.registry import features_of
@@ -21,7 +20,8 @@ from headrace_compute.features.run import tell
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import InProcess, Workers
 from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
-from headrace_compute.pool import Pool
+from headrace_compute.workers.cluster import Cluster
+from headrace_compute.workers.pool import Pool
 
 LARGE = 1 << 20
 """So many numbers do not travel with the answer, but lie in Ray's object store."""

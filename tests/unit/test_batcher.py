@@ -25,8 +25,8 @@ from headrace_compute.errors import (
 from headrace_compute.model import StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part
-from headrace_compute.pool import Pool
-from headrace_compute.quarantine import Quarantine
+from headrace_compute.workers.pool import Pool
+from headrace_compute.workers.quarantine import Quarantine
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.ingest import batcher
 from headrace_server.ingest import drafts as open_drafts

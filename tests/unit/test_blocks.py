@@ -13,7 +13,7 @@ from headrace_compute.findings import Findings
 from headrace_compute.ingest.block import delete_attempt
 from headrace_compute.ingest.block_result import BlockResult
 from headrace_compute.model import Block, UploadSpec
-from headrace_compute.pool import Executor
+from headrace_compute.workers.pool import Executor
 from headrace_server.rows.blocks import BLOCKS_IN_FLIGHT, BlockQueue, PersistedBlock
 
 SPEC = UploadSpec("u", "interactions", "d/", "r/", "s/", 0, 0)

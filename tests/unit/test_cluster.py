@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from headrace_compute.cluster import clear_sessions
+from headrace_compute.workers.cluster import clear_sessions
 
 
 def test_sessions_go_whose_starters_are_gone_and_no_others(tmp_path: Path) -> None:

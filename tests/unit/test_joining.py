@@ -2,7 +2,7 @@
 
 import psutil
 
-from headrace_compute.joining import divided
+from headrace_compute.workers.joining import divided
 
 OWN = next(each.address for each in psutil.net_if_addrs()["lo"])
 

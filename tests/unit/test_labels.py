@@ -1,7 +1,7 @@
 """Names of actors and tasks on Ray's dashboard."""
 
-from headrace_compute.labels import ActorNames, task_name
 from headrace_compute.model import Block, DataFile, Shard, UploadSpec
+from headrace_compute.workers.labels import ActorNames, task_name
 
 
 def stage() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from harness.watch import until
 
-from headrace_compute.cluster import ClusterError, NodeAddress, ray_errors, versions
 from headrace_compute.errors import ComputeUnavailableError, PoisonBlockError, StoreUnavailableError
 from headrace_compute.model import StoreConfig
-from headrace_compute.pool import ATTEMPTS, LOSSES, Pool
+from headrace_compute.workers.cluster import ClusterError, NodeAddress, ray_errors, versions
+from headrace_compute.workers.pool import ATTEMPTS, LOSSES, Pool
 
 Run = Callable[..., Any]
 
@@ -68,9 +68,9 @@ class FakeWorkers:
 @pytest.fixture
 def workers(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
     made = FakeWorkers()
-    monkeypatch.setattr("headrace_compute.pool.Worker", made)
-    monkeypatch.setattr("headrace_compute.roster.ray.kill", made.killed.append)
-    monkeypatch.setattr("headrace_compute.roster.nodes", dict)
+    monkeypatch.setattr("headrace_compute.workers.pool.Worker", made)
+    monkeypatch.setattr("headrace_compute.workers.roster.ray.kill", made.killed.append)
+    monkeypatch.setattr("headrace_compute.workers.roster.nodes", dict)
     return made
 
 
@@ -114,8 +114,8 @@ async def test_workers_of_another_version_get_no_work_and_a_start_on_them_alone_
 async def test_a_start_does_not_wait_for_ever_for_workers_and_says_what_they_lack(
     workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace_compute.placement.resources", lambda: {"CPU": 4.0})
-    monkeypatch.setattr("headrace_compute.placement.free_cpus", lambda: 0.5)
+    monkeypatch.setattr("headrace_compute.workers.placement.resources", lambda: {"CPU": 4.0})
+    monkeypatch.setattr("headrace_compute.workers.placement.free_cpus", lambda: 0.5)
     workers.returns.clear()
     with pytest.raises(ClusterError) as raised:
         await Pool(StoreConfig(""), workers=2).open(0.1)
@@ -149,7 +149,7 @@ async def test_input_of_several_callers_counts_as_poison_at_once_and_suspends_no
 async def test_no_input_is_blamed_for_the_loss_of_a_node(
     workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace_compute.roster.nodes", lambda: {"node": unreachable()})
+    monkeypatch.setattr("headrace_compute.workers.roster.nodes", lambda: {"node": unreachable()})
     pool = Pool(StoreConfig(""), workers=1)
     await pool.open()
     workers.run = dies
@@ -162,7 +162,7 @@ async def test_no_input_is_blamed_for_the_loss_of_a_node(
 async def test_who_is_idle_on_a_lost_node_gets_no_work(
     workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace_compute.roster.nodes", lambda: {"node": unreachable()})
+    monkeypatch.setattr("headrace_compute.workers.roster.nodes", lambda: {"node": unreachable()})
     pool = Pool(StoreConfig(""), workers=3)
     await pool.open()
     await until(lambda: pool.strength().idle == 3)
@@ -179,7 +179,7 @@ async def test_who_is_idle_on_a_lost_node_gets_no_work(
 async def test_where_no_worker_is_left_those_who_wait_are_told(
     workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace_compute.roster.DESERTED_SECONDS", 0.05)
+    monkeypatch.setattr("headrace_compute.workers.roster.DESERTED_SECONDS", 0.05)
     pool = Pool(StoreConfig(""), workers=1)
     await pool.open()
     workers.returns.clear()
@@ -214,7 +214,7 @@ async def test_a_held_result_that_was_lost_is_made_again_once(workers: FakeWorke
 async def test_stages_of_a_run_wait_for_a_store_that_is_away_for_a_while(
     workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headrace_compute.pool.STORE_PAUSE_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr("headrace_compute.workers.pool.STORE_PAUSE_SECONDS", (0.001, 0.01))
     pool = Pool(StoreConfig(""), workers=1)
     await pool.open()
     failures = iter([True] * 3)
@@ -229,7 +229,7 @@ async def test_stages_of_a_run_wait_for_a_store_that_is_away_for_a_while(
     assert await pool.run_executor("tenant", "run").run(stage) == "done"
     assert len(workers.calls) == 4
 
-    monkeypatch.setattr("headrace_compute.pool.STORE_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("headrace_compute.workers.pool.STORE_PATIENCE_SECONDS", 0.05)
     failures = iter([True] * 1_000_000)
     with pytest.raises(StoreUnavailableError):
         await pool.run_executor("tenant", "run").run(stage)
@@ -241,8 +241,8 @@ async def test_a_pool_follows_the_cluster_and_busy_workers_leave_when_they_are_d
     workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpus = {"node": 3.0}
-    monkeypatch.setattr("headrace_compute.placement.cpus_at", lambda _: cpus)
-    monkeypatch.setattr("headrace_compute.pool.FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr("headrace_compute.workers.placement.cpus_at", lambda _: cpus)
+    monkeypatch.setattr("headrace_compute.workers.pool.FOLLOW_SECONDS", 0.01)
     pool = Pool(StoreConfig(""), cpus=0.5, max_workers=5)
     await pool.open()
     following = asyncio.create_task(pool.follow())

@@ -3,7 +3,7 @@
 import pytest
 
 from headrace_compute.errors import SuspendedError
-from headrace_compute.quarantine import (
+from headrace_compute.workers.quarantine import (
     ALARM_TENANTS,
     DEATHS,
     FIRST_SECONDS,

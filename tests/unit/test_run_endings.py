@@ -15,7 +15,7 @@ from headrace_compute.delta import tables
 from headrace_compute.model import StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import write_part
-from headrace_compute.pool import Pool, RunExecutor
+from headrace_compute.workers.pool import Pool, RunExecutor
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.maintenance import Maintenance
 from headrace_server.runs import registry
@@ -136,8 +136,8 @@ async def test_a_stage_that_its_run_gives_up_is_cancelled_and_its_worker_comes_b
     stage_ends: Future[int] = Future()
     result = SimpleNamespace(future=lambda: stage_ends)
     worker = SimpleNamespace(warm=_Remote(_ready()), run=_Remote(result))
-    monkeypatch.setattr("headrace_compute.pool.Worker.options", lambda **_: _Remote(worker))
-    monkeypatch.setattr("headrace_compute.pool.ray.cancel", given_up.append)
+    monkeypatch.setattr("headrace_compute.workers.pool.Worker.options", lambda **_: _Remote(worker))
+    monkeypatch.setattr("headrace_compute.workers.pool.ray.cancel", given_up.append)
     pool = Pool(StoreConfig(""), workers=1)
     await pool.open()
     executor = pool.run_executor("t", "r")

@@ -14,7 +14,7 @@ from headrace.v1 import run_pb2
 from headrace_compute.errors import PoisonBlockError, RunFinishedError, StoreFullError, StoreUnavailableError
 from headrace_compute.model import StoreConfig
 from headrace_compute.objects.store import open_store
-from headrace_compute.pool import Pool
+from headrace_compute.workers.pool import Pool
 from headrace_server import dead
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.maintenance import Maintenance

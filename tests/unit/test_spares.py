@@ -2,7 +2,7 @@
 
 import asyncio
 
-from headrace_compute.decoders import Spares
+from headrace_compute.workers.decoders import Spares
 
 
 async def test_spares_are_kept_for_a_time_and_one_for_good() -> None:

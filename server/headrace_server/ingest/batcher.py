@@ -16,8 +16,8 @@ from headrace_compute.delta.appender import RequestsTakenError
 from headrace_compute.errors import HeadraceError, OverloadedError, PoisonBlockError
 from headrace_compute.ingest.group import GroupResult, GroupSpec, ingest_group
 from headrace_compute.model import DataType
-from headrace_compute.pool import Pool
 from headrace_compute.report import Report
+from headrace_compute.workers.pool import Pool
 from headrace_server import metrics
 from headrace_server.ingest.answers import Answer, outcome_of
 from headrace_server.ingest.drafts import Drafts, OpenDraft

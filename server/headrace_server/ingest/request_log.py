@@ -24,8 +24,8 @@ from headrace_compute.ingest.block_result import part_from_json
 from headrace_compute.ingest.group import GroupSpec, read_upload_rejects
 from headrace_compute.model import DataType, Part
 from headrace_compute.objects.store import open_store
-from headrace_compute.pool import Pool
 from headrace_compute.report import Report
+from headrace_compute.workers.pool import Pool
 from headrace_server import __version__
 from headrace_server.ingest.answers import Answer, from_json, to_json
 from headrace_server.rpc.requests import DEFAULT_SKEW_US

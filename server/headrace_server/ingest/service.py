@@ -11,7 +11,7 @@ from headrace_compute.delta import tables
 from headrace_compute.errors import IdInUseError, UploadFinishedError, UploadNotFoundError
 from headrace_compute.ingest.group import read_upload_rejects
 from headrace_compute.model import DataType
-from headrace_compute.pool import Pool
+from headrace_compute.workers.pool import Pool
 from headrace_server.ingest import answers
 from headrace_server.ingest.answers import Answer
 from headrace_server.ingest.batcher import Batcher, Request

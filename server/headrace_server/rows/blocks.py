@@ -12,7 +12,7 @@ from headrace_compute.fair_queue import FairQueue
 from headrace_compute.ingest.block import delete_attempt, ingest_block
 from headrace_compute.ingest.block_result import BlockResult
 from headrace_compute.model import Block, UploadSpec
-from headrace_compute.pool import Executor
+from headrace_compute.workers.pool import Executor
 from headrace_server import metrics
 
 BLOCKS_IN_FLIGHT = 3

@@ -22,7 +22,7 @@ from headrace_compute.ingest.duplicates import (
     parts_of,
 )
 from headrace_compute.model import UploadSpec
-from headrace_compute.pool import Executor
+from headrace_compute.workers.pool import Executor
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from headrace_compute.errors import PoisonBlockError
 from headrace_compute.formats.header import check_header
 from headrace_compute.kernels.framing import CsvFramer, Framed, Framer, LineFramer
 from headrace_compute.model import Block, DataType, UploadSpec
-from headrace_compute.pool import Executor
+from headrace_compute.workers.pool import Executor
 from headrace_server.rows.blocks import BlockQueue, PersistedBlock, poison
 from headrace_server.rpc.bounds import MAX_CHUNK_BYTES
 from headrace_server.rpc.requests import invalid

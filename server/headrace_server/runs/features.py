@@ -12,8 +12,8 @@ from headrace_compute.features.run import FeatureTables, make_features
 from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind
-from headrace_compute.pool import RunExecutor
 from headrace_compute.report import warning_of
+from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import messages
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
 from headrace_server.runs.job import Made, MadeTable, RunKind

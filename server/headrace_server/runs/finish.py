@@ -16,7 +16,7 @@ from headrace_compute.ingest.verify import verify_parts
 from headrace_compute.inputs.workers import Progress
 from headrace_compute.model import Part
 from headrace_compute.objects.store import KeyMissingError
-from headrace_compute.pool import Executor
+from headrace_compute.workers.pool import Executor
 from headrace_server.runs import journals, registry
 from headrace_server.runs.job import RunKind, made_from_json
 from headrace_server.runs.journals import Ending, JournaledRun, OvertakenError

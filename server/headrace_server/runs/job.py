@@ -17,7 +17,7 @@ from headrace.v1 import run_pb2
 from headrace_compute.ingest.block_result import part_from_json
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind, Part, Snapshot
-from headrace_compute.pool import RunExecutor
+from headrace_compute.workers.pool import RunExecutor
 from headrace_server.runs.inputs import RunInputs, RunRequest, version_message
 from headrace_server.services import Services
 

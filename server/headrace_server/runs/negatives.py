@@ -10,12 +10,12 @@ from headrace_compute.delta import tables
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind
-from headrace_compute.pool import RunExecutor
 from headrace_compute.training.core import VIEW
 from headrace_compute.training.negatives import TRAINING_SCHEMA
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.run import Dataset, make_dataset
 from headrace_compute.training.strategies import STRATEGIES
+from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import requests
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
 from headrace_server.runs.job import Made, MadeTable, RunKind

@@ -9,7 +9,7 @@ import structlog
 from headrace_compute.errors import HeadraceError, UnavailableError
 from headrace_compute.inputs.workers import Admit
 from headrace_compute.model import Snapshot
-from headrace_compute.pool import RunExecutor
+from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import call_log
 from headrace_server.runs import registry
 from headrace_server.runs.job import MadeTable

@@ -22,7 +22,7 @@ from headrace_compute.errors import (
 )
 from headrace_compute.inputs.workers import Progress
 from headrace_compute.model import Snapshot, StoreConfig
-from headrace_compute.pool import RunExecutor
+from headrace_compute.workers.pool import RunExecutor
 from headrace_server import metrics
 from headrace_server.rpc import requests
 from headrace_server.rpc.status import to_status

@@ -18,7 +18,7 @@ from headrace_compute.findings import Findings
 from headrace_compute.ingest.block_result import part_from_json
 from headrace_compute.ingest.verify import verify_parts
 from headrace_compute.model import Part
-from headrace_compute.pool import Executor
+from headrace_compute.workers.pool import Executor
 from headrace_server import __version__, metrics
 from headrace_server.rows.duplicates import settle_duplicates
 from headrace_server.rows.options import UploadOptions

@@ -18,8 +18,8 @@ import xxhash
 from headrace_compute.formats.decode import decode
 from headrace_compute.model import Position, StagedObject, StagedSource, StoreConfig, UploadSpec
 from headrace_compute.objects.store import open_store
-from headrace_compute.pool import Executor
 from headrace_compute.schemas.contract import describe_for
+from headrace_compute.workers.pool import Executor
 from headrace_server.rows.blocks import BlockQueue
 from headrace_server.rows.intake import AnyChunk, bytes_of
 from headrace_server.rows.options import UploadOptions

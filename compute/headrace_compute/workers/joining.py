@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import psutil
 
-from headrace_compute.cluster import LOOPBACK, ClusterError, ray_errors
+from headrace_compute.workers.cluster import LOOPBACK, ClusterError, ray_errors
 
 PROBE_SECONDS = 2.0
 """How long the head may take to accept a connection, and then to greet as servers of gRPC do."""

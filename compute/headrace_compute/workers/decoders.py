@@ -14,14 +14,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
-from headrace_compute.actors import Decoder
-from headrace_compute.cluster import ray, ray_errors
 from headrace_compute.errors import ComputeUnavailableError, HeadraceError, PoisonBlockError, TooLargeError
 from headrace_compute.fair_queue import ReservingQueue
-from headrace_compute.held import Held
-from headrace_compute.labels import ActorNames, task_name
 from headrace_compute.model import Position, StoreConfig
-from headrace_compute.quarantine import Quarantine
+from headrace_compute.workers.actors import Decoder
+from headrace_compute.workers.cluster import ray, ray_errors
+from headrace_compute.workers.held import Held
+from headrace_compute.workers.labels import ActorNames, task_name
+from headrace_compute.workers.quarantine import Quarantine
 
 P = ParamSpec("P")
 T = TypeVar("T")

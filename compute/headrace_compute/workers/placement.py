@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from headrace_compute.cluster import address_here, cpus_at, free_cpus, resources, versions
+from headrace_compute.workers.cluster import address_here, cpus_at, free_cpus, resources, versions
 
 SHARE = 0.001
 """What an actor takes of its node's address, which Ray counts as a resource of which there is one."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from headrace_compute.backoff import Backoff
-from headrace_compute.cluster import NodeAddress, nodes, ray, ray_errors
 from headrace_compute.errors import ComputeUnavailableError
 from headrace_compute.fair_queue import FairQueue
-from headrace_compute.placement import mismatch
+from headrace_compute.workers.cluster import NodeAddress, nodes, ray, ray_errors
+from headrace_compute.workers.placement import mismatch
 
 DESERTED_SECONDS = 30.0
 """How long there may be no worker at all before those who wait for one are told."""

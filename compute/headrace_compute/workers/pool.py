@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from headrace_compute.actors import BULK_NICENESS, Worker
 from headrace_compute.backoff import Backoff
-from headrace_compute.cluster import ClusterError, ray, ray_errors
-from headrace_compute.decoders import Decoders
 from headrace_compute.errors import (
     ComputeUnavailableError,
     HeadraceError,
@@ -26,12 +23,15 @@ from headrace_compute.errors import (
     SuspendedError,
 )
 from headrace_compute.fair_queue import FairQueue
-from headrace_compute.held import Held, Origin
-from headrace_compute.labels import ActorNames, task_name
 from headrace_compute.model import StoreConfig
-from headrace_compute.placement import Site, shortage
-from headrace_compute.quarantine import Quarantine
-from headrace_compute.roster import Member, Roster, Strength
+from headrace_compute.workers.actors import BULK_NICENESS, Worker
+from headrace_compute.workers.cluster import ClusterError, ray, ray_errors
+from headrace_compute.workers.decoders import Decoders
+from headrace_compute.workers.held import Held, Origin
+from headrace_compute.workers.labels import ActorNames, task_name
+from headrace_compute.workers.placement import Site, shortage
+from headrace_compute.workers.quarantine import Quarantine
+from headrace_compute.workers.roster import Member, Roster, Strength
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from headrace_compute import cancellation
-from headrace_compute.cluster import address_here, ray, versions
 from headrace_compute.environment import forget_secrets
 from headrace_compute.heap import keep_heap
 from headrace_compute.model import StoreConfig
+from headrace_compute.workers.cluster import address_here, ray, versions
 
 WORKER_HEADROOM_BYTES = 6 << 30
 """Address space a worker may take beyond what it starts with: DuckDB's limit, a block's arrays, and
@@ -64,7 +64,7 @@ class Worker:
     def warm(self) -> dict[str, str]:
         """Loads whatever the first block would wait for; tells its node and its versions."""
         from headrace_compute.kernels import warm
-        from headrace_compute.warm import load
+        from headrace_compute.workers.warm import load
 
         warm()
         load()
