@@ -18,7 +18,7 @@ $(READY): pyproject.toml uv.lock clients/python/pyproject.toml compute/pyproject
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(READY) $(if $(BROKERS),brokers) ## Start a server, send it data, show what comes out; BROKERS=1: on MinIO and Kafka
@@ -104,6 +104,10 @@ bench-nodes: $(READY) ## Measure two nodes of a Ray cluster beside one, and what
 bench-relay: $(READY) ## Measure the relay beside confluent-kafka, on a real broker
 	@PYTHONPATH=tests $(RUN)/python -m bench.relay $(ARGS)
 	@PYTHONPATH=tests $(RUN)/python -m bench.relay_commits
+
+.PHONY: bench-neighbours
+bench-neighbours: $(READY) ## Measure what other tenants notice of a heavy run; ARGS="--millions 10"
+	@PYTHONPATH=tests $(RUN)/python -m bench.neighbours $(ARGS)
 
 .PHONY: bench-small
 bench-small: $(READY) ## Measure small ingests, and the table that many of them leave

@@ -45,9 +45,15 @@ RELAY_SLOTS_OWNED = Gauge("headrace_relay_slots_owned", "Of 16 slots of tenants,
 RELAY_SLOTS_UNOWNED = Gauge(
     "headrace_relay_slots_unowned", "Slots that no server has; their lag is counted by all."
 )
+RUNS = Gauge("headrace_runs", "Feature and sampling runs on this server, running or queued.", ["state"])
+RUN_WAIT_SECONDS = Histogram(
+    "headrace_run_wait_seconds",
+    "How long runs waited in the queue before they began.",
+    buckets=(0.001, 0.1, 1, 5, 10, 30, 60, 300, 1800, 7200),
+)
 RUN_SECONDS = Histogram(
     "headrace_run_seconds",
-    "Duration of feature and sampling runs that ended well.",
+    "Duration of feature and sampling runs that ended well, without their wait in the queue.",
     ["run"],
     buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )

@@ -219,13 +219,15 @@ def _abandon(executor: ThreadPoolExecutor) -> None:
 async def _give_up(services: Services) -> None:
     """Refuses new calls and ends those under way: without workers none of them can."""
     services.shutdown.begun.set()
+    services.runs.close(lambda: ComputeUnavailableError(WORKERS_GONE))
     services.live.interrupt_all(lambda: ComputeUnavailableError(WORKERS_GONE))
     await services.live.ended(LOST_END_SECONDS)
 
 
 async def _drain(services: Services) -> None:
-    """Refuses new calls, and lets open uploads end by themselves before it ends them."""
+    """Refuses new calls and runs that wait, and lets open uploads end by themselves before it ends them."""
     services.shutdown.begun.set()
+    services.runs.close(draining)
     if not await services.live.ended(GRACE_SECONDS):
         services.live.interrupt_all(draining)
         await services.live.ended(END_SECONDS)

@@ -25,6 +25,7 @@ from headrace_server.maintenance import Maintenance
 from headrace_server.room import Room
 from headrace_server.rpc.limits import Limit, ReservingLimit
 from headrace_server.rpc.live import LiveUploads
+from headrace_server.rpc.run_queue import RunQueue
 from headrace_server.rpc.shutdown import Shutdown
 from headrace_server.rpc.stream_limit import StreamLimit
 from headrace_server.settings import Settings
@@ -97,14 +98,19 @@ class Services:
         return Limit("lists", self.settings.max_reads, self.settings.max_reads_per_tenant)
 
     @cached_property
-    def runs(self) -> Limit:
-        """Runs under way: features and training sets."""
-        return ReservingLimit("runs", self.settings.max_runs, self.settings.max_runs_per_tenant)
+    def runs(self) -> RunQueue:
+        """Runs under way, features and training sets, and those that wait for their turn."""
+        had = self.settings
+        queued = had.max_queued_runs, had.max_queued_runs_per_tenant
+        return RunQueue(had.max_runs, had.max_runs_per_tenant, *queued)
 
     @cached_property
     def followers(self) -> Limit:
         """Calls that follow a run with a request_id; the run itself goes on without them."""
-        return ReservingLimit("followed runs", self.settings.max_reads, self.settings.max_reads_per_tenant)
+        had = self.settings
+        total = had.max_reads + had.max_queued_runs
+        per_tenant = had.max_reads_per_tenant + had.max_queued_runs_per_tenant
+        return ReservingLimit("followed runs", total, per_tenant)
 
     @cached_property
     def room(self) -> Room:

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     max_reads_per_tenant: int = Field(default=16, ge=1, alias="HEADRACE_MAX_READS_PER_TENANT")
     max_runs: int = Field(default=16, ge=1, alias="HEADRACE_MAX_RUNS")
     max_runs_per_tenant: int = Field(default=4, ge=1, alias="HEADRACE_MAX_RUNS_PER_TENANT")
+    max_queued_runs: int = Field(default=64, ge=0, alias="HEADRACE_MAX_QUEUED_RUNS")
+    max_queued_runs_per_tenant: int = Field(default=16, ge=0, alias="HEADRACE_MAX_QUEUED_RUNS_PER_TENANT")
     run_retention_hours: float = Field(default=168, gt=0, alias="HEADRACE_RUN_RETENTION_HOURS")
     start_seconds: float = Field(default=180, gt=0, alias="HEADRACE_START_SECONDS")
     blocks_in_flight: int = Field(default=0, ge=0, alias="HEADRACE_BLOCKS_IN_FLIGHT")

@@ -20,11 +20,11 @@ def stock(stub: Any, tenant: str, rows: int) -> None:
 
 
 def features(stage: Stage) -> int:
-    """Twenty ComputeFeatures of one tenant at once, one after the other."""
+    """Forty ComputeFeatures of one tenant at a time: some run, some wait, others are refused."""
     stub, calls = stage.stub(), Calls(EXHAUSTED)
     stock(stub, "runner", 150_000)
     request = run_pb2.ComputeFeaturesRequest(tenant_id="runner")
-    calls.flood(20, stage.seconds, lambda _: stub.ComputeFeatures(request, timeout=SECONDS))
+    calls.flood(40, stage.seconds, lambda _: stub.ComputeFeatures(request, timeout=SECONDS))
     return calls.count(needed={grpc.StatusCode.OK, EXHAUSTED})
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
-from harness.dialogue import HEADER, Dialogue, chunk, failure_of, finish, header, lines, negatives
+from harness.dialogue import HEADER, Dialogue, chunk, finish, header, lines, negatives
 from harness.phoenix import Phoenix
 from harness.server import Server
 from harness.watch import eventually, files_below
@@ -60,19 +59,3 @@ def test_parts_of_a_run_whose_server_was_killed_go_at_the_next_start(phoenix: Ph
     again = phoenix.rest()
     assert not _parts(again, tenant)
     assert not _entries(again, tenant)
-
-
-def test_more_runs_of_a_tenant_than_it_may_have_are_refused(
-    server: Server, stub: PipelineServiceStub, tenant: str
-) -> None:
-    _upload(stub, tenant)
-    runs: list[Any] = [stub.SampleNegatives(_endless(tenant)) for _ in range(4)]
-    for run in runs:
-        next(run)
-    with pytest.raises(grpc.RpcError) as caught:
-        list(stub.SampleNegatives(_endless(tenant)))
-    exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert failure_of(caught.value) == (exhausted, "OVERLOADED", {"limit": "4", "what": "runs"})
-    for run in runs:
-        run.cancel()
-    eventually(lambda: not _parts(server, tenant) and not _entries(server, tenant))

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,8 +59,8 @@ def _created(config: StoreConfig, **fields: Any) -> JournaledRun:
     return run
 
 
-def _load(config: StoreConfig) -> JournaledRun:
-    run = journals.load(config, "t", REQUEST)
+def _load(config: StoreConfig, request_id: str = REQUEST) -> JournaledRun:
+    run = journals.load(config, "t", request_id)
     assert run is not None
     return run
 
@@ -191,13 +192,75 @@ async def test_a_run_whose_servers_cannot_go_on_is_given_up_until_it_is_called_f
     assert _load(config).may_begin_again
 
 
-async def test_a_run_that_is_left_waits_for_its_place(services: Services) -> None:
+def _fill(services: Services, held: ExitStack) -> None:
+    """Has the tenant as many runs under way as it may have."""
+    for _ in range(services.settings.max_runs_per_tenant):
+        assert held.enter_context(services.runs.enter("t")).is_held
+
+
+async def test_runs_that_are_left_wait_for_their_turn_in_the_order_in_which_they_were_asked_for(
+    services: Services,
+) -> None:
+    config, live = services.config, LiveRuns()
+    keeper = Keeper(services, live)
+    ids = [f"{number}{REQUEST[1:]}" for number in (3, 1, 2)]
+
+    def load(request_id: str) -> JournaledRun:
+        return _load(config, request_id)
+
+    for started_us, request_id in enumerate(ids, 1):
+        _created(config, started_us=started_us, request_id=request_id)
+    with ExitStack() as held:
+        _fill(services, held)
+        await keeper.recover()
+        await until(lambda: all(run.progress.queue_place for run in live.of_tenant("t")))
+        assert [(run.request_id, run.progress.queue_place) for run in live.of_tenant("t")] == [
+            (request_id, place) for place, request_id in enumerate(ids, 1)
+        ]
+        assert all((run.is_queued, run.begun, run.deaths) == (True, 1, 1) for run in map(load, ids))
+        keeper.leave()
+        await until(lambda: all(run.left == "DRAINING" for run in map(load, ids)))
+        await until(lambda: services.runs.waiting == 0)
+
+
+async def test_a_run_that_is_left_stays_so_where_no_more_may_wait(services: Services) -> None:
+    services.settings.max_queued_runs = 0
     run = _created(services.config)
     with ExitStack() as held:
-        for tenant in ("t", "t", "t", "t"):
-            held.enter_context(services.runs.enter(tenant))
+        _fill(services, held)
         await Keeper(services, LiveRuns()).recover()
         assert _load(services.config) == run
+
+
+async def test_a_run_that_waits_here_is_cancelled_at_once(services: Services) -> None:
+    config, keeper = services.config, Keeper(services, LiveRuns())
+    _created(config)
+    with ExitStack() as held:
+        _fill(services, held)
+        await keeper.recover()
+        await keeper.stop(journals.ask_to_stop(config, _load(config)))
+        # Long before its next record would be due.
+        await until(lambda: _load(config).is_cancelled, tenure.ALIVE_SECONDS / 2)
+        await until(lambda: services.runs.waiting == 0)
+
+
+def test_an_attempt_that_waits_is_none_until_its_turn_comes(config: StoreConfig) -> None:
+    run = replace(_run(), is_queued=True, begun=0)
+    journals.create(config, run)
+    assert _load(config) == run
+    # Its server dies, and the next one has no place for it either, but the one after that.
+    run = journals.take_up(config, run, "b", queued=True)
+    assert (run.attempts, run.begun, run.is_queued, run.deaths) == (("a", "b"), 0, True, 0)
+    waits = {"attempt": "b", "progress": ["queued", 0, 0], "queue_place": 3}
+    run = journals.append(config, run, "alive", waits)
+    assert run.queue_place == 3
+    run = journals.take_up(config, run, "c", queued=True)
+    run = journals.append(config, run, "epoch", {"attempt": "c"})
+    assert (run.attempts, run.begun, run.is_queued, run.deaths) == (("a", "b", "c"), 1, False, 0)
+    # From here on a death is one.
+    run = journals.take_up(config, run, "d", queued=True)
+    assert (run.attempts, run.begun, run.deaths) == (("a", "b", "c", "d"), 1, 1)
+    assert _load(config) == run
 
 
 async def test_who_asks_for_the_end_of_a_run_that_nobody_has_gets_it(services: Services) -> None:

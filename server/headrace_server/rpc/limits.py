@@ -8,6 +8,21 @@ from headrace_compute.errors import OverloadedError
 from headrace_server import metrics
 
 
+def overloaded(found: str, limit: int, what: str) -> OverloadedError:
+    """The error for one too many, which is counted.
+
+    Args:
+        found: What there is, as a sentence begins.
+        limit: The most of it.
+        what: What is counted, in the plural.
+    """
+    metrics.OVERLOADED.labels(what).inc()
+    return OverloadedError(
+        f"{found}, the most it may have at once; wait until one has ended.",
+        {"limit": str(limit), "what": what},
+    )
+
+
 class Limit:
     """How much of something may be under way: in all, and for one tenant. Belongs to one event loop.
 
@@ -51,9 +66,8 @@ class Limit:
             raise self._full()
         if self._held[owner] >= self._per_tenant:
             named = f"Tenant {tenant[:80]}" if tenant else "This connection"
-            raise self._overloaded(
-                f"{named} has {self._per_tenant:,} {self._what} under way", self._per_tenant
-            )
+            found = f"{named} has {self._per_tenant:,} {self._what} under way"
+            raise overloaded(found, self._per_tenant, self._what)
         self._held[owner] += 1
 
     def _count_out(self, owner: str) -> None:
@@ -62,14 +76,8 @@ class Limit:
             del self._held[owner]
 
     def _full(self) -> OverloadedError:
-        return self._overloaded(f"The server has {self._total:,} {self._what} under way", self._total)
-
-    def _overloaded(self, found: str, limit: int) -> OverloadedError:
-        metrics.OVERLOADED.labels(self._what).inc()
-        return OverloadedError(
-            f"{found}, the most it may have at once; wait until one has ended.",
-            {"limit": str(limit), "what": self._what},
-        )
+        found = f"The server has {self._total:,} {self._what} under way"
+        return overloaded(found, self._total, self._what)
 
 
 class ReservingLimit(Limit):
@@ -82,7 +90,6 @@ class ReservingLimit(Limit):
         own, free = self._held[owner], self._total - self.held
         if 0 < free <= own < self._per_tenant:
             named = f"Tenant {tenant[:80]}" if tenant else "This connection"
-            raise self._overloaded(
-                f"{named} has {own:,} {self._what} under way, and places left for all others: {free:,}", own
-            )
+            found = f"{named} has {own:,} {self._what} under way, and places left for all others: {free:,}"
+            raise overloaded(found, own, self._what)
         super()._count_in(tenant, owner)

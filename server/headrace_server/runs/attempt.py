@@ -8,7 +8,9 @@ import structlog
 from google.protobuf import json_format
 
 from headrace_compute.errors import HeadraceError, UnavailableError
+from headrace_compute.workers.pool import Executor
 from headrace_server import metrics
+from headrace_server.rpc.run_queue import Place
 from headrace_server.runs import finish, journals
 from headrace_server.runs.inputs import pin_inputs
 from headrace_server.runs.job import Job, RunKind, made_to_json
@@ -29,27 +31,32 @@ class Attempt:
         run: The run; the last of its attempts is this one.
         job: What it is to make; None if others were at work on it before: their parts go first, and what they
             read is pinned again.
+        place: Its place, which it may have to wait for.
         live: Told how far it has come.
     """
 
     def __init__(
-        self, services: Services, run: JournaledRun, kind: RunKind[Any], job: Job | None, live: LiveRun
+        self,
+        services: Services,
+        run: JournaledRun,
+        kind: RunKind[Any],
+        job: Job | None,
+        place: Place,
+        live: LiveRun,
     ) -> None:
         self._services = services
         self._kind = kind
         self._job = job
+        self._place = place
         self._live = live
         self._run = run
         self._tenure = Tenure(services.config, run, live)
-        self._executor = services.pool.run_executor(run.tenant, run.attempts[-1])
         self._facts = {"tenant": run.tenant, "request_id": run.request_id, "run_id": run.run_id}
 
     async def work(self) -> None:
         """Brings the run to its end, or leaves it to others; raises nothing but a cancellation."""
-        started = time.monotonic()
         try:
             await self._work()
-            metrics.RUN_SECONDS.labels(self._kind.name).observe(time.monotonic() - started)
             _log.info("run ended", **self._facts)
         except asyncio.CancelledError:
             await asyncio.shield(self._services.spawn(self._leave(DRAINING)))
@@ -63,7 +70,7 @@ class Attempt:
 
     async def _work(self) -> None:
         holding = asyncio.create_task(self._tenure.hold())
-        performing = asyncio.create_task(self._perform())
+        performing = asyncio.create_task(self._in_turn())
         try:
             await asyncio.wait({holding, performing}, return_when=asyncio.FIRST_COMPLETED)
             if not performing.done():
@@ -74,12 +81,23 @@ class Attempt:
             performing.cancel()
             await asyncio.gather(holding, performing, return_exceptions=True)
 
+    async def _in_turn(self) -> None:
+        """Does the work when its turn has come."""
+        if self._run.is_queued:
+            await self._place.turn(self._live.queue)
+            self._run = await self._tenure.append("epoch", {"attempt": self._run.attempts[-1]})
+            self._live.begin()
+        started = time.monotonic()
+        await self._perform()
+        metrics.RUN_SECONDS.labels(self._kind.name).observe(time.monotonic() - started)
+
     async def _perform(self) -> None:
         run, attempt = self._run, self._run.attempts[-1]
-        job = self._job or await self._pin()
+        executor = self._services.pool.run_executor(run.tenant, attempt)
+        job = self._job or await self._pin(executor)
         entry = RunEntry(run.tenant, attempt, job.outputs, run.run_id, run.request_id)
-        async with begun(self._services, self._executor, entry) as entered:
-            made = await job.make(self._executor, entered.part_prefix, self._live.report, entered.admit)
+        async with begun(self._services, executor, entry) as entered:
+            made = await job.make(executor, entered.part_prefix, self._live.report, entered.admit)
             body = {
                 **made_to_json(made),
                 "attempt": attempt,
@@ -108,11 +126,11 @@ class Attempt:
                     entered.take_back()
             raise
 
-    async def _pin(self) -> Job:
+    async def _pin(self, executor: Executor) -> Job:
         run, services = self._run, self._services
         await finish.clear_attempts(services, run)
         request = json_format.ParseDict(dict(run.request), self._kind.request(tenant_id=run.tenant))
-        inputs = await pin_inputs(services, self._executor, request, with_items=run.with_items)
+        inputs = await pin_inputs(services, executor, request, with_items=run.with_items)
         return self._kind.job(services, request, inputs)
 
     async def _stop(self, error: Exception) -> None:

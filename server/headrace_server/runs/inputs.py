@@ -81,11 +81,7 @@ async def pin_inputs(
         VersionNotFoundError: A version does not exist.
     """
     tenant = requests.check_tenant(request.tenant_id)
-    known_us = requests.instant_us("known_at", request.known_at) if request.HasField("known_at") else None
-    interactions = await _pin(services, "interactions", request, known_us)
-    if interactions is None:
-        raise no_interactions(None, known_us)
-    items = await _pin(services, "items", request, known_us) if with_items else None
+    interactions, items = await _pin_tables(services, request, with_items)
     if request.HasField("as_of"):
         as_of_us = requests.instant_us("as_of", request.as_of)
     else:
@@ -93,15 +89,46 @@ async def pin_inputs(
     return RunInputs(tenant, interactions, items, as_of_us, shard_plan(interactions.rows))
 
 
+async def pin_versions(services: Services, request: RunRequest) -> tuple[RunRequest, bool]:
+    """As `pin_inputs`, without a worker, for a run that must wait: a request that gives the same later.
+
+    Returns:
+        The request, and whether the run has items. An as_of left out stays so: it follows from the version.
+
+    Raises:
+        NoInteractionsError: The tenant has no interactions.
+        VersionNotFoundError: A version does not exist.
+    """
+    interactions, items = await _pin_tables(services, request, with_items=True)
+    return _naming(request, interactions, items), items is not None
+
+
 def pinned(request: RunRequest, inputs: RunInputs) -> RunRequest:
     """A request that names what was pinned for another one: it gives the same inputs at any time."""
-    exact = copy.deepcopy(request)
-    exact.ClearField("known_at")
-    exact.interactions_version = inputs.interactions.version
-    if inputs.items is not None:
-        exact.items_version = inputs.items.version
+    exact = _naming(request, inputs.interactions, inputs.items)
     exact.as_of.CopyFrom(timestamp_message(inputs.as_of_us))
     return exact
+
+
+def _naming(request: RunRequest, interactions: Snapshot, items: Snapshot | None) -> RunRequest:
+    exact = copy.deepcopy(request)
+    exact.ClearField("known_at")
+    exact.interactions_version = interactions.version
+    if items is not None:
+        exact.items_version = items.version
+    return exact
+
+
+async def _pin_tables(
+    services: Services, request: RunRequest, with_items: bool
+) -> tuple[Snapshot, Snapshot | None]:
+    """Interactions and items, of the versions that a request names, or the newest."""
+    known_us = requests.instant_us("known_at", request.known_at) if request.HasField("known_at") else None
+    interactions = await _pin(services, "interactions", request, known_us)
+    if interactions is None:
+        raise no_interactions(None, known_us)
+    items = await _pin(services, "items", request, known_us) if with_items else None
+    return interactions, items
 
 
 async def _pin(

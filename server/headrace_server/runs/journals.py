@@ -43,15 +43,19 @@ class JournaledRun:
     Attributes:
         kind: `features` or `negatives`.
         asked: The request that it was started with, but for whose it is, its id, and include_rows.
-        request: The same with all that the first server made of it: pinned versions, as_of, defaults.
+        request: The same with all that the first server made of it: pinned versions, as_of, defaults. If it
+            had to wait, as_of may be unset: it follows from the version.
         with_items: Whether it reads a catalog.
         started_us: When it began, by the clock of that server.
-        attempts: Ids of the attempts at it; the last one owns it.
+        attempts: Ids of the attempts at it; the last one owns it, though it may wait for its turn.
         next_seq: Number of the next record.
-        deaths: Attempts whose server died, or could not go on.
+        is_queued: Whether its owner waits for its turn.
+        begun: Attempts whose turn came.
+        deaths: Attempts whose server died, or could not go on, once their turn had come.
         left: Why its owner left it to others; empty while it has one.
         is_cancelling: Whether it is to stop.
         progress: Stage, shards done, and shards in all, as of the newest that tells.
+        queue_place: Which of its tenant's waiting runs it is, likewise; 0 if it does not wait.
         commit: Body of the commit record: the attempt, its parts, and the result but for the versions.
         done: The result, as proto JSON.
         failure: The error it failed with.
@@ -69,10 +73,13 @@ class JournaledRun:
     started_us: int
     attempts: tuple[str, ...]
     next_seq: int = 1
+    is_queued: bool = False
+    begun: int = 1
     deaths: int = 0
     left: str = ""
     is_cancelling: bool = False
     progress: tuple[str, int, int] = ("", 0, 0)
+    queue_place: int = 0
     commit: Mapping[str, Any] | None = None
     done: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
@@ -132,6 +139,8 @@ def load(config: StoreConfig, tenant: str, request_id: str) -> JournaledRun | No
         with_items=body["with_items"],
         started_us=body["started_us"],
         attempts=(body["attempt"],),
+        is_queued=body.get("queued", False),
+        begun=0 if body.get("queued") else 1,
     )
     for seq, record in found[1:]:
         run = _apply(run, seq, record)
@@ -157,6 +166,7 @@ def create(config: StoreConfig, run: JournaledRun) -> None:
         "with_items": run.with_items,
         "started_us": run.started_us,
         "attempt": run.attempts[0],
+        "queued": run.is_queued,
     }
     _sweep_remnants(journal)
     try:
@@ -183,14 +193,17 @@ def append(config: StoreConfig, run: JournaledRun, kind: str, body: Mapping[str,
     return _apply(run, run.next_seq, record)
 
 
-def take_up(config: StoreConfig, run: JournaledRun, attempt: str) -> JournaledRun:
+def take_up(config: StoreConfig, run: JournaledRun, attempt: str, *, queued: bool = False) -> JournaledRun:
     """Makes an attempt the owner of a run that nobody is at work on.
+
+    Args:
+        queued: Whether it must wait for its turn; an `epoch` record under the same id says that it came.
 
     Raises:
         OvertakenError: Somebody else was faster.
     """
     open_runs(config).add(run.tenant, run.request_id)
-    return append(config, run, "epoch", {"attempt": attempt})
+    return append(config, run, "epoch", {"attempt": attempt, "queued": queued})
 
 
 def end(config: StoreConfig, run: JournaledRun, kind: Ending, body: Mapping[str, Any]) -> JournaledRun:
@@ -269,6 +282,24 @@ def forget(config: StoreConfig, tenant: str, name: str, older_than_seconds: floa
     return True
 
 
+def _owned(run: JournaledRun, attempt: str, queued: bool) -> JournaledRun:
+    """A run that an attempt takes up, or begins to work on after its wait."""
+    had = () if attempt == run.attempts[-1] else (attempt,)
+    died = not run.is_queued and run.left != DRAINING
+    return replace(
+        run,
+        attempts=(*run.attempts, *had),
+        is_queued=queued,
+        begun=run.begun + (not queued),
+        deaths=0 if run.failure is not None else run.deaths + died,
+        left="",
+        progress=("", 0, 0),
+        queue_place=0,
+        failure=None,
+        ended_us=0,
+    )
+
+
 def _sweep_remnants(journal: Journal) -> None:
     """Deletes records whose first one is gone: `forget` died amid them."""
     found = list(journal.numbered())
@@ -282,12 +313,9 @@ def _apply(run: JournaledRun, seq: int, record: Record) -> JournaledRun:
     run = replace(run, next_seq=seq + 1)
     match kind:
         case "alive":
-            return replace(run, progress=tuple(body["progress"]))
+            return replace(run, progress=tuple(body["progress"]), queue_place=body.get("queue_place", 0))
         case "epoch":
-            begins_again = run.failure is not None
-            deaths = 0 if begins_again else run.deaths + (run.left != DRAINING)
-            attempts = (*run.attempts, body["attempt"])
-            return replace(run, attempts=attempts, deaths=deaths, left="", failure=None, ended_us=0)
+            return _owned(run, body["attempt"], body.get("queued", False))
         case "rest":
             return replace(run, left=body["reason"])
         case "cancel":

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,10 +25,11 @@ from headrace_compute.errors import (
     class_of,
 )
 from headrace_compute.objects.store import KeyMissingError, open_store
+from headrace_server.rpc.run_queue import Place
 from headrace_server.runs import finish, journals
 from headrace_server.runs.attempt import Attempt
 from headrace_server.runs.features import FEATURES
-from headrace_server.runs.inputs import RunRequest, pin_inputs, pinned
+from headrace_server.runs.inputs import RunRequest, pin_inputs, pin_versions, pinned
 from headrace_server.runs.job import Job, RunKind
 from headrace_server.runs.journals import DRAINING, JournaledRun, OvertakenError
 from headrace_server.runs.live import LiveRun, LiveRuns
@@ -111,7 +113,8 @@ class Keeper:
         key = run.tenant, run.request_id
         if (live := self._live.find(*key)) is not None:
             live.is_unwanted.set()
-        elif self._is_alone or run.left:
+        elif self._is_alone or run.left or run.is_queued:
+            # Where it only waits, whoever owns it has nothing to stop.
             async with self._lock(key):
                 await self._go_on(run)
 
@@ -139,19 +142,28 @@ class Keeper:
             _log.error("runs are not watched", reason=error.reason, message=error.message)
             return
         self._seen = {key: self._seen[key] for key in keys if key in self._seen}
+        left: list[JournaledRun] = []
         for key in keys:
             try:
-                await self._visit(key, at_once)
+                if (run := await self._visit(key, at_once)) is not None:
+                    left.append(run)
             except (HeadraceError, OvertakenError, KeyMissingError) as error:
-                _log.warning("run not taken up", tenant=key[0], request_id=key[1], exc_info=error)
+                _log.warning("run not looked at", tenant=key[0], request_id=key[1], exc_info=error)
+        # They wait for their turn in the order in which they were asked for.
+        for run in sorted(left, key=lambda each: each.started_us):
+            try:
+                await self._go_on_with_left(run)
+            except (HeadraceError, OvertakenError, KeyMissingError) as error:
+                _log.warning("run not taken up", tenant=run.tenant, request_id=run.request_id, exc_info=error)
 
-    async def _visit(self, key: Key, at_once: bool) -> None:
+    async def _visit(self, key: Key, at_once: bool) -> JournaledRun | None:
+        """Looks at a run, and returns it if nobody is at work on it."""
         if self._live.find(*key) is not None:
-            return
+            return None
         newest = await asyncio.to_thread(journals.journal_of(self._config, *key).newest)
         if newest is None:
             await self._forget(key, at_once)
-            return
+            return None
         now = time.monotonic()
         seq, since = self._seen.get(key, (-1, now))
         stands_still = seq == newest.seq and now - since > STILL_SECONDS
@@ -159,15 +171,21 @@ class Keeper:
             self._seen[key] = newest.seq, now
         is_left = at_once or stands_still
         if not is_left and newest.kind not in ("rest", "done", "failed", "cancelled"):
-            return
+            return None
         async with self._lock(key):
             run = await self.load(key)
-            if run is None:
-                return
-            if run.is_over:
+            if run is not None and run.is_over:
                 # Who ended it died before it took it out.
                 await asyncio.to_thread(journals.open_runs(self._config).remove, *key)
-            elif is_left or run.left == DRAINING:
+                return None
+        return run if run is not None and (is_left or run.left == DRAINING) else None
+
+    async def _go_on_with_left(self, found: JournaledRun) -> None:
+        """Goes on with a run that was found left, unless something has become of it since."""
+        key = found.tenant, found.request_id
+        async with self._lock(key):
+            run = await self.load(key)
+            if run is not None and run.next_seq == found.next_seq and not run.is_over:
                 await self._go_on(run)
 
     async def _forget(self, key: Key, at_once: bool) -> None:
@@ -193,10 +211,10 @@ class Keeper:
             try:
                 await self._take_up(run)
             except OverloadedError:
-                return  # It waits for its place.
+                return  # It has to wait until it may wait.
 
     async def _open(self, kind: RunKind[Any], request: RunRequest) -> None:
-        """Begins a run: pins what it reads, writes its first record, and gets to work.
+        """Begins a run: pins what it reads, writes its first record, and gets to work when its turn comes.
 
         Raises:
             OvertakenError: Its id has a run.
@@ -204,10 +222,13 @@ class Keeper:
         services, tenant = self._services, request.tenant_id
         run_id, attempt = uuid.uuid4().hex, uuid.uuid4().hex
         with ExitStack() as held:
-            held.enter_context(services.runs.enter(tenant))
-            executor = services.pool.run_executor(tenant, attempt)
-            inputs = await pin_inputs(services, executor, request)
-            exact = pinned(kind.filled(services, request), inputs)
+            place = held.enter_context(services.runs.enter(tenant))
+            filled, inputs = kind.filled(services, request), None
+            if place.is_held:
+                inputs = await pin_inputs(services, services.pool.run_executor(tenant, attempt), request)
+                exact, with_items = pinned(filled, inputs), inputs.items is not None
+            else:
+                exact, with_items = await pin_versions(services, filled)
             run = JournaledRun(
                 tenant,
                 request.request_id,
@@ -215,29 +236,34 @@ class Keeper:
                 kind.name,
                 asked_of(request),
                 asked_of(exact),
-                inputs.items is not None,
+                with_items,
                 time.time_ns() // 1000,
                 (attempt,),
+                is_queued=inputs is None,
+                begun=0 if inputs is None else 1,
             )
             await asyncio.to_thread(journals.create, self._config, run)
-            self._begin_attempt(run, kind.job(services, exact, inputs), held.pop_all())
+            job = None if inputs is None else kind.job(services, exact, inputs)
+            self._begin_attempt(run, job, place, held.pop_all())
 
     async def _take_up(self, run: JournaledRun) -> None:
-        """Becomes the owner of a run that nobody is at work on, and gets to work.
+        """Becomes the owner of a run that nobody is at work on, and gets to work when its turn comes.
 
         Raises:
-            OverloadedError: There is no place for it.
+            OverloadedError: It may not even wait.
             OvertakenError: Somebody else was faster.
         """
         with ExitStack() as held:
-            held.enter_context(self._services.runs.enter(run.tenant))
-            run = await asyncio.to_thread(journals.take_up, self._config, run, uuid.uuid4().hex)
+            place = held.enter_context(self._services.runs.enter(run.tenant))
+            run = await asyncio.to_thread(
+                partial(journals.take_up, queued=not place.is_held), self._config, run, uuid.uuid4().hex
+            )
             _log.info("run taken up", tenant=run.tenant, request_id=run.request_id, run_id=run.run_id)
-            self._begin_attempt(run, None, held.pop_all())
+            self._begin_attempt(run, None, place, held.pop_all())
 
-    def _begin_attempt(self, run: JournaledRun, job: Job | None, held: ExitStack) -> None:
+    def _begin_attempt(self, run: JournaledRun, job: Job | None, place: Place, held: ExitStack) -> None:
         kind = KINDS[run.kind]
-        self._begin_work(run, held, lambda live: Attempt(self._services, run, kind, job, live).work())
+        self._begin_work(run, held, lambda live: Attempt(self._services, run, kind, job, place, live).work())
 
     def _begin_work(
         self, run: JournaledRun, held: ExitStack, work: Callable[[LiveRun], Coroutine[Any, Any, None]]

@@ -1,10 +1,13 @@
 """The runs that are under way on this server, and how far they have come."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from headrace.v1 import run_pb2
+
+QUEUED = "queued"
+"""What progress names in place of a stage while a run waits for its turn."""
 
 
 class LiveRun:
@@ -13,6 +16,8 @@ class LiveRun:
     Attributes:
         name: Its request_id, or its run_id if it has none.
         progress: How far it has come; empty before its first stage.
+        is_queued: Whether it waits for its turn.
+        heard: Called with each progress, if anybody is to hear of each.
         is_unwanted: Set when somebody here has asked for its end.
     """
 
@@ -24,13 +29,24 @@ class LiveRun:
         self.started_us = started_us
         self.name = request_id or run_id
         self.progress = run_pb2.RunProgress()
+        self.is_queued = False
+        self.heard: Callable[[run_pb2.RunProgress], None] | None = None
         self.is_unwanted = asyncio.Event()
         self._changed = asyncio.Event()
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Takes progress."""
-        self.progress = run_pb2.RunProgress(stage=stage, shards_done=done, shards_total=total)
-        self._wake()
+        self.is_queued = False
+        self._tell(run_pb2.RunProgress(stage=stage, shards_done=done, shards_total=total))
+
+    def queue(self, place: int) -> None:
+        """Takes its place among the runs of its tenant that wait."""
+        self.is_queued = True
+        self._tell(run_pb2.RunProgress(stage=QUEUED, queue_place=place))
+
+    def begin(self) -> None:
+        """Takes that its turn has come; what it reads is looked up first."""
+        self.report("read", 0, 0)
 
     async def changed(self, seconds: float) -> None:
         """Waits for progress, or for the end, at most so long."""
@@ -40,6 +56,12 @@ class LiveRun:
 
     def ended(self) -> None:
         """Wakes whoever waits for progress: there is no more."""
+        self._wake()
+
+    def _tell(self, progress: run_pb2.RunProgress) -> None:
+        self.progress = progress
+        if self.heard is not None:
+            self.heard(progress)
         self._wake()
 
     def _wake(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
 
 from headrace.v1 import run_pb2
+from headrace_server.runs.live import LiveRun
 
 T = TypeVar("T")
 
@@ -13,9 +14,13 @@ class Reported(Generic[T]):
     """Runs a task and hands out its progress; its result is there at the end.
 
     Leaving the iteration early, as when the client goes away, cancels the task.
+
+    Args:
+        live: Where the task tells how far it has come.
     """
 
-    def __init__(self, work: Callable[[Callable[[str, int, int], None]], Awaitable[T]]) -> None:
+    def __init__(self, live: LiveRun, work: Callable[[], Awaitable[T]]) -> None:
+        self._live = live
         self._work = work
         self._result: list[T] = []
 
@@ -27,13 +32,11 @@ class Reported(Generic[T]):
     async def progress(self) -> AsyncIterator[run_pb2.RunProgress]:
         """Each step's progress as it comes; raises what the task raised."""
         steps: asyncio.Queue[run_pb2.RunProgress | None] = asyncio.Queue()
-
-        def report(stage: str, done: int, total: int) -> None:
-            steps.put_nowait(run_pb2.RunProgress(stage=stage, shards_done=done, shards_total=total))
+        self._live.heard = steps.put_nowait
 
         async def run() -> None:
             try:
-                self._result.append(await self._work(report))
+                self._result.append(await self._work())
             finally:
                 steps.put_nowait(None)
 

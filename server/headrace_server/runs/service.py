@@ -7,7 +7,7 @@ import asyncio
 import copy
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -25,13 +25,14 @@ from headrace_compute.model import Snapshot, StoreConfig
 from headrace_compute.workers.pool import RunExecutor
 from headrace_server import metrics
 from headrace_server.rpc import requests
+from headrace_server.rpc.run_queue import Place
 from headrace_server.rpc.status import to_status
 from headrace_server.runs import journals, registry
-from headrace_server.runs.inputs import RunRequest, pin_inputs
+from headrace_server.runs.inputs import RunRequest, pin_inputs, pin_versions
 from headrace_server.runs.job import Job, Response, RunKind, RunResult, outputs_of
 from headrace_server.runs.journals import JournaledRun
 from headrace_server.runs.keeper import KINDS, Keeper
-from headrace_server.runs.live import LiveRun, LiveRuns
+from headrace_server.runs.live import QUEUED, LiveRun, LiveRuns
 from headrace_server.runs.outputs import row_messages
 from headrace_server.runs.progress import Reported
 from headrace_server.runs.run import begun
@@ -154,21 +155,28 @@ class Runs:
         self, kind: RunKind[Any], request: RunRequest
     ) -> AsyncGenerator[run_pb2.RunProgress | RunResult]:
         """Makes a run that ends with its call: its progress, and then its result."""
-        started, run_id, tenant = time.monotonic(), uuid.uuid4().hex, request.tenant_id
-        live = LiveRun(tenant, kind.name, run_id, "", time.time_ns() // 1000)
-        with self._services.runs.enter(tenant), self._live.joined(live):
-            executor = self._services.pool.run_executor(tenant, run_id)
-            inputs = await pin_inputs(self._services, executor, request)
-            job = kind.job(self._services, request, inputs)
-
-            def perform(report: Progress) -> Coroutine[Any, Any, RunResult]:
-                return self._perform(executor, job, _both(report, live.report))
-
-            run = Reported(perform)
+        live = LiveRun(request.tenant_id, kind.name, uuid.uuid4().hex, "", time.time_ns() // 1000)
+        with self._services.runs.enter(live.tenant) as place, self._live.joined(live):
+            run = Reported(live, lambda: self._in_turn(kind, request, place, live))
             async for progress in run.progress():
                 yield progress
-        metrics.RUN_SECONDS.labels(kind.name).observe(time.monotonic() - started)
         yield run.result
+
+    async def _in_turn(
+        self, kind: RunKind[Any], request: RunRequest, place: Place, live: LiveRun
+    ) -> RunResult:
+        """Makes a run when its turn has come; what it reads is fixed when it is asked for."""
+        with_items = True
+        if not place.is_held:
+            request, with_items = await pin_versions(self._services, request)
+            await place.turn(live.queue)
+            live.begin()
+        started = time.monotonic()
+        executor = self._services.pool.run_executor(live.tenant, live.run_id)
+        inputs = await pin_inputs(self._services, executor, request, with_items=with_items)
+        result = await self._perform(executor, kind.job(self._services, request, inputs), live.report)
+        metrics.RUN_SECONDS.labels(kind.name).observe(time.monotonic() - started)
+        return result
 
     async def _perform(self, executor: RunExecutor, job: Job, report: Progress) -> RunResult:
         entry = registry.entry_of(job.inputs.tenant, executor.member, job.outputs)
@@ -231,7 +239,7 @@ class Runs:
             kind=run.kind,
             state=_state(run),
             progress=live.progress if live is not None else _progress(run),
-            attempts=len(run.attempts),
+            attempts=run.begun,
         )
         message.start_time.FromMicroseconds(run.started_us)
         if run.is_over:
@@ -244,27 +252,21 @@ class Runs:
         return message
 
 
-def _both(first: Progress, second: Progress) -> Progress:
-    def report(stage: str, done: int, total: int) -> None:
-        first(stage, done, total)
-        second(stage, done, total)
-
-    return report
-
-
 def _alone_message(run: LiveRun) -> run_pb2.Run:
     message = run_pb2.Run(
         run_id=run.run_id,
         kind=run.kind,
-        state=run_pb2.RUN_STATE_RUNNING,
+        state=run_pb2.RUN_STATE_QUEUED if run.is_queued else run_pb2.RUN_STATE_RUNNING,
         progress=run.progress,
-        attempts=1,
+        attempts=0 if run.is_queued else 1,
     )
     message.start_time.FromMicroseconds(run.started_us)
     return message
 
 
 def _progress(run: JournaledRun) -> run_pb2.RunProgress:
+    if run.is_queued:
+        return run_pb2.RunProgress(stage=QUEUED, queue_place=run.queue_place)
     stage, done, total = run.progress
     return run_pb2.RunProgress(stage=stage, shards_done=done, shards_total=total)
 
@@ -280,7 +282,9 @@ def _state(run: JournaledRun) -> run_pb2.RunState.ValueType:
         return run_pb2.RUN_STATE_COMMITTING
     if run.is_cancelling:
         return run_pb2.RUN_STATE_CANCELLING
-    return run_pb2.RUN_STATE_WAITING if run.left else run_pb2.RUN_STATE_RUNNING
+    if run.left:
+        return run_pb2.RUN_STATE_WAITING
+    return run_pb2.RUN_STATE_QUEUED if run.is_queued else run_pb2.RUN_STATE_RUNNING
 
 
 def _forget_old(config: StoreConfig, older_than_seconds: float) -> None:

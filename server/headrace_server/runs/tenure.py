@@ -15,7 +15,10 @@ from headrace_server.runs.journals import JournaledRun, OvertakenError
 from headrace_server.runs.live import LiveRun
 
 LOOK_SECONDS = 1.0
-"""How often it looks whether somebody has asked for the run's end, or taken it up."""
+"""How often it looks whether somebody has asked for the run's end, or taken it up.
+
+While the run waits for its turn it hears of that when it appends its next record, unless it was asked here.
+"""
 
 ALIVE_SECONDS = 3.0
 """How often it appends a record, if only to say that it is alive; see `keeper.STILL_SECONDS`."""
@@ -56,11 +59,13 @@ class Tenure:
             OvertakenError: The attempt no longer owns the run, or is to stop it.
         """
         beat_at = time.monotonic() + ALIVE_SECONDS
+        asked = self._live.is_unwanted
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
-                    await self._live.is_unwanted.wait()
-                    self._live.is_unwanted.clear()
+                    await asked.wait()
+            looks = asked.is_set() or not self.run.is_queued
+            asked.clear()
             async with self._appending:
                 if self.run.commit is not None:
                     return
@@ -68,15 +73,19 @@ class Tenure:
                     if time.monotonic() >= beat_at:
                         beat_at = time.monotonic() + ALIVE_SECONDS
                         await asyncio.to_thread(self._beat)
-                    elif await asyncio.to_thread(self._journal.find, self.run.next_seq) is not None:
+                    elif looks and await asyncio.to_thread(self._is_overtaken):
                         raise OvertakenError
                 except HeadraceError as error:
                     _log.warning("the run's journal cannot be reached", reason=error.reason)
 
+    def _is_overtaken(self) -> bool:
+        return self._journal.find(self.run.next_seq) is not None
+
     def _beat(self) -> None:
         progress = self._live.progress
         told = progress.stage, progress.shards_done, progress.shards_total
-        body = {"attempt": self.run.attempts[-1], "progress": told}
+        attempt = self.run.attempts[-1]
+        body = {"attempt": attempt, "progress": told, "queue_place": progress.queue_place}
         seq = self.run.next_seq
         self.run = journals.append(self._config, self.run, "alive", body)
         # The one before says nothing any more. Numbers of other records stay taken, so that nobody who

@@ -40,6 +40,8 @@ def run_bar(label: str) -> Iterator[OnRunProgress]:
 
         def show(progress: run_pb2.RunProgress) -> None:
             note = f"{progress.shards_done}/{progress.shards_total} shards"
+            if progress.stage == "queued":
+                note = f"place {progress.queue_place}"
             total = progress.shards_total or None
             description = f"{label}: {progress.stage}"
             bars.update(task, description=description, completed=progress.shards_done, total=total, note=note)

@@ -207,6 +207,8 @@ def _run_state(run: run_pb2.Run) -> str:
 
 def _run_done(run: run_pb2.Run) -> str:
     progress = run.progress
+    if progress.queue_place and run.state == run_pb2.RUN_STATE_QUEUED:
+        return f"place {progress.queue_place}"
     return f"{progress.shards_done}/{progress.shards_total}" if progress.shards_total else ""
 
 

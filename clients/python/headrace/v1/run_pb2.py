@@ -27,7 +27,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from headrace.v1 import validation_pb2 as headrace_dot_v1_dot_validation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15headrace/v1/run.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1cheadrace/v1/validation.proto\"G\n\x0bRunProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0bshards_done\x18\x02 \x01(\r\x12\x14\n\x0cshards_total\x18\x03 \x01(\r\"O\n\x0cTableVersion\x12\r\n\x05table\x18\x01 \x01(\t\x12\x11\n\ttable_uri\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x04\"\xf2\x03\n\x16\x43omputeFeaturesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x14interactions_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\ritems_version\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x0cinclude_rows\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0f\n\x07windows\x18\x07 \x03(\r\x12\x41\n\x07weights\x18\x08 \x03(\x0b\x32\x30.headrace.v1.ComputeFeaturesRequest.WeightsEntry\x12\x1b\n\x0ehalf_life_days\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tsmoothing\x18\n \x01(\x01H\x03\x88\x01\x01\x12,\n\x08known_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x17\n\x15_interactions_versionB\x10\n\x0e_items_versionB\x11\n\x0f_half_life_daysB\x0c\n\n_smoothing\"\xd0\x01\n\x0e\x46\x65\x61turesResult\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12*\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cinteractions\x18\x04 \x01(\x04\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.headrace.v1.Warning\"\xa8\x01\n\x17\x43omputeFeaturesResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.headrace.v1.RunProgressH\x00\x12$\n\x04rows\x18\x02 \x01(\x0b\x32\x14.headrace.v1.RunRowsH\x00\x12-\n\x06result\x18\x03 \x01(\x0b\x32\x1b.headrace.v1.FeaturesResultH\x00\x42\n\n\x08response\"+\n\x07RunRows\x12\r\n\x05table\x18\x01 \x01(\t\x12\x11\n\tarrow_ipc\x18\x02 \x01(\x0c\"\xe9\x05\n\x16SampleNegativesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x14interactions_version\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\ritems_version\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x1b\n\x0enegative_ratio\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x10\n\x08strategy\x18\x07 \x01(\t\x12\x12\n\x05\x61lpha\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\"\n\x1apositive_interaction_types\x18\n \x03(\t\x12&\n\x19max_interactions_per_user\x18\x0b \x01(\rH\x04\x88\x01\x01\x12&\n\x19min_interactions_per_user\x18\x0c \x01(\rH\x05\x88\x01\x01\x12&\n\x19min_interactions_per_item\x18\r \x01(\rH\x06\x88\x01\x01\x12\x14\n\x0cinclude_rows\x18\x0e \x01(\x08\x12\x12\n\nrequest_id\x18\x0f \x01(\t\x12,\n\x08known_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rzipf_exponent\x18\x11 \x01(\x01H\x07\x88\x01\x01\x12\x1a\n\runiform_share\x18\x12 \x01(\x01H\x08\x88\x01\x01\x42\x17\n\x15_interactions_versionB\x10\n\x0e_items_versionB\x11\n\x0f_negative_ratioB\x08\n\x06_alphaB\x1c\n\x1a_max_interactions_per_userB\x1c\n\x1a_min_interactions_per_userB\x1c\n\x1a_min_interactions_per_itemB\x10\n\x0e_zipf_exponentB\x10\n\x0e_uniform_share\"\xdd\x02\n\x0fNegativesResult\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x06output\x18\x02 \x01(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csource_pairs\x18\x04 \x01(\x04\x12\x12\n\ncore_pairs\x18\x05 \x01(\x04\x12\x12\n\ncore_users\x18\x06 \x01(\x04\x12\x12\n\ncore_items\x18\x07 \x01(\x04\x12\x11\n\tpositives\x18\x08 \x01(\x04\x12$\n\x1cpositives_outside_candidates\x18\t \x01(\x04\x12\x11\n\tnegatives\x18\n \x01(\x04\x12\x17\n\x0fnegatives_short\x18\x0b \x01(\x04\x12\x12\n\ncandidates\x18\x0c \x01(\x04\"\xa9\x01\n\x17SampleNegativesResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.headrace.v1.RunProgressH\x00\x12$\n\x04rows\x18\x02 \x01(\x0b\x32\x14.headrace.v1.RunRowsH\x00\x12.\n\x06result\x18\x03 \x01(\x0b\x32\x1c.headrace.v1.NegativesResultH\x00\x42\n\n\x08response\"9\n\x10\x43\x61ncelRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x13\n\x11\x43\x61ncelRunResponse\"\x8a\x03\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.headrace.v1.RunState\x12*\n\x08progress\x18\x05 \x01(\x0b\x32\x18.headrace.v1.RunProgress\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\r\x12/\n\x08\x66\x65\x61tures\x18\t \x01(\x0b\x32\x1b.headrace.v1.FeaturesResultH\x00\x12\x31\n\tnegatives\x18\n \x01(\x0b\x32\x1c.headrace.v1.NegativesResultH\x00\x12!\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.StatusB\x08\n\x06result\"6\n\rGetRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"/\n\x0eGetRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.headrace.v1.Run\"K\n\x0fListRunsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"K\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.headrace.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xca\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_RUNNING\x10\x01\x12\x15\n\x11RUN_STATE_WAITING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x18\n\x14RUN_STATE_COMMITTING\x10\x04\x12\x12\n\x0eRUN_STATE_DONE\x10\x05\x12\x14\n\x10RUN_STATE_FAILED\x10\x06\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15headrace/v1/run.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1cheadrace/v1/validation.proto\"\\\n\x0bRunProgress\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x13\n\x0bshards_done\x18\x02 \x01(\r\x12\x14\n\x0cshards_total\x18\x03 \x01(\r\x12\x13\n\x0bqueue_place\x18\x04 \x01(\r\"O\n\x0cTableVersion\x12\r\n\x05table\x18\x01 \x01(\t\x12\x11\n\ttable_uri\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0c\n\x04rows\x18\x04 \x01(\x04\"\xf2\x03\n\x16\x43omputeFeaturesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x14interactions_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\ritems_version\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x0cinclude_rows\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0f\n\x07windows\x18\x07 \x03(\r\x12\x41\n\x07weights\x18\x08 \x03(\x0b\x32\x30.headrace.v1.ComputeFeaturesRequest.WeightsEntry\x12\x1b\n\x0ehalf_life_days\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tsmoothing\x18\n \x01(\x01H\x03\x88\x01\x01\x12,\n\x08known_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x17\n\x15_interactions_versionB\x10\n\x0e_items_versionB\x11\n\x0f_half_life_daysB\x0c\n\n_smoothing\"\xd0\x01\n\x0e\x46\x65\x61turesResult\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12*\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cinteractions\x18\x04 \x01(\x04\x12&\n\x08warnings\x18\x05 \x03(\x0b\x32\x14.headrace.v1.Warning\"\xa8\x01\n\x17\x43omputeFeaturesResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.headrace.v1.RunProgressH\x00\x12$\n\x04rows\x18\x02 \x01(\x0b\x32\x14.headrace.v1.RunRowsH\x00\x12-\n\x06result\x18\x03 \x01(\x0b\x32\x1b.headrace.v1.FeaturesResultH\x00\x42\n\n\x08response\"+\n\x07RunRows\x12\r\n\x05table\x18\x01 \x01(\t\x12\x11\n\tarrow_ipc\x18\x02 \x01(\x0c\"\xe9\x05\n\x16SampleNegativesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x14interactions_version\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\ritems_version\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x1b\n\x0enegative_ratio\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x10\n\x08strategy\x18\x07 \x01(\t\x12\x12\n\x05\x61lpha\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\"\n\x1apositive_interaction_types\x18\n \x03(\t\x12&\n\x19max_interactions_per_user\x18\x0b \x01(\rH\x04\x88\x01\x01\x12&\n\x19min_interactions_per_user\x18\x0c \x01(\rH\x05\x88\x01\x01\x12&\n\x19min_interactions_per_item\x18\r \x01(\rH\x06\x88\x01\x01\x12\x14\n\x0cinclude_rows\x18\x0e \x01(\x08\x12\x12\n\nrequest_id\x18\x0f \x01(\t\x12,\n\x08known_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rzipf_exponent\x18\x11 \x01(\x01H\x07\x88\x01\x01\x12\x1a\n\runiform_share\x18\x12 \x01(\x01H\x08\x88\x01\x01\x42\x17\n\x15_interactions_versionB\x10\n\x0e_items_versionB\x11\n\x0f_negative_ratioB\x08\n\x06_alphaB\x1c\n\x1a_max_interactions_per_userB\x1c\n\x1a_min_interactions_per_userB\x1c\n\x1a_min_interactions_per_itemB\x10\n\x0e_zipf_exponentB\x10\n\x0e_uniform_share\"\xdd\x02\n\x0fNegativesResult\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x06output\x18\x02 \x01(\x0b\x32\x19.headrace.v1.TableVersion\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0csource_pairs\x18\x04 \x01(\x04\x12\x12\n\ncore_pairs\x18\x05 \x01(\x04\x12\x12\n\ncore_users\x18\x06 \x01(\x04\x12\x12\n\ncore_items\x18\x07 \x01(\x04\x12\x11\n\tpositives\x18\x08 \x01(\x04\x12$\n\x1cpositives_outside_candidates\x18\t \x01(\x04\x12\x11\n\tnegatives\x18\n \x01(\x04\x12\x17\n\x0fnegatives_short\x18\x0b \x01(\x04\x12\x12\n\ncandidates\x18\x0c \x01(\x04\"\xa9\x01\n\x17SampleNegativesResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.headrace.v1.RunProgressH\x00\x12$\n\x04rows\x18\x02 \x01(\x0b\x32\x14.headrace.v1.RunRowsH\x00\x12.\n\x06result\x18\x03 \x01(\x0b\x32\x1c.headrace.v1.NegativesResultH\x00\x42\n\n\x08response\"9\n\x10\x43\x61ncelRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x13\n\x11\x43\x61ncelRunResponse\"\x8a\x03\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.headrace.v1.RunState\x12*\n\x08progress\x18\x05 \x01(\x0b\x32\x18.headrace.v1.RunProgress\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\r\x12/\n\x08\x66\x65\x61tures\x18\t \x01(\x0b\x32\x1b.headrace.v1.FeaturesResultH\x00\x12\x31\n\tnegatives\x18\n \x01(\x0b\x32\x1c.headrace.v1.NegativesResultH\x00\x12!\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.StatusB\x08\n\x06result\"6\n\rGetRunRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"/\n\x0eGetRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.headrace.v1.Run\"K\n\x0fListRunsRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"K\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.headrace.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xe0\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_RUNNING\x10\x01\x12\x15\n\x11RUN_STATE_WAITING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x18\n\x14RUN_STATE_COMMITTING\x10\x04\x12\x12\n\x0eRUN_STATE_DONE\x10\x05\x12\x14\n\x10RUN_STATE_FAILED\x10\x06\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x07\x12\x14\n\x10RUN_STATE_QUEUED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,40 +36,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._loaded_options = None
   _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNSTATE']._serialized_start=3217
-  _globals['_RUNSTATE']._serialized_end=3419
+  _globals['_RUNSTATE']._serialized_start=3238
+  _globals['_RUNSTATE']._serialized_end=3462
   _globals['_RUNPROGRESS']._serialized_start=126
-  _globals['_RUNPROGRESS']._serialized_end=197
-  _globals['_TABLEVERSION']._serialized_start=199
-  _globals['_TABLEVERSION']._serialized_end=278
-  _globals['_COMPUTEFEATURESREQUEST']._serialized_start=281
-  _globals['_COMPUTEFEATURESREQUEST']._serialized_end=779
-  _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._serialized_start=657
-  _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._serialized_end=703
-  _globals['_FEATURESRESULT']._serialized_start=782
-  _globals['_FEATURESRESULT']._serialized_end=990
-  _globals['_COMPUTEFEATURESRESPONSE']._serialized_start=993
-  _globals['_COMPUTEFEATURESRESPONSE']._serialized_end=1161
-  _globals['_RUNROWS']._serialized_start=1163
-  _globals['_RUNROWS']._serialized_end=1206
-  _globals['_SAMPLENEGATIVESREQUEST']._serialized_start=1209
-  _globals['_SAMPLENEGATIVESREQUEST']._serialized_end=1954
-  _globals['_NEGATIVESRESULT']._serialized_start=1957
-  _globals['_NEGATIVESRESULT']._serialized_end=2306
-  _globals['_SAMPLENEGATIVESRESPONSE']._serialized_start=2309
-  _globals['_SAMPLENEGATIVESRESPONSE']._serialized_end=2478
-  _globals['_CANCELRUNREQUEST']._serialized_start=2480
-  _globals['_CANCELRUNREQUEST']._serialized_end=2537
-  _globals['_CANCELRUNRESPONSE']._serialized_start=2539
-  _globals['_CANCELRUNRESPONSE']._serialized_end=2558
-  _globals['_RUN']._serialized_start=2561
-  _globals['_RUN']._serialized_end=2955
-  _globals['_GETRUNREQUEST']._serialized_start=2957
-  _globals['_GETRUNREQUEST']._serialized_end=3011
-  _globals['_GETRUNRESPONSE']._serialized_start=3013
-  _globals['_GETRUNRESPONSE']._serialized_end=3060
-  _globals['_LISTRUNSREQUEST']._serialized_start=3062
-  _globals['_LISTRUNSREQUEST']._serialized_end=3137
-  _globals['_LISTRUNSRESPONSE']._serialized_start=3139
-  _globals['_LISTRUNSRESPONSE']._serialized_end=3214
+  _globals['_RUNPROGRESS']._serialized_end=218
+  _globals['_TABLEVERSION']._serialized_start=220
+  _globals['_TABLEVERSION']._serialized_end=299
+  _globals['_COMPUTEFEATURESREQUEST']._serialized_start=302
+  _globals['_COMPUTEFEATURESREQUEST']._serialized_end=800
+  _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._serialized_start=678
+  _globals['_COMPUTEFEATURESREQUEST_WEIGHTSENTRY']._serialized_end=724
+  _globals['_FEATURESRESULT']._serialized_start=803
+  _globals['_FEATURESRESULT']._serialized_end=1011
+  _globals['_COMPUTEFEATURESRESPONSE']._serialized_start=1014
+  _globals['_COMPUTEFEATURESRESPONSE']._serialized_end=1182
+  _globals['_RUNROWS']._serialized_start=1184
+  _globals['_RUNROWS']._serialized_end=1227
+  _globals['_SAMPLENEGATIVESREQUEST']._serialized_start=1230
+  _globals['_SAMPLENEGATIVESREQUEST']._serialized_end=1975
+  _globals['_NEGATIVESRESULT']._serialized_start=1978
+  _globals['_NEGATIVESRESULT']._serialized_end=2327
+  _globals['_SAMPLENEGATIVESRESPONSE']._serialized_start=2330
+  _globals['_SAMPLENEGATIVESRESPONSE']._serialized_end=2499
+  _globals['_CANCELRUNREQUEST']._serialized_start=2501
+  _globals['_CANCELRUNREQUEST']._serialized_end=2558
+  _globals['_CANCELRUNRESPONSE']._serialized_start=2560
+  _globals['_CANCELRUNRESPONSE']._serialized_end=2579
+  _globals['_RUN']._serialized_start=2582
+  _globals['_RUN']._serialized_end=2976
+  _globals['_GETRUNREQUEST']._serialized_start=2978
+  _globals['_GETRUNREQUEST']._serialized_end=3032
+  _globals['_GETRUNRESPONSE']._serialized_start=3034
+  _globals['_GETRUNRESPONSE']._serialized_end=3081
+  _globals['_LISTRUNSREQUEST']._serialized_start=3083
+  _globals['_LISTRUNSREQUEST']._serialized_end=3158
+  _globals['_LISTRUNSRESPONSE']._serialized_start=3160
+  _globals['_LISTRUNSRESPONSE']._serialized_end=3235
 # @@protoc_insertion_point(module_scope)

@@ -33,7 +33,7 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_RUNNING: _RunState.ValueType  # 1
     """A server is at work on it; or was, if it died within the last seconds."""
     RUN_STATE_WAITING: _RunState.ValueType  # 2
-    """Its server has left it; the next one that has a place for it takes it up."""
+    """Its server has left it; the next one that has a place for it, or in its queue, takes it up."""
     RUN_STATE_CANCELLING: _RunState.ValueType  # 3
     """It is to stop."""
     RUN_STATE_COMMITTING: _RunState.ValueType  # 4
@@ -44,6 +44,8 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     """Ended with an error; nothing of it is visible."""
     RUN_STATE_CANCELLED: _RunState.ValueType  # 7
     """Stopped; nothing of it is or will be visible."""
+    RUN_STATE_QUEUED: _RunState.ValueType  # 8
+    """It waits for its turn: as many runs are under way as there may be, of all or of its tenant."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
     """RunState says where a run stands."""
@@ -53,7 +55,7 @@ RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
 RUN_STATE_RUNNING: RunState.ValueType  # 1
 """A server is at work on it; or was, if it died within the last seconds."""
 RUN_STATE_WAITING: RunState.ValueType  # 2
-"""Its server has left it; the next one that has a place for it takes it up."""
+"""Its server has left it; the next one that has a place for it, or in its queue, takes it up."""
 RUN_STATE_CANCELLING: RunState.ValueType  # 3
 """It is to stop."""
 RUN_STATE_COMMITTING: RunState.ValueType  # 4
@@ -64,6 +66,8 @@ RUN_STATE_FAILED: RunState.ValueType  # 6
 """Ended with an error; nothing of it is visible."""
 RUN_STATE_CANCELLED: RunState.ValueType  # 7
 """Stopped; nothing of it is or will be visible."""
+RUN_STATE_QUEUED: RunState.ValueType  # 8
+"""It waits for its turn: as many runs are under way as there may be, of all or of its tenant."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 @_typing.final
@@ -75,22 +79,30 @@ class RunProgress(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     SHARDS_DONE_FIELD_NUMBER: _builtins.int
     SHARDS_TOTAL_FIELD_NUMBER: _builtins.int
+    QUEUE_PLACE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """The step under way: `read`, then `users` and `items`, or `pairs`, `core`, `forecast` and `sample`; `commit`."""
+    """The step under way: `read`, then `users` and `items`, or `pairs`, `core`, `forecast` and `sample`; `commit`.
+    `queued` while the run waits for its turn.
+    """
     shards_done: _builtins.int
     """Shards of the step that are done; of `read`, batches of files."""
     shards_total: _builtins.int
     """Shards the step has."""
+    queue_place: _builtins.int
+    """Of `queued`: which of the tenant's runs that wait on its server it is; 1 is the next of them, whose turn comes
+    when the tenant may have one more and other tenants have had theirs. Unset otherwise.
+    """
     def __init__(
         self,
         *,
         stage: _builtins.str = ...,
         shards_done: _builtins.int = ...,
         shards_total: _builtins.int = ...,
+        queue_place: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["shards_done", b"shards_done", "shards_total", b"shards_total", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue_place", b"queue_place", "shards_done", b"shards_done", "shards_total", b"shards_total", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -680,14 +692,14 @@ class Run(_message.Message):
     state: Global___RunState.ValueType
     """Where it stands."""
     attempts: _builtins.int
-    """Times that a server began to work at it."""
+    """Times that a server began to work at it; 0 before its first turn."""
     @_builtins.property
     def progress(self) -> Global___RunProgress:
         """How far it has come; some seconds old if another server is at work on it."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began."""
+        """When it began: was asked for, though it may have had to wait for its turn."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
