@@ -325,6 +325,21 @@ class VersionNotFoundError(NotFoundError):
     reason = "VERSION_NOT_FOUND"
 
 
+class StatisticsNotFoundError(NotFoundError):
+    """The version has no statistics."""
+
+    reason = "STATISTICS_NOT_FOUND"
+
+    @classmethod
+    def of(cls, table: str, version: int) -> "StatisticsNotFoundError":
+        """The error of a version of a table."""
+        return cls(
+            f"Version {version} of {table} has no statistics: it holds no features, or servers before 0.3.0 "
+            "wrote it; compute the features anew.",
+            {"table": table, "version": str(version)},
+        )
+
+
 class ExhaustedError(HeadraceError):
     """A limit or the disk is exhausted; the same call may succeed later."""
 

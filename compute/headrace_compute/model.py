@@ -33,7 +33,15 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """Tenant and dataset names, to be matched in full."""
 
 DataType = Literal["interactions", "items"]
-Kind = Literal["interactions", "items", "rejects", "user_features", "item_features", "training_data"]
+Kind = Literal[
+    "interactions",
+    "items",
+    "rejects",
+    "user_features",
+    "item_features",
+    "feature_statistics",
+    "training_data",
+]
 BlockFormat = Literal["csv", "json_lines", "rows", "arrow"]
 StreamFormat = Literal["csv", "json_lines", "rows", "arrow_ipc", "parquet"]
 Compression = Literal["none", "gzip", "zstd"]

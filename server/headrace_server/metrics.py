@@ -57,6 +57,15 @@ RUN_SECONDS = Histogram(
     ["run"],
     buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
+DRIFT = Histogram(
+    "headrace_feature_drift",
+    "Drift of each column of features from the version before, or the one that was named.",
+    ["table", "distance"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1),
+)
+DRIFT_WARNINGS = Counter(
+    "headrace_drift_warnings_total", "Columns of features that drifted beyond a request's limits.", ["table"]
+)
 
 
 class Workers(Collector):

@@ -12,6 +12,7 @@ from headrace.v1 import (
     ingest_pb2,
     pipeline_service_pb2_grpc,
     run_pb2,
+    statistics_pb2,
     table_pb2,
     upload_pb2,
     validation_pb2,
@@ -27,6 +28,7 @@ from headrace_server.rpc.connections import address_of
 from headrace_server.runs.features import FEATURES, describe_features
 from headrace_server.runs.negatives import NEGATIVES
 from headrace_server.runs.service import Runs
+from headrace_server.runs.statistics import get_statistics
 from headrace_server.services import Services
 from headrace_server.uploads import lookup
 from headrace_server.uploads.stream import serve_upload
@@ -147,6 +149,13 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
     ) -> feature_pb2.DescribeFeaturesResponse:
         """Tells what each feature means."""
         return describe_features(request)
+
+    async def GetFeatureStatistics(
+        self, request: statistics_pb2.GetFeatureStatisticsRequest, context: Context
+    ) -> statistics_pb2.GetFeatureStatisticsResponse:
+        """Tells what the columns of features are like."""
+        with self._services.questions.enter(request.tenant_id, context.peer()):
+            return await get_statistics(self._services, request)
 
     async def SampleNegatives(
         self, request: run_pb2.SampleNegativesRequest, context: Context

@@ -55,6 +55,20 @@ class TableCommit:
     partition: Mapping[str, str] | None = None
     overwrite: bool = False
 
+    def make(self, config: StoreConfig) -> int:
+        """Makes it, and returns the version; blocks, and tells nobody."""
+        return tables.commit(
+            config,
+            self.key,
+            kind=self.kind,
+            schema=self.schema,
+            parts=self.parts,
+            mode="overwrite" if self.overwrite else "append",
+            transaction=self.transaction,
+            metadata=self.metadata,
+            partition=self.partition,
+        )
+
 
 @dataclass(frozen=True)
 class Services:
@@ -168,18 +182,7 @@ class Services:
         than waiting. Races with other servers are settled by the commit itself.
         """
         async with self._locks[commit.key]:
-            version = await asyncio.to_thread(
-                tables.commit,
-                self.config,
-                commit.key,
-                kind=commit.kind,
-                schema=commit.schema,
-                parts=commit.parts,
-                mode="overwrite" if commit.overwrite else "append",
-                transaction=commit.transaction,
-                metadata=commit.metadata,
-                partition=commit.partition,
-            )
+            version = await asyncio.to_thread(commit.make, self.config)
         metrics.COMMITS.labels(commit.kind).inc()
         self.relay.notify(tenant, tables.table_name(commit.key))
         self.maintenance.committed(commit.key, version)

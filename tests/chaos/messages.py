@@ -36,7 +36,10 @@ TIMES = (
     *("2026-01-01", "2026-01-01T00:00:00Z", "2026-02-30", "9999-12-31T23:59:59.999999Z", "0000-00-00", "1e9"),
     *("2026-01-01T00:00:00+14:00", "0001-01-01T00:00:00+23:59", "2024-06-30T23:59:60Z", "now", "1,5"),
 )
-TABLES = ("interactions", "items", "user_features", "item_features", "training_data", "rejects", "datasets/x")
+TABLES = (
+    *("interactions", "items", "user_features", "item_features", "feature_statistics"),
+    *("training_data", "rejects", "datasets/x"),
+)
 CSV = (
     b"user_id,item_id,interaction_type,timestamp,rating\nu1,i1,view,2026-01-01,4.5\nu1,i2,like,2026-01-02,\n",
     b"item_id,title,category,price,brand,description\ni1,Chair,,9.99,,\n",

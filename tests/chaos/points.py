@@ -100,6 +100,8 @@ RUN_POINTS: dict[str, Point] = {
     "users-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "user_features")),
     "items-commit.before": Point(_COMMITS, "commit", "before", "server", ("kind", "item_features")),
     "items-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "item_features")),
+    "statistics-commit.before": Point(_COMMITS, "commit", "before", "server", ("kind", "feature_statistics")),
+    "statistics-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "feature_statistics")),
     "training-commit.before": Point(_COMMITS, "commit", "before", "server", ("kind", "training_data")),
     "training-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "training_data")),
     "run-done-record.before": Point(_RUNS, "append", "before", "server", ("kind", "done")),

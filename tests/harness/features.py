@@ -71,9 +71,10 @@ def read(
 
 
 def shard_of(*how: Any) -> tuple[UserShard, pa.Table]:
-    """What `user_shard` gives."""
-    written, partial = user_shard(*how)
+    """What `user_shard` gives, but for the sketch."""
+    written, partial, _ = user_shard(*how)
     assert isinstance(written, UserShard)
+    assert isinstance(partial, pa.Table)
     return written, partial
 
 

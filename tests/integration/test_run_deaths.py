@@ -21,7 +21,7 @@ from harness.phoenix import Phoenix
 from harness.watch import eventually, files_below
 
 from headrace import Client
-from headrace.errors import RunCancelledError, RunFinishedError, RunNotFoundError
+from headrace.errors import RunCancelledError, RunFinishedError, RunNotFoundError, UnavailableError
 from headrace.v1 import run_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -34,6 +34,7 @@ SECONDS = 120
 
 TENANT = "acme"
 OUTPUTS = {"features": ("user_features", "item_features"), "negatives": ("training_data",)}
+COMMITS = OUTPUTS | {"features": (*OUTPUTS["features"], "feature_statistics")}
 
 ALL: dict[str, Any] = {
     "negative_ratio": 3,
@@ -137,6 +138,8 @@ def doomed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterat
                 ("features", "users-commit.after", 1),
                 ("features", "items-commit.before", 1),
                 ("features", "items-commit.after", 1),
+                ("features", "statistics-commit.before", 1),
+                ("features", "statistics-commit.after", 1),
                 ("features", "run-done-record.after", 1),
                 ("negatives", "run-stage.after", 7),
                 ("negatives", "training-commit.after", 1),
@@ -158,7 +161,7 @@ def test_a_server_killed_amid_a_run_costs_work_and_nothing_else(
         assert doomed.hits(point) == hits + 1, f"{point} was not reached"
         assert doomed.run(client, kind, request_id=request_id) == result
         after = {table.name: table.version for table in client.list_tables(TENANT)}
-        assert after == before | {name: before[name] + 1 for name in OUTPUTS[kind]}
+        assert after == before | {name: before[name] + 1 for name in COMMITS[kind]}
         for name in OUTPUTS[kind]:
             calm, disturbed = (client.read_table(TENANT, name, version=v) for v in (1, after[name]))
             assert disturbed == calm
@@ -166,6 +169,31 @@ def test_a_server_killed_amid_a_run_costs_work_and_nothing_else(
         assert (run.state, getattr(run, kind)) == (run_pb2.RUN_STATE_DONE, result)
     eventually(lambda: not doomed.left(), SECONDS)
     assert doomed.strays() == set()
+
+
+def test_a_server_killed_before_it_recorded_statistics_has_them_all_the_same(doomed: Doomed) -> None:
+    """Of a run that ends with its call, which nobody takes up."""
+
+    def recorded(client: Client) -> list[Any]:
+        names = ["table", "version", "column", "count", "mean", "top_values"]
+        rows = client.read_table(TENANT, "feature_statistics", columns=names).to_pylist()
+        versions = max(row["version"] for row in rows)
+        return [{**row, "version": 0} for row in rows if row["version"] == versions]
+
+    with doomed.client() as client:
+        doomed.run(client, "features")
+        calm, before = recorded(client), client.feature_statistics(TENANT, "user_features")
+        Order("statistics-commit.before", "kill server").arm(doomed.orders)
+        with pytest.raises(UnavailableError):
+            doomed.run(client, "features")
+    with doomed.client() as client:
+        found = client.feature_statistics(TENANT, "user_features")
+        assert found.version.version == before.version.version + 1
+        assert (found.columns, found.baseline) == (before.columns, before.version)
+        assert {drift.value for drift in found.drift} == {0.0}
+        assert recorded(client) == calm
+    assert doomed.strays() == set()
+    assert not doomed.left()
 
 
 def test_a_server_that_stops_leaves_its_run_to_the_next(doomed: Doomed) -> None:

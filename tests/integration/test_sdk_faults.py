@@ -86,7 +86,7 @@ class UploadsOnly(PipelineServiceServicer):
     ValidateSample = GetSchema = DescribeFeatures = ComputeFeatures = SampleNegatives = CancelRun = (
         _unimplemented
     )
-    GetRun = ListRuns = _unimplemented
+    GetRun = ListRuns = GetFeatureStatistics = _unimplemented
     ListTables = ReadTable = CheckHealth = _unimplemented
 
 

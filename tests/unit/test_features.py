@@ -40,6 +40,8 @@ from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.events import gather, newest_event
 from headrace_compute.model import BUCKETS, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
+from headrace_compute.statistics.sketch import sketch_table
+from headrace_compute.statistics.summary import statistics_of, to_json
 
 
 def by(table: pa.Table, key: str) -> dict[str, dict[str, Any]]:
@@ -415,3 +417,7 @@ def test_however_many_shards_and_files_in_whatever_order_the_tables_are_equal(
     assert read_parts(config, made.items, schema_of("item", DEFAULTS)).equals(whole[1])
     assert made.interactions == len(set(rows))
     assert made.unknown == whole[2].unknown
+    as_of_us = micros(at("2024-03-01"))
+    told = made.user_statistics, made.item_statistics
+    for table, key, statistics in zip(whole[:2], ("user_id", "item_id"), told, strict=True):
+        assert statistics == to_json(statistics_of(sketch_table(table, key, as_of_us), as_of_us))

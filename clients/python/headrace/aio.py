@@ -25,6 +25,7 @@ from headrace.v1 import (
     health_pb2,
     ingest_pb2,
     run_pb2,
+    statistics_pb2,
     table_pb2,
     upload_pb2,
     validation_pb2,
@@ -183,6 +184,15 @@ class AsyncClient:
         """What each column of user_features and item_features means, with windows of so many days."""
         question = feature_pb2.DescribeFeaturesRequest(windows=windows)
         return await self._ask(self._stub.DescribeFeatures, question)
+
+    async def feature_statistics(
+        self, tenant: str, table: str, *, version: int | None = None, baseline_version: int | None = None
+    ) -> statistics_pb2.GetFeatureStatisticsResponse:
+        """What the columns of a version of user_features or item_features are like, and their drift."""
+        question = statistics_pb2.GetFeatureStatisticsRequest(
+            tenant_id=tenant, table=table, version=version, baseline_version=baseline_version
+        )
+        return await self._ask(self._stub.GetFeatureStatistics, question)
 
     async def compute_features(
         self,

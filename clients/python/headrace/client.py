@@ -25,6 +25,7 @@ from headrace.v1 import (
     health_pb2,
     ingest_pb2,
     run_pb2,
+    statistics_pb2,
     table_pb2,
     upload_pb2,
     validation_pb2,
@@ -257,6 +258,22 @@ class Client:
         """What each column of user_features and item_features means, with windows of so many days."""
         question = feature_pb2.DescribeFeaturesRequest(windows=windows)
         return self._ask(self._stub.DescribeFeatures, question)
+
+    def feature_statistics(
+        self, tenant: str, table: str, *, version: int | None = None, baseline_version: int | None = None
+    ) -> statistics_pb2.GetFeatureStatisticsResponse:
+        """What the columns of a version of user_features or item_features are like, and their drift.
+
+        Args:
+            tenant: Whose table.
+            table: `user_features` or `item_features`.
+            version: Default the newest.
+            baseline_version: What it is compared with. Default the version before, if that has statistics.
+        """
+        question = statistics_pb2.GetFeatureStatisticsRequest(
+            tenant_id=tenant, table=table, version=version, baseline_version=baseline_version
+        )
+        return self._ask(self._stub.GetFeatureStatistics, question)
 
     def compute_features(
         self,

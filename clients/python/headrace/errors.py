@@ -22,7 +22,8 @@
     │   ├── UploadNotFoundError
     │   ├── RunNotFoundError
     │   ├── TableNotFoundError
-    │   └── VersionNotFoundError
+    │   ├── VersionNotFoundError
+    │   └── StatisticsNotFoundError   the version of the table has no statistics
     ├── ExhaustedError            a limit or the disk; the same call may succeed later
     │   ├── StoreFullError
     │   ├── OverloadedError
@@ -204,6 +205,10 @@ class VersionNotFoundError(NotFoundError):
     """The table has no such version; `metadata["newest"]` is the newest."""
 
 
+class StatisticsNotFoundError(NotFoundError):
+    """The version of the table has no statistics."""
+
+
 class ExhaustedError(HeadraceError):
     """A limit or the disk is exhausted; the same call may succeed later."""
 
@@ -294,6 +299,7 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "RUN_NOT_FOUND": RunNotFoundError,
     "RUN_FINISHED": RunFinishedError,
     "RUN_CANCELLED": RunCancelledError,
+    "STATISTICS_NOT_FOUND": StatisticsNotFoundError,
     "STORE_DENIED": StoreDeniedError,
     "STORE_FULL": StoreFullError,
     "OVERLOADED": OverloadedError,

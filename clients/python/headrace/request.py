@@ -88,6 +88,21 @@ class RunOptions(TypedDict, total=False):
     patience_s: float
 
 
+class DriftLimits(TypedDict, total=False):
+    """From when on the result of a features run warns that a column has drifted.
+
+    Attributes:
+        l_infinity, jensen_shannon: The largest distance that is no drift, 0 to 1. Default any.
+        columns: The same for single columns, by names such as `user_features.avg_rating`.
+        baseline_versions: Versions to compare with, by table. Default the versions before.
+    """
+
+    l_infinity: float
+    jensen_shannon: float
+    columns: Mapping[str, float]
+    baseline_versions: Mapping[str, int]
+
+
 class FeaturesOptions(RunOptions, total=False):
     """What features are computed; `describe_features` and run.proto say more.
 
@@ -96,12 +111,14 @@ class FeaturesOptions(RunOptions, total=False):
         weights: Weights of interaction types in engagement_score; those left out keep their defaults.
         half_life_days: After so many days an event adds half as much to engagement_score. Default 30.
         smoothing: How many views the tenant's own rate stands for in the smoothed rates. Default 10.
+        drift_limits: When to warn of drift. Default never.
     """
 
     windows: Sequence[int]
     weights: Mapping[str, float]
     half_life_days: float
     smoothing: float
+    drift_limits: DriftLimits
 
 
 class NegativesOptions(RunOptions, total=False):

@@ -87,6 +87,11 @@ def item_features_key(config: StoreConfig, tenant: str) -> str:
     return f"{config.features}/{tenant}/item_features"
 
 
+def feature_statistics_key(config: StoreConfig, tenant: str) -> str:
+    """Where the statistics of a tenant's features lie."""
+    return f"{config.features}/{tenant}/feature_statistics"
+
+
 def datasets_key(config: StoreConfig, tenant: str) -> str:
     """The folder of a tenant's training sets."""
     return f"{config.training}/{tenant}/datasets"
@@ -119,6 +124,7 @@ def table_key(config: StoreConfig, tenant: str, name: str) -> str:
         "rejects": rejects_key,
         "user_features": user_features_key,
         "item_features": item_features_key,
+        "feature_statistics": feature_statistics_key,
     }
     return keys[name](config, tenant) if name in keys else dataset_key(config, tenant, name)
 

@@ -18,6 +18,9 @@ ENTRY_NAME = re.compile(r"[0-9]{20}\.json")
 METADATA_PREFIX = "headrace."
 """Our keys in a commit's info; the others belong to Delta and its writers."""
 
+STATISTICS = "headrace.statistics"
+"""Key of a commit's info that has the statistics of the version, as JSON."""
+
 
 class LogEntry(NamedTuple):
     """What one commit did.
@@ -60,6 +63,18 @@ def commit_info(store: ObjectStore, table_key: str, version: int) -> tuple[int, 
         if info := action.get("commitInfo"):
             return commit_time_us(info), _metadata(info)
     return 0, {}
+
+
+def commit_statistics(store: ObjectStore, table_key: str, version: int) -> str | None:
+    """The statistics that a version's commit has, as JSON; None if it has none.
+
+    Raises:
+        StoreUnavailableError: the log file is gone.
+    """
+    infos = (
+        action["commitInfo"] for action in actions_at(store, table_key, version) if "commitInfo" in action
+    )
+    return next((info.get(STATISTICS) for info in infos), None)
 
 
 def read_kind(store: ObjectStore, table_key: str, kind_property: str) -> str:
@@ -159,9 +174,10 @@ def _lines(store: ObjectStore, table_key: str, version: int) -> list[bytes]:
 
 
 def _metadata(info: dict[str, Any]) -> dict[str, str]:
-    # Receipts are for the server that wrote them; in events and lineage they would be noise.
+    # Receipts are for the server that wrote them, and statistics have a call; in events and lineage they
+    # would be noise.
     return {
         key: str(value)
         for key, value in info.items()
-        if key.startswith(METADATA_PREFIX) and key not in (GROUP, RECEIPTS)
+        if key.startswith(METADATA_PREFIX) and key not in (GROUP, RECEIPTS, STATISTICS)
     }

@@ -17,6 +17,7 @@ from headrace_compute.delta.layout import (
     SCHEMAS,
     dataset_key,
     datasets_key,
+    feature_statistics_key,
     interactions_key,
     item_features_key,
     items_key,
@@ -26,8 +27,10 @@ from headrace_compute.delta.layout import (
     user_features_key,
 )
 from headrace_compute.delta.log import (
+    STATISTICS,
     LogEntry,
     commit_info,
+    commit_statistics,
     entry_key,
     find_transaction,
     read_entry,
@@ -42,10 +45,12 @@ from headrace_compute.report import iso_time
 
 __all__ = [
     "SCHEMAS",
+    "STATISTICS",
     "LogEntry",
     "commit",
-    "commit_metadata",
     "dataset_key",
+    "feature_statistics_key",
+    "find_commit",
     "interactions_key",
     "item_features_key",
     "items_key",
@@ -54,6 +59,7 @@ __all__ = [
     "newest_version",
     "open_table",
     "rejects_key",
+    "statistics_at",
     "table_key",
     "table_name",
     "table_names",
@@ -99,8 +105,11 @@ def open_known(config: StoreConfig, table_key: str, known_us: int) -> Snapshot:
     return open_table(config, table_key, low)
 
 
-def commit_metadata(config: StoreConfig, table_key: str, transaction: str) -> dict[str, str] | None:
-    """What the commit of a transaction says of itself (`headrace.*` keys); None if the table has none."""
+def find_commit(config: StoreConfig, table_key: str, transaction: str) -> tuple[int, dict[str, str]] | None:
+    """The version of a transaction and what its commit says of itself (`headrace.*` keys).
+
+    None if the table has no such transaction.
+    """
     store = open_store(config)
     try:
         table = load(store, table_key)
@@ -111,7 +120,12 @@ def commit_metadata(config: StoreConfig, table_key: str, transaction: str) -> di
     if table is None or table.transaction_version(transaction) is None:
         return None
     version = find_transaction(store, table_key, int(table.version()), transaction)
-    return commit_info(store, table_key, version)[1]
+    return version, commit_info(store, table_key, version)[1]
+
+
+def statistics_at(config: StoreConfig, table_key: str, version: int) -> str | None:
+    """The statistics of a version that there is, as JSON; None if its commit has none."""
+    return commit_statistics(open_store(config), table_key, version)
 
 
 def table_uri(config: StoreConfig, table_key: str) -> str:

@@ -17,7 +17,7 @@ from headrace_compute.features.feature import Feature
 from headrace_compute.features.grouping import Grouping
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.queries import items_query, totals_query, users_query
-from headrace_compute.features.registry import features_of, partials_of, schema_of
+from headrace_compute.features.registry import features_of, key_of, partials_of, schema_of
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.duckdb_session import DuckDBSession
 from headrace_compute.inputs.events import Events, gather
@@ -27,6 +27,8 @@ from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import Part, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import write_part
+from headrace_compute.statistics.sketch import TableSketch, merge_tables, sketch_table
+from headrace_compute.statistics.summary import statistics_of, to_json
 
 PART_ROWS = 1_000_000
 """Rows of an item part at most."""
@@ -63,11 +65,16 @@ class UnknownItems:
 
 @dataclass(frozen=True)
 class ItemFeatures:
-    """The written item features."""
+    """The written item features.
+
+    Attributes:
+        statistics: Of their columns, as JSON.
+    """
 
     parts: tuple[Part, ...]
     rows: int
     unknown: UnknownItems
+    statistics: str
 
 
 def user_shard(
@@ -78,7 +85,7 @@ def user_shard(
     params: FeatureParams,
     numbering: Numbering,
     *slices: Slice,
-) -> Iterator[UserShard | pa.Table]:
+) -> Iterator[UserShard | pa.Table | TableSketch]:
     """Computes and writes the user features of a shard, and aggregates its items.
 
     Args:
@@ -91,7 +98,8 @@ def user_shard(
         slices: Its rows, of each batch.
 
     Yields:
-        What it wrote, then its item aggregates: item_code and the partials of the item features.
+        What it wrote, then its item aggregates: item_code and the partials of the item features; then the
+        sketch of what it wrote.
     """
     events = gather(numbering, slices)
     users, items = aggregate(events, as_of_us, params)
@@ -101,6 +109,7 @@ def user_shard(
         part = write_part(open_store(config), part_key, users, stats=("user_id", "bucket"))
     yield UserShard(part, events.rows.num_rows)
     yield items
+    yield sketch_table(users, key_of("user"), as_of_us)
 
 
 def aggregate(events: Events, as_of_us: int, params: FeatureParams) -> tuple[pa.Table, pa.Table]:
@@ -144,12 +153,15 @@ def write_items(
     features, unknown = item_features(as_of_us, params, catalog, numbering, totals)
     store = open_store(config)
     parts = []
+    sketch = TableSketch()
     for index, start in enumerate(range(0, features.num_rows, PART_ROWS)):
         cancellation.check()
         rows = features.slice(start, PART_ROWS)
+        sketch = merge_tables(sketch, sketch_table(rows, key_of("item"), as_of_us))
         key = f"{part_key_prefix}{index:04d}.parquet"
         parts.append(write_part(store, key, rows, stats=("item_id", "bucket")))
-    return ItemFeatures(tuple(parts), features.num_rows, unknown)
+    statistics = to_json(statistics_of(sketch, as_of_us))
+    return ItemFeatures(tuple(parts), features.num_rows, unknown, statistics)
 
 
 def item_features(

@@ -4,7 +4,7 @@ The one place that knows the order. It runs on any `Workers`: the pool of Ray
 actors, or a loop in one process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
 from headrace_compute.model import DataFile, Part, Shard, StoreConfig
+from headrace_compute.statistics.sketch import merge_sketches_of
+from headrace_compute.statistics.summary import summarize
 
 PARTIALS = 8
 """So many shards' item aggregates are added up at a time."""
@@ -33,12 +35,15 @@ class FeatureTables:
 
     Attributes:
         users, items: Parts of user_features and item_features.
+        user_statistics, item_statistics: Of their columns, as JSON.
         interactions: Events that counted, duplicates once.
         unknown: Interactions whose item the catalog lacks.
     """
 
     users: tuple[Part, ...]
     items: tuple[Part, ...]
+    user_statistics: str
+    item_statistics: str
     interactions: int
     unknown: UnknownItems
 
@@ -69,18 +74,19 @@ async def make_features(
     """
     catalog = await workers.hold(current_catalog, items)
     source = await read_source(workers, interactions, catalog, shards, as_of_us, progress)
-    totals = _Totals(workers, params)
+    totals, sketches = _Totals(workers, add_partials, params), _Totals(workers, merge_sketches_of)
     sizes: list[int] = []
 
     async def compute(number: int, shard: Shard) -> UserShard:
         share = source.shares[number]
         how = (as_of_us, f"{users_prefix}{number:05d}.parquet", params)
-        held, partial = await workers.hold_each(2, user_shard, shard, *how, source.numbering, *share)
+        held, partial, sketch = await workers.hold_each(3, user_shard, shard, *how, source.numbering, *share)
         written: UserShard = await workers.run(tell, held)
         workers.let_go(share)
         sizes.append(written.part.size_bytes if written.part else 0)
         await admit(sum(sizes) * len(shards) // len(sizes), sum(sizes))
         await totals.add(partial)
+        await sketches.add(sketch)
         return written
 
     written = await each("users", [compute(*shard) for shard in enumerate(shards)], progress)
@@ -88,25 +94,33 @@ async def make_features(
     of_all = await totals.sum()
     how = (items_prefix, as_of_us, params)
     merged = await workers.run(write_items, *how, catalog, source.numbering, of_all)
+    (user_statistics,) = await workers.run(summarize, as_of_us, await sketches.sum())
     progress("items", 1, 1)
     return FeatureTables(
         users=tuple(shard.part for shard in written if shard.part is not None),
         items=merged.parts,
+        user_statistics=user_statistics,
+        item_statistics=merged.statistics,
         interactions=sum(shard.interactions for shard in written),
         unknown=merged.unknown,
     )
 
 
 class _Totals:
-    """Adds up what shards give for items as they come, so that few of these are there at a time."""
+    """Adds up what shards give as they come, so that little of it is there at a time.
 
-    def __init__(self, workers: Workers, params: FeatureParams) -> None:
+    Args:
+        stage: Adds up several, whose arguments follow `args`.
+    """
+
+    def __init__(self, workers: Workers, stage: Callable[..., Any], *args: Any) -> None:
         self._workers = workers
-        self._params = params
+        self._stage = stage
+        self._args = args
         self._partials: list[Any] = []
 
     async def add(self, partial: Any) -> None:
-        """Takes the item aggregates of one more shard."""
+        """Takes what one more shard gives."""
         self._partials.append(partial)
         if len(self._partials) >= PARTIALS:
             some, self._partials = self._partials, []
@@ -115,11 +129,11 @@ class _Totals:
             self._partials.append(total)
 
     async def sum(self) -> Any:
-        """The aggregates of all shards; ends its use."""
+        """The total of all shards; ends its use."""
         return await self._added(self._partials)
 
     async def _added(self, partials: list[Any]) -> Any:
-        total = await self._workers.hold(add_partials, self._params, *partials)
+        total = await self._workers.hold(self._stage, *self._args, *partials)
         self._workers.let_go(partials)
         return total
 

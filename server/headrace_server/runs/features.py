@@ -1,31 +1,40 @@
 """ComputeFeatures: both feature tables of a tenant, from pinned inputs."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from headrace.v1 import feature_pb2, run_pb2
 from headrace_compute.delta import tables
+from headrace_compute.features.feature import GRAINS, Grain
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.registry import families, schema_of
 from headrace_compute.features.run import FeatureTables, make_features
 from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.workers import Admit, Progress
-from headrace_compute.model import Kind
+from headrace_compute.model import Kind, StoreConfig
 from headrace_compute.report import warning_of
+from headrace_compute.statistics.drift import DriftLimits
 from headrace_compute.workers.pool import RunExecutor
-from headrace_server.rpc import messages
+from headrace_server.rpc import messages, requests
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
 from headrace_server.runs.job import Made, MadeTable, RunKind
+from headrace_server.runs.statistics import check_baselines
 from headrace_server.services import Services
+
+_GRAINS: Mapping[str, Grain] = {f"{grain}_features": grain for grain in GRAINS}
+"""What the tables have a row for each of."""
 
 
 @dataclass(frozen=True)
 class FeaturesJob:
     """Both feature tables of a tenant."""
 
+    config: StoreConfig
     inputs: RunInputs
     params: FeatureParams
+    limits: DriftLimits
     users_key: str
     items_key: str
 
@@ -46,8 +55,10 @@ class FeaturesJob:
 
         Raises:
             NoInteractionsError: There are none before as_of.
+            NotFoundError: There is no such version to compare with.
         """
         inputs = self.inputs
+        await asyncio.to_thread(check_baselines, self.config, inputs.tenant, self.limits)
         made = await make_features(
             executor,
             inputs.interactions.files,
@@ -62,9 +73,13 @@ class FeaturesJob:
         )
         if made.interactions == 0:
             raise no_interactions(inputs.as_of_us)
-        users = MadeTable(self.users_key, "user_features", schema_of("user", self.params), made.users)
-        items = MadeTable(self.items_key, "item_features", schema_of("item", self.params), made.items)
-        return Made((users, items), _result(inputs, made))
+        users = MadeTable(
+            self.users_key, "user_features", schema_of("user", self.params), made.users, made.user_statistics
+        )
+        items = MadeTable(
+            self.items_key, "item_features", schema_of("item", self.params), made.items, made.item_statistics
+        )
+        return Made((users, items), _result(inputs, made), self.limits)
 
 
 def feature_params(request: run_pb2.ComputeFeaturesRequest) -> FeatureParams:
@@ -80,6 +95,34 @@ def feature_params(request: run_pb2.ComputeFeaturesRequest) -> FeatureParams:
         weights={**params.weights, **request.weights},
         half_life_days=half_life_days,
         smoothing=request.smoothing if request.HasField("smoothing") else params.smoothing,
+    )
+
+
+def drift_limits(request: run_pb2.ComputeFeaturesRequest) -> DriftLimits:
+    """From when on a request wants drift to be told.
+
+    Raises:
+        InvalidFieldError: A limit is out of range, or for what there is not.
+    """
+    given = request.drift_limits
+    params = feature_params(request)
+    columns = [
+        f"{table}.{name}" for table, grain in _GRAINS.items() for name in schema_of(grain, params).names
+    ]
+    for field, names, known in (
+        ("columns", given.columns, columns),
+        ("baseline_versions", given.baseline_versions, list(_GRAINS)),
+    ):
+        if unknown := [name for name in names if name not in known]:
+            raise requests.invalid(
+                f"drift_limits.{field}",
+                f"Field drift_limits.{field} names {unknown[0][:80]!r}; expected one of {', '.join(known)}.",
+            )
+    return DriftLimits(
+        given.l_infinity if given.HasField("l_infinity") else None,
+        given.jensen_shannon if given.HasField("jensen_shannon") else None,
+        dict(given.columns),
+        dict(given.baseline_versions),
     )
 
 
@@ -113,12 +156,13 @@ def describe_features(
 def _job(services: Services, request: run_pb2.ComputeFeaturesRequest, inputs: RunInputs) -> FeaturesJob:
     users_key = tables.user_features_key(services.config, inputs.tenant)
     items_key = tables.item_features_key(services.config, inputs.tenant)
-    return FeaturesJob(inputs, feature_params(request), users_key, items_key)
+    params, limits = feature_params(request), drift_limits(request)
+    return FeaturesJob(services.config, inputs, params, limits, users_key, items_key)
 
 
 def _check(services: Services, request: run_pb2.ComputeFeaturesRequest) -> None:
     check_inputs(request)
-    feature_params(request)
+    drift_limits(request)
 
 
 def _filled(services: Services, request: run_pb2.ComputeFeaturesRequest) -> run_pb2.ComputeFeaturesRequest:

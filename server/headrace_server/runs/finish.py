@@ -20,7 +20,7 @@ from headrace_compute.workers.pool import Executor
 from headrace_server.runs import journals, registry
 from headrace_server.runs.job import RunKind, made_from_json
 from headrace_server.runs.journals import Ending, JournaledRun, OvertakenError
-from headrace_server.runs.outputs import commit_output
+from headrace_server.runs.outputs import commit_output, settled
 from headrace_server.services import Services
 
 VERIFY_PARTS = 8
@@ -61,7 +61,8 @@ async def roll_forward(
         transaction = registry.transaction(run.run_id, table.kind)
         outputs.append(await commit_output(services, run.tenant, table, transaction, metadata))
         report("commit", len(outputs), len(made.tables))
-    result = json_format.MessageToDict(made.committed(outputs), preserving_proto_field_name=True)
+    told = await settled(services, run.tenant, run.run_id, made, outputs)
+    result = json_format.MessageToDict(told, preserving_proto_field_name=True)
     try:
         await asyncio.to_thread(journals.end, services.config, run, "done", {"result": result})
     except OvertakenError:

@@ -7,7 +7,7 @@ dies, is the same for all (`service.py`).
 import base64
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from headrace.v1 import run_pb2
 from headrace_compute.ingest.block_result import part_from_json
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind, Part, Snapshot
+from headrace_compute.statistics.drift import DriftLimits
 from headrace_compute.workers.pool import RunExecutor
 from headrace_server.runs.inputs import RunInputs, RunRequest, version_message
 from headrace_server.services import Services
@@ -27,12 +28,17 @@ Response = TypeVar("Response", run_pb2.ComputeFeaturesResponse, run_pb2.SampleNe
 
 @dataclass(frozen=True)
 class MadeTable:
-    """Parts that are to be the newest version of a table."""
+    """Parts that are to be the newest version of a table.
+
+    Attributes:
+        statistics: Of their columns, as JSON; empty if there are none.
+    """
 
     key: str
     kind: Kind
     schema: pa.Schema
     parts: tuple[Part, ...]
+    statistics: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,20 @@ class Made:
     Attributes:
         tables: In the order of their commits.
         result: What is told of it; the versions written are filled in when there are any.
+        limits: When it is to warn of drift.
     """
 
     tables: tuple[MadeTable, ...]
     result: RunResult
+    limits: DriftLimits = field(default_factory=DriftLimits)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether its tables have."""
+        return any(table.statistics for table in self.tables)
 
     def committed(self, outputs: list[Snapshot]) -> RunResult:
-        """The whole result, once its tables are committed."""
+        """The whole result but for drift, once its tables are committed."""
         return with_outputs(self.result, outputs)
 
 
@@ -121,10 +134,12 @@ def made_to_json(made: Made) -> dict[str, Any]:
                 "kind": table.kind,
                 "schema": base64.b64encode(table.schema.serialize()).decode(),
                 "parts": [asdict(part) for part in table.parts],
+                "statistics": table.statistics,
             }
             for table in made.tables
         ],
         "result": json_format.MessageToDict(made.result, preserving_proto_field_name=True),
+        "limits": asdict(made.limits),
     }
 
 
@@ -136,7 +151,9 @@ def made_from_json(kind: RunKind[Any], found: Mapping[str, Any]) -> Made:
             table["kind"],
             pa.ipc.read_schema(pa.py_buffer(base64.b64decode(table["schema"]))),
             tuple(map(part_from_json, table["parts"])),
+            table.get("statistics", ""),  # 0.2.0 had none, nor limits.
         )
         for table in found["tables"]
     )
-    return Made(tuple(tables), json_format.ParseDict(found["result"], kind.result()))
+    result = json_format.ParseDict(found["result"], kind.result())
+    return Made(tuple(tables), result, DriftLimits(**found.get("limits", {})))

@@ -7,7 +7,8 @@ from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
 from headrace_compute.model import Snapshot
 from headrace_server.reading import arrow_streams
-from headrace_server.runs.job import MadeTable
+from headrace_server.runs import statistics
+from headrace_server.runs.job import Made, MadeTable, RunResult
 from headrace_server.services import Services, TableCommit
 
 
@@ -19,6 +20,8 @@ async def commit_output(
     Raises:
         WrongTableKindError: The table holds something else.
     """
+    if table.statistics:
+        metadata = {**metadata, tables.STATISTICS: table.statistics}
     commit = TableCommit(
         key=table.key,
         kind=table.kind,
@@ -30,6 +33,17 @@ async def commit_output(
     )
     version = await services.commit(tenant, commit)
     return await asyncio.to_thread(tables.open_table, services.config, table.key, version)
+
+
+async def settled(
+    services: Services, tenant: str, run_id: str, made: Made, outputs: list[Snapshot]
+) -> RunResult:
+    """What is told of a run whose tables are committed, once the table of statistics has them too."""
+    result = made.committed(outputs)
+    if isinstance(result, run_pb2.FeaturesResult) and made.has_statistics:
+        await statistics.record(services, tenant, run_id, outputs)
+        result.warnings.extend(await statistics.drift_warnings(services, made.limits, outputs))
+    return result
 
 
 async def row_messages(

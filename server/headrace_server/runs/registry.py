@@ -13,6 +13,7 @@ from headrace_compute.delta import tables
 from headrace_compute.model import Kind, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_server.journal.index import Index
+from headrace_server.runs import statistics
 
 ATTEMPT = "headrace.attempt"
 """Key of a commit's metadata that names the attempt whose parts it has; runs of one attempt have none."""
@@ -90,9 +91,15 @@ def entries(config: StoreConfig) -> Iterator[str]:
 def clear(config: StoreConfig, entry: RunEntry) -> int:
     """Deletes what an attempt that is over wrote and nobody committed, and its entry; returns how many parts.
 
-    Nobody may write for it any more, nor commit what it wrote. Again is no error.
+    Nobody may write for it any more, nor commit what it wrote. Again is no error. The statistics of what was
+    committed are recorded, if it died before they were.
     """
     deleted = clear_parts(config, entry)
+    found = {key: _commit(config, entry, key) for key in entry.outputs}
+    versions = {key: commit[0] for key, commit in found.items() if commit is not None}
+    recording = statistics.recording(config, entry.tenant, entry.run_id, versions)
+    if recording is not None:
+        recording.make(config)
     remove(config, entry.tenant, entry.attempt)
     return deleted
 
@@ -101,10 +108,9 @@ def clear_parts(config: StoreConfig, entry: RunEntry) -> int:
     """As `clear`, but for the entry: somebody may still write."""
     store = open_store(config)
     deleted = 0
-    for table_key, kind in entry.outputs.items():
+    for table_key in entry.outputs:
         # All parts of an attempt are in the run's one commit to the table, or none is.
-        commit = tables.commit_metadata(config, table_key, transaction(entry.run_id, kind))
-        if commit is not None and commit.get(ATTEMPT, entry.attempt) == entry.attempt:
+        if _commit(config, entry, table_key) is not None:
             continue
         prefix = entry.part_prefix(table_key)
         for name in store.children(table_key):
@@ -112,6 +118,12 @@ def clear_parts(config: StoreConfig, entry: RunEntry) -> int:
                 store.delete(key)
                 deleted += 1
     return deleted
+
+
+def _commit(config: StoreConfig, entry: RunEntry, table_key: str) -> tuple[int, dict[str, str]] | None:
+    """The commit of an attempt's parts to a table: its version, and what it says of itself."""
+    found = tables.find_commit(config, table_key, transaction(entry.run_id, entry.outputs[table_key]))
+    return found if found and found[1].get(ATTEMPT, entry.attempt) == entry.attempt else None
 
 
 def _encoded(entry: RunEntry) -> bytes:

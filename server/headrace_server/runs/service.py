@@ -33,7 +33,7 @@ from headrace_server.runs.job import Job, Response, RunKind, RunResult, outputs_
 from headrace_server.runs.journals import JournaledRun
 from headrace_server.runs.keeper import KINDS, Keeper
 from headrace_server.runs.live import QUEUED, LiveRun, LiveRuns
-from headrace_server.runs.outputs import row_messages
+from headrace_server.runs.outputs import row_messages, settled
 from headrace_server.runs.progress import Reported
 from headrace_server.runs.run import begun
 from headrace_server.services import Services
@@ -188,7 +188,7 @@ class Runs:
             for table in made.tables:
                 outputs.append(await run.commit(table, lineage))
                 report("commit", len(outputs), len(made.tables))
-        return made.committed(outputs)
+            return await settled(self._services, job.inputs.tenant, executor.member, made, outputs)
 
     async def _followed(
         self, kind: RunKind[Any], request: RunRequest

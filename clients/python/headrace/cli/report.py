@@ -8,10 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.cli.console import plain, stdout
-from headrace.v1 import feature_pb2, run_pb2, table_pb2, upload_pb2, validation_pb2
+from headrace.v1 import feature_pb2, run_pb2, statistics_pb2, table_pb2, upload_pb2, validation_pb2
 
 SAMPLES_SHOWN = 3
 """Samples shown of each warning; the report holds up to 20."""
+
+VALUES_SHOWN = 5
+"""Most frequent values shown of a column; the statistics hold up to 100."""
 
 TELLING_ROWS = 10_000
 """Below this number of rows a rate would measure the start-up, not the work."""
@@ -144,6 +147,44 @@ def show_features(features: Sequence[feature_pb2.Feature]) -> None:
                     feature.name, feature.type, feature.family, feature.unit, feature.meaning + null
                 )
         stdout().print(table)
+
+
+def show_statistics(found: statistics_pb2.GetFeatureStatisticsResponse) -> None:
+    """Prints the statistics of a version's columns, their drift, and their most frequent values."""
+    version, drift = found.version, {each.column: each for each in found.drift}
+    title = f"{version.table} version {version.version}, {version.rows:,} rows"
+    if found.HasField("baseline"):
+        title += f"; drift from version {found.baseline.version}"
+    names = ("of", "nulls", "distinct", "mean", "stddev", "min", "p5", "p50", "p95", "max", "drift")
+    table = _table("column", *names, title=title, right=10)
+    for column in found.columns:
+        quantiles = {each.probability: each.value for each in column.quantiles}
+        distinct = f"{'≈' if column.distinct_error else ''}{column.distinct:,}"
+        numbers = (
+            column.mean,
+            column.stddev,
+            column.minimum,
+            *map(quantiles.get, (0.05, 0.5, 0.95)),
+            column.maximum,
+        )
+        table.add_row(
+            column.column,
+            "days" if column.measure == "age" else column.measure,
+            f"{column.nulls:,}",
+            distinct if column.HasField("distinct") else "",
+            *(f"{number:.4g}" if quantiles else "" for number in numbers),
+            f"{drift[column.column].value:.3f}" if column.column in drift else "",
+        )
+    stdout().print(table)
+    values = _table("column", "values", title=f"Values of {version.table}")
+    for column in found.columns:
+        if column.top_values:
+            most = sorted(column.top_values, key=lambda each: each.count, reverse=True)[:VALUES_SHOWN]
+            values.add_row(
+                column.column, plain(", ".join(f"{_short(each.value)} ({each.count:,})" for each in most))
+            )
+    if values.row_count:
+        stdout().print(values)
 
 
 def show_tables(tables: Sequence[table_pb2.Table]) -> None:

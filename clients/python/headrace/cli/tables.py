@@ -1,4 +1,4 @@
-"""Commands on what comes out: features, negatives, tables, read, health."""
+"""Commands on what comes out: features, stats, negatives, tables, read, health."""
 
 import sys
 import time
@@ -24,7 +24,15 @@ from headrace.cli.document import document, write_array
 from headrace.cli.export import export, json_rows
 from headrace.cli.grid import show_rows
 from headrace.cli.progress import run_bar
-from headrace.cli.report import facts_table, pace, show_features, show_tables, show_warnings, versions_table
+from headrace.cli.report import (
+    facts_table,
+    pace,
+    show_features,
+    show_statistics,
+    show_tables,
+    show_warnings,
+    versions_table,
+)
 from headrace.cli.runs import RequestIdOption, asking
 from headrace.client import Client
 from headrace.connection import DEFAULT_ADDRESS
@@ -72,6 +80,28 @@ def _weight(text: str) -> tuple[str, float]:
         raise typer.BadParameter(f"Unknown weight {text!r}; write TYPE=NUMBER, as purchase=4.") from error
 
 
+def _limit(text: str) -> tuple[str, float]:
+    """An option's column and its limit."""
+    name, _, limit = text.partition("=")
+    try:
+        return name, float(limit)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"Unknown limit {text!r}; write COLUMN=NUMBER, as user_features.avg_rating=0.1."
+        ) from error
+
+
+def _baseline(text: str) -> tuple[str, int]:
+    """An option's table and its version."""
+    name, _, version = text.partition("=")
+    try:
+        return name, int(version)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"Unknown baseline {text!r}; write TABLE=VERSION, as user_features=3."
+        ) from error
+
+
 @app.command()
 def describe(
     windows: WindowsOption = None, address: AddressOption = DEFAULT_ADDRESS, as_json: JsonOption = False
@@ -112,6 +142,35 @@ def features(
     ] = None,
     interactions_version: InteractionsVersionOption = None,
     items_version: ItemsVersionOption = None,
+    max_l_infinity: Annotated[
+        float | None,
+        typer.Option(
+            "--max-l-infinity", min=0.0, max=1.0, help="Warn of columns of values that drifted further."
+        ),
+    ] = None,
+    max_jensen_shannon: Annotated[
+        float | None,
+        typer.Option(
+            "--max-jensen-shannon", min=0.0, max=1.0, help="Warn of columns of numbers that drifted further."
+        ),
+    ] = None,
+    max_drift: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max-drift", metavar="COLUMN=NUMBER", help="The same for one column; repeat it for more."
+        ),
+    ] = None,
+    baselines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            metavar="TABLE=VERSION",
+            help="What drift is from; repeat it for more. Default: the version before.",
+        ),
+    ] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Show the statistics of what was written, and its drift.")
+    ] = False,
     request_id: RequestIdOption = "",
     address: AddressOption = DEFAULT_ADDRESS,
     as_json: JsonOption = False,
@@ -125,6 +184,13 @@ def features(
         weights=dict(map(_weight, weights)) if weights else None,
         half_life_days=half_life_days,
         smoothing=smoothing,
+        drift_limits=given(
+            l_infinity=max_l_infinity,
+            jensen_shannon=max_jensen_shannon,
+            columns=dict(map(_limit, max_drift)) if max_drift else None,
+            baseline_versions=dict(map(_baseline, baselines)) if baselines else None,
+        )
+        or None,
         request_id=request_id,
     )
     with answering(as_json), Client(address) as client, asking(client, tenant, request_id):
@@ -132,13 +198,47 @@ def features(
         with run_bar("features") as show:
             result = client.compute_features(tenant, as_of=as_of, on_progress=show, **options)
         elapsed_s = time.monotonic() - started
+        from_versions = dict(map(_baseline, baselines or ()))
+        written = [
+            client.feature_statistics(
+                tenant,
+                output.table,
+                version=output.version,
+                baseline_version=from_versions.get(output.table),
+            )
+            for output in (result.outputs if stats else ())
+        ]
     if as_json:
-        print_json(result)
+        told = document(result)
+        print_json(told | {"statistics": list(map(document, written))} if stats else told)
         return
     facts = [("as of", result.as_of.ToJsonString()), ("interactions", result.interactions)]
     stdout().print(pace(result.interactions, "interactions", elapsed_s))
     stdout().print(facts_table("Features", facts), versions_table(result.inputs, result.outputs))
+    for statistics in written:
+        show_statistics(statistics)
     show_warnings(result.warnings)
+
+
+@app.command("stats")
+def feature_stats(
+    table: Annotated[str, typer.Argument(help="user_features or item_features.")],
+    tenant: TenantOption,
+    version: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Default: the newest.")] = None,
+    baseline: Annotated[
+        int | None,
+        typer.Option(min=0, max=LARGEST, help="The version that drift is from. Default: the one before."),
+    ] = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the columns of features are like, and how far they have drifted."""
+    with answering(as_json), Client(address) as client:
+        found = client.feature_statistics(tenant, table, version=version, baseline_version=baseline)
+    if as_json:
+        print_json(found)
+    else:
+        show_statistics(found)
 
 
 @app.command()

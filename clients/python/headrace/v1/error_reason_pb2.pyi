@@ -212,6 +212,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the run was cancelled. Metadata: {"request_id": "..."}.
     Start a new one under another id.
     """
+    ERROR_REASON_STATISTICS_NOT_FOUND: _ErrorReason.ValueType  # 80
+    """NOT_FOUND: that version of the table has no statistics: it holds no features, or servers
+    before 0.3.0 wrote it. Metadata: {"table": "user_features", "version": "3"}. Do not retry;
+    compute the features anew.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason names what went wrong. A failed call carries it in
@@ -408,5 +413,10 @@ Metadata: {"request_id": "..."}. Do not retry; GetRun tells how it ended.
 ERROR_REASON_RUN_CANCELLED: ErrorReason.ValueType  # 72
 """FAILED_PRECONDITION: the run was cancelled. Metadata: {"request_id": "..."}.
 Start a new one under another id.
+"""
+ERROR_REASON_STATISTICS_NOT_FOUND: ErrorReason.ValueType  # 80
+"""NOT_FOUND: that version of the table has no statistics: it holds no features, or servers
+before 0.3.0 wrote it. Metadata: {"table": "user_features", "version": "3"}. Do not retry;
+compute the features anew.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

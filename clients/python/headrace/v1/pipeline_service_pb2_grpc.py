@@ -7,6 +7,7 @@ from headrace.v1 import feature_pb2 as headrace_dot_v1_dot_feature__pb2
 from headrace.v1 import health_pb2 as headrace_dot_v1_dot_health__pb2
 from headrace.v1 import ingest_pb2 as headrace_dot_v1_dot_ingest__pb2
 from headrace.v1 import run_pb2 as headrace_dot_v1_dot_run__pb2
+from headrace.v1 import statistics_pb2 as headrace_dot_v1_dot_statistics__pb2
 from headrace.v1 import table_pb2 as headrace_dot_v1_dot_table__pb2
 from headrace.v1 import upload_pb2 as headrace_dot_v1_dot_upload__pb2
 from headrace.v1 import validation_pb2 as headrace_dot_v1_dot_validation__pb2
@@ -101,6 +102,11 @@ class PipelineServiceStub:
                 '/headrace.v1.PipelineService/DescribeFeatures',
                 request_serializer=headrace_dot_v1_dot_feature__pb2.DescribeFeaturesRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_feature__pb2.DescribeFeaturesResponse.FromString,
+                _registered_method=True)
+        self.GetFeatureStatistics = channel.unary_unary(
+                '/headrace.v1.PipelineService/GetFeatureStatistics',
+                request_serializer=headrace_dot_v1_dot_statistics__pb2.GetFeatureStatisticsRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_statistics__pb2.GetFeatureStatisticsResponse.FromString,
                 _registered_method=True)
         self.SampleNegatives = channel.unary_stream(
                 '/headrace.v1.PipelineService/SampleNegatives',
@@ -238,6 +244,14 @@ class PipelineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFeatureStatistics(self, request, context):
+        """GetFeatureStatistics tells what the columns of a version of user_features or item_features
+        are like, and how far they have drifted from another version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SampleNegatives(self, request, context):
         """SampleNegatives writes a training set of positives and sampled negatives.
         It streams progress, then, if asked, the rows, then the result.
@@ -349,6 +363,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.DescribeFeatures,
                     request_deserializer=headrace_dot_v1_dot_feature__pb2.DescribeFeaturesRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_feature__pb2.DescribeFeaturesResponse.SerializeToString,
+            ),
+            'GetFeatureStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFeatureStatistics,
+                    request_deserializer=headrace_dot_v1_dot_statistics__pb2.GetFeatureStatisticsRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_statistics__pb2.GetFeatureStatisticsResponse.SerializeToString,
             ),
             'SampleNegatives': grpc.unary_stream_rpc_method_handler(
                     servicer.SampleNegatives,
@@ -690,6 +709,33 @@ class PipelineService:
             '/headrace.v1.PipelineService/DescribeFeatures',
             headrace_dot_v1_dot_feature__pb2.DescribeFeaturesRequest.SerializeToString,
             headrace_dot_v1_dot_feature__pb2.DescribeFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFeatureStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.PipelineService/GetFeatureStatistics',
+            headrace_dot_v1_dot_statistics__pb2.GetFeatureStatisticsRequest.SerializeToString,
+            headrace_dot_v1_dot_statistics__pb2.GetFeatureStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,7 @@ from headrace.v1 import feature_pb2 as _feature_pb2
 from headrace.v1 import health_pb2 as _health_pb2
 from headrace.v1 import ingest_pb2 as _ingest_pb2
 from headrace.v1 import run_pb2 as _run_pb2
+from headrace.v1 import statistics_pb2 as _statistics_pb2
 from headrace.v1 import table_pb2 as _table_pb2
 from headrace.v1 import upload_pb2 as _upload_pb2
 from headrace.v1 import validation_pb2 as _validation_pb2
@@ -90,6 +91,10 @@ class PipelineServiceStub:
     """DescribeFeatures tells what each column of user_features and item_features means, as
     the tables' own comments do.
     """
+    GetFeatureStatistics: _grpc.UnaryUnaryMultiCallable[_statistics_pb2.GetFeatureStatisticsRequest, _statistics_pb2.GetFeatureStatisticsResponse]
+    """GetFeatureStatistics tells what the columns of a version of user_features or item_features
+    are like, and how far they have drifted from another version.
+    """
     SampleNegatives: _grpc.UnaryStreamMultiCallable[_run_pb2.SampleNegativesRequest, _run_pb2.SampleNegativesResponse]
     """SampleNegatives writes a training set of positives and sampled negatives.
     It streams progress, then, if asked, the rows, then the result.
@@ -166,6 +171,10 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     DescribeFeatures: _aio.UnaryUnaryMultiCallable[_feature_pb2.DescribeFeaturesRequest, _feature_pb2.DescribeFeaturesResponse]  # type: ignore[assignment]
     """DescribeFeatures tells what each column of user_features and item_features means, as
     the tables' own comments do.
+    """
+    GetFeatureStatistics: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetFeatureStatisticsRequest, _statistics_pb2.GetFeatureStatisticsResponse]  # type: ignore[assignment]
+    """GetFeatureStatistics tells what the columns of a version of user_features or item_features
+    are like, and how far they have drifted from another version.
     """
     SampleNegatives: _aio.UnaryStreamMultiCallable[_run_pb2.SampleNegativesRequest, _run_pb2.SampleNegativesResponse]  # type: ignore[assignment]
     """SampleNegatives writes a training set of positives and sampled negatives.
@@ -306,6 +315,16 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_feature_pb2.DescribeFeaturesResponse, _abc.Awaitable[_feature_pb2.DescribeFeaturesResponse]]:
         """DescribeFeatures tells what each column of user_features and item_features means, as
         the tables' own comments do.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFeatureStatistics(
+        self,
+        request: _statistics_pb2.GetFeatureStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_statistics_pb2.GetFeatureStatisticsResponse, _abc.Awaitable[_statistics_pb2.GetFeatureStatisticsResponse]]:
+        """GetFeatureStatistics tells what the columns of a version of user_features or item_features
+        are like, and how far they have drifted from another version.
         """
 
     @_abc_1.abstractmethod

@@ -179,6 +179,7 @@ class ComputeFeaturesRequest(_message.Message):
     HALF_LIFE_DAYS_FIELD_NUMBER: _builtins.int
     SMOOTHING_FIELD_NUMBER: _builtins.int
     KNOWN_AT_FIELD_NUMBER: _builtins.int
+    DRIFT_LIMITS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose tables. Required."""
     interactions_version: _builtins.int
@@ -223,6 +224,10 @@ class ComputeFeaturesRequest(_message.Message):
         this instant by the clocks of the servers. A version that is named must not be newer.
         """
 
+    @_builtins.property
+    def drift_limits(self) -> Global___DriftLimits:
+        """When the result is to warn that columns have drifted. Unset = never."""
+
     def __init__(
         self,
         *,
@@ -237,10 +242,11 @@ class ComputeFeaturesRequest(_message.Message):
         half_life_days: _builtins.float | None = ...,
         smoothing: _builtins.float | None = ...,
         known_at: _timestamp_pb2.Timestamp | None = ...,
+        drift_limits: Global___DriftLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_smoothing", b"_smoothing", "as_of", b"as_of", "half_life_days", b"half_life_days", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "smoothing", b"smoothing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_smoothing", b"_smoothing", "as_of", b"as_of", "drift_limits", b"drift_limits", "half_life_days", b"half_life_days", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "smoothing", b"smoothing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_smoothing", b"_smoothing", "as_of", b"as_of", "half_life_days", b"half_life_days", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "request_id", b"request_id", "smoothing", b"smoothing", "tenant_id", b"tenant_id", "weights", b"weights", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_smoothing", b"_smoothing", "as_of", b"as_of", "drift_limits", b"drift_limits", "half_life_days", b"half_life_days", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "request_id", b"request_id", "smoothing", b"smoothing", "tenant_id", b"tenant_id", "weights", b"weights", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__half_life_days: _TypeAlias = _typing.Literal["half_life_days"]  # noqa: Y015
     _WhichOneofArgType__half_life_days: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days"]  # noqa: Y015
@@ -260,6 +266,95 @@ class ComputeFeaturesRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__smoothing) -> _WhichOneofReturnType__smoothing | None: ...
 
 Global___ComputeFeaturesRequest: _TypeAlias = ComputeFeaturesRequest  # noqa: Y015
+
+@_typing.final
+class DriftLimits(_message.Message):
+    """DriftLimits says from when on the drift of a column is worth a warning. Drift is 0 where nothing
+    has changed, to 1; ColumnDrift tells which distance a column has.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ColumnsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class BaselineVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    L_INFINITY_FIELD_NUMBER: _builtins.int
+    JENSEN_SHANNON_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    BASELINE_VERSIONS_FIELD_NUMBER: _builtins.int
+    l_infinity: _builtins.float
+    """The largest L-infinity distance that is no drift, 0 to 1. Unset = any."""
+    jensen_shannon: _builtins.float
+    """The largest Jensen-Shannon divergence that is no drift, 0 to 1. Unset = any."""
+    @_builtins.property
+    def columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Limits of single columns, in the place of these, by names such as user_features.avg_rating."""
+
+    @_builtins.property
+    def baseline_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Versions to compare with, by table. Tables left out are compared with their version before;
+        where that has no statistics, or there is none, nothing is compared.
+        """
+
+    def __init__(
+        self,
+        *,
+        l_infinity: _builtins.float | None = ...,
+        jensen_shannon: _builtins.float | None = ...,
+        columns: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        baseline_versions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_jensen_shannon", b"_jensen_shannon", "_l_infinity", b"_l_infinity", "jensen_shannon", b"jensen_shannon", "l_infinity", b"l_infinity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_jensen_shannon", b"_jensen_shannon", "_l_infinity", b"_l_infinity", "baseline_versions", b"baseline_versions", "columns", b"columns", "jensen_shannon", b"jensen_shannon", "l_infinity", b"l_infinity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__jensen_shannon: _TypeAlias = _typing.Literal["jensen_shannon"]  # noqa: Y015
+    _WhichOneofArgType__jensen_shannon: _TypeAlias = _typing.Literal["_jensen_shannon", b"_jensen_shannon"]  # noqa: Y015
+    _WhichOneofReturnType__l_infinity: _TypeAlias = _typing.Literal["l_infinity"]  # noqa: Y015
+    _WhichOneofArgType__l_infinity: _TypeAlias = _typing.Literal["_l_infinity", b"_l_infinity"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__jensen_shannon) -> _WhichOneofReturnType__jensen_shannon | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__l_infinity) -> _WhichOneofReturnType__l_infinity | None: ...
+
+Global___DriftLimits: _TypeAlias = DriftLimits  # noqa: Y015
 
 @_typing.final
 class FeaturesResult(_message.Message):
@@ -288,7 +383,9 @@ class FeaturesResult(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_validation_pb2.Warning]:
-        """UNKNOWN_ITEM: interactions whose item the (non-empty) catalog lacks."""
+        """UNKNOWN_ITEM: interactions whose item the (non-empty) catalog lacks. DRIFT: a column that has
+        drifted beyond the request's limits, such as user_features.avg_rating.
+        """
 
     def __init__(
         self,

@@ -230,8 +230,8 @@ class Warning(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """UNKNOWN_COLUMN, UNNAMED_COLUMN, ALL_NULL, ITEM_REDEFINED, REJECTS_LEFT_OUT or
-    UNKNOWN_ITEM.
+    """UNKNOWN_COLUMN, UNNAMED_COLUMN, ALL_NULL, ITEM_REDEFINED, REJECTS_LEFT_OUT,
+    UNKNOWN_ITEM or DRIFT.
     """
     column: _builtins.str
     """The column concerned; the name of an unknown one is cut at 256 bytes. Empty for
@@ -239,7 +239,7 @@ class Warning(_message.Message):
     UNKNOWN_COLUMN that stands for all beyond the first 100.
     """
     count: _builtins.int
-    """Rows concerned, rejects for REJECTS_LEFT_OUT; 0 for warnings about a column as a whole."""
+    """Rows concerned, rejects for REJECTS_LEFT_OUT, rows of the version for DRIFT; 0 for warnings about a column as a whole."""
     message: _builtins.str
     """What was seen and what to do about it."""
     @_builtins.property
