@@ -84,6 +84,10 @@ bench: $(READY) ## Measure against peers on this machine
 bench-scale: $(READY) ## Measure what a row costs runs at several sizes, beside peers; ARGS="--millions 2 10 50"
 	@PYTHONPATH=tests $(RUN)/python -m bench.scale $(ARGS)
 
+.PHONY: bench-stats
+bench-stats: $(READY) ## Measure what the statistics of features cost beside these
+	@PYTHONPATH=tests $(RUN)/python -m bench.statistics $(ARGS)
+
 .PHONY: chaos
 chaos: $(READY) ## Do all harm there is and count what it cost; ARGS="--only kills --rows 1000000"
 	@PYTHONPATH=tests $(RUN)/python -m chaos $(ARGS)
