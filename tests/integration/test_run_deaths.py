@@ -285,5 +285,5 @@ def _cancelled_at_random(doomed: Doomed, times: int, dice: random.Random) -> Non
 
 
 @slow
-def test_many_runs_cancelled_at_random_write_nothing(doomed: Doomed) -> None:
-    _cancelled_at_random(doomed, 30, random.Random(2))
+def test_a_hundred_runs_cancelled_at_random_write_nothing(doomed: Doomed) -> None:
+    _cancelled_at_random(doomed, 100, random.Random(2))
