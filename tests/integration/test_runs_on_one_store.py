@@ -16,7 +16,7 @@ from harness.watch import eventually
 from minio import Minio as Store
 
 from headrace import Client
-from headrace.errors import RunCancelledError, UnavailableError
+from headrace.errors import HeadraceError, RunCancelledError, UnavailableError
 from headrace.v1 import run_pb2
 
 pytest_plugins = ["brokers.fixtures"]
@@ -59,6 +59,7 @@ def pair(minio: Minio, cluster: Cluster, tmp_path_factory: pytest.TempPathFactor
     name = uuid.uuid4().hex[:8]
     settings = {
         **cluster.settings,
+        "HEADRACE_MAX_RUNS_PER_TENANT": "1",
         "S3_ENDPOINT": minio.endpoint,
         "S3_ACCESS_KEY": minio.access_key,
         "S3_SECRET_KEY": minio.secret_key,
@@ -140,6 +141,57 @@ def test_a_run_is_followed_and_cancelled_on_the_other_server(pair: Pair, tenant:
             thread.join(60)
         assert heard.count("cancelled") == 2
         assert [table.name for table in second.list_tables(tenant)] == ["interactions"]
+
+
+def _in_background(client: Client, tenant: str, request_id: str, **options: Any) -> list[str]:
+    """Follows a sampling run in a thread; the list gets what it ended with."""
+    heard = list[str]()
+
+    def follow() -> None:
+        with Client(client.address) as own:
+            try:
+                own.sample_negatives(tenant, request_id=request_id, patience_s=0, **options)
+                heard.append("done")
+            except HeadraceError as error:
+                heard.append(error.reason)
+
+    threading.Thread(target=follow).start()
+    return heard
+
+
+@pytest.mark.slow
+def test_runs_that_wait_are_cancelled_and_taken_up_by_the_other_server(
+    pair: Pair, tenant: str, tmp_path: Path
+) -> None:
+    endless, stopped, patient = (str(uuid.uuid4()) for _ in range(3))
+    with pair.client(0) as first, pair.client(1) as second:
+        _upload(first, tenant, tmp_path, 60_000)
+
+        def states() -> list[tuple[str, run_pb2.RunState.ValueType, int]]:
+            return [(run.request_id, run.state, run.progress.queue_place) for run in second.runs(tenant)]
+
+        def begin(request_id: str, ratio: int) -> list[str]:
+            heard = _in_background(first, tenant, request_id, **ALL | {"negative_ratio": ratio})
+            eventually(lambda: any(run[0] == request_id for run in states()))
+            return heard
+
+        begin(endless, 1000)
+        heard = begin(stopped, 2)
+        begin(patient, 1)
+        running, queued = run_pb2.RUN_STATE_RUNNING, run_pb2.RUN_STATE_QUEUED
+        eventually(
+            lambda: states() == [(patient, queued, 2), (stopped, queued, 1), (endless, running, 0)], 60
+        )
+        second.cancel_run(tenant, stopped)
+        assert second.get_run(tenant, stopped).state == run_pb2.RUN_STATE_CANCELLED
+        eventually(lambda: heard == ["RUN_CANCELLED"])
+        pair.servers[0].process.kill()
+        eventually(lambda: second.get_run(tenant, endless).attempts == 2, 120)
+        eventually(lambda: states()[0] == (patient, queued, 1), 60)
+        second.cancel_run(tenant, endless)
+        result = second.sample_negatives(tenant, request_id=patient, **ALL | {"negative_ratio": 1})
+        assert result.output.version == 1
+        assert second.get_run(tenant, patient).attempts == 1
 
 
 @pytest.mark.slow
