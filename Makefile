@@ -81,7 +81,7 @@ bench: $(READY) ## Measure against peers on this machine
 	@PYTHONPATH=tests $(RUN)/python tests/bench/run.py $(ARGS)
 
 .PHONY: bench-scale
-bench-scale: $(READY) ## Measure what a row costs runs at several sizes, beside peers; ARGS="--millions 2 10 50"
+bench-scale: $(READY) ## Measure what a row costs runs at several sizes, beside peers; ARGS="--millions 2 10 50", "--minio"
 	@PYTHONPATH=tests $(RUN)/python -m bench.scale $(ARGS)
 
 .PHONY: bench-stats

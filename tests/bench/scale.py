@@ -2,7 +2,9 @@
 
 CPU seconds of all processes, Ray's included, per million rows; what the workers read, beside the size of the
 table; peak memory of all processes. At one of the sizes the same features with DuckDB and Polars, each in a
-process of its own. Prints tables, asserts nothing.
+process of its own. With `--minio` the store is a MinIO behind a relay in this process, which counts
+requests, those for each part of the interactions and what they ask for; seconds are the relay's then. Prints
+tables, asserts nothing.
 """
 
 import argparse
@@ -12,14 +14,18 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import psutil
+from brokers.minio import start_minio
+from contract.reach import s3_of
+from contract.relay import Relay, Request, relay_to
 from harness.server import Server, start_server
 from rich.console import Console
 from rich.table import Table
@@ -27,15 +33,19 @@ from rich.table import Table
 from bench.memory import Watch
 from bench.peers import FEATURES
 from headrace import Client
+from headrace_compute.delta import tables
+from headrace_compute.model import S3Config, StoreConfig
 
 RUNS = 2
+TENANT = "bench"
 ITEMS = 100_000
 WIDTH = 150
+S3_SETTINGS = ("endpoint", "access_key", "secret_key")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What something took: the fastest run's seconds, its CPU seconds and bytes read, and peak memory."""
+    """What something took: the fastest run's seconds, CPU seconds, bytes read, requests, and peak memory."""
 
     what: str
     rows: int
@@ -43,6 +53,45 @@ class Cost:
     cpu_s: float
     read_share: float = 0.0
     peak_bytes: int = 0
+    requests: tuple[int, int] = (0, 0)
+
+
+class Source:
+    """The table that runs read, and what they read of it.
+
+    Args:
+        server: Whose workers are watched.
+        relay: The way to the store, if it counts requests.
+    """
+
+    def __init__(self, server: Server, config: StoreConfig, relay: Relay | None) -> None:
+        files = tables.open_table(config, tables.table_key(config, TENANT, "interactions")).files
+        self._sizes = {f"/{file.key}": file.size_bytes for file in files}
+        self._server = server
+        self._relay = relay
+        self._before = 0 if relay else worker_bytes(server)
+        self._seen = len(relay.seen) if relay else 0
+
+    def read_share(self) -> float:
+        """Bytes read since, of those that the table has."""
+        if self._relay is None:
+            read = worker_bytes(self._server) - self._before
+        else:
+            asked = (each for each in self._asked() if each.method == "GET")
+            read = sum(each.asked_bytes(self._sizes[each.object_path]) for each in asked)
+        return read / sum(self._sizes.values())
+
+    def requests(self) -> tuple[int, int]:
+        """Requests since: the most for one of the table's parts, and for all objects."""
+        if self._relay is None:
+            return 0, 0
+        parts = Counter(each.object_path for each in self._asked())
+        return max(parts.values(), default=0), len(self._relay.seen) - self._seen
+
+    def _asked(self) -> list[Request]:
+        """Requests for the table's parts."""
+        assert self._relay is not None
+        return [each for each in self._relay.seen[self._seen :] if each.object_path in self._sizes]
 
 
 def main() -> None:
@@ -50,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=int, nargs="+", default=[2, 10, 50], metavar="N")
     parser.add_argument("--peers-at", type=int, default=10, metavar="N", help="size at which peers run too")
+    parser.add_argument("--minio", action="store_true", help="tables in a MinIO; requests; no peers")
     args = parser.parse_args()
     console = Console(width=WIDTH)
     console.print(f"{platform.platform()}, {os.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GiB")
@@ -58,8 +108,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             rows, folder = millions * 1_000_000, Path(name)
             parquet = generate(folder, rows)
-            costs += runs(folder, parquet, rows)
-            if millions == args.peers_at:
+            with minio_in(folder) if args.minio else nullcontext() as store:
+                costs += runs(folder, parquet, rows, store)
+            if millions == args.peers_at and not args.minio:
                 costs += [of_peer(peer, work, parquet, rows) for peer, work in FEATURES.items()]
     console.print(table(costs))
 
@@ -92,37 +143,55 @@ def generate(folder: Path, rows: int) -> Path:
     return parquet
 
 
-def runs(folder: Path, parquet: Path, rows: int) -> list[Cost]:
+@contextmanager
+def minio_in(folder: Path) -> Iterator[tuple[S3Config, Relay]]:
+    """A MinIO, seen through a relay, and the relay."""
+    minio = start_minio(folder / "minio")
+    try:
+        with relay_to(minio.endpoint) as relay:
+            yield replace(s3_of(minio), endpoint=relay.endpoint), relay
+    finally:
+        minio.stop()
+
+
+def runs(folder: Path, parquet: Path, rows: int, store: tuple[S3Config, Relay] | None) -> list[Cost]:
     """Both runs, the first of them straight after the upload."""
-    server = start_server(folder / "data")
+    s3, relay = store or (None, None)
+    settings = {} if s3 is None else {f"S3_{name.upper()}": getattr(s3, name) for name in S3_SETTINGS}
+    server = start_server(folder / "data", **settings)
+    config = StoreConfig(str(folder / "data"), s3=s3)
     try:
         with Client(server.address, timeout_s=3_600) as client:
-            client.upload("bench", "items", folder / "items.csv")
-            client.upload("bench", "interactions", parquet)
-            stored = folder / "data" / "raw-data" / "bench" / "interactions"
-            size = sum(file.stat().st_size for file in stored.rglob("*.parquet"))
+            client.upload(TENANT, "items", folder / "items.csv")
+            client.upload(TENANT, "interactions", parquet)
+
+            def source() -> Source:
+                return Source(server, config, relay)
+
             return [
-                of_run(server, "features", rows, size, lambda: client.compute_features("bench")),
-                of_run(server, "negatives", rows, size, lambda: client.sample_negatives("bench", seed=1)),
+                of_run(server, "features", rows, source, lambda: client.compute_features(TENANT)),
+                of_run(server, "negatives", rows, source, lambda: client.sample_negatives(TENANT, seed=1)),
             ]
     finally:
         server.stop()
 
 
-def of_run(server: Server, what: str, rows: int, table_bytes: int, run: Callable[[], Any]) -> Cost:
+def of_run(
+    server: Server, what: str, rows: int, source_of: Callable[[], Source], run: Callable[[], Any]
+) -> Cost:
     """The fastest of some runs; memory of another one, as watching it takes time."""
     best: Cost | None = None
     for _ in range(RUNS):
-        cpu_s, read, started = cpu_seconds(server), worker_bytes(server), time.perf_counter()
+        source, cpu_s, started = source_of(), cpu_seconds(server), time.perf_counter()
         run()
         seconds = time.perf_counter() - started
-        share = (worker_bytes(server) - read) / table_bytes
-        cost = Cost(what, rows, seconds, cpu_seconds(server) - cpu_s, share)
+        used_s, share, requests = cpu_seconds(server) - cpu_s, source.read_share(), source.requests()
+        cost = Cost(what, rows, seconds, used_s, share, requests=requests)
         best = cost if best is None or cost.seconds < best.seconds else best
     assert best is not None
     with Watch(server.process.pid) as watch:
         run()
-    return Cost(what, rows, best.seconds, best.cpu_s, best.read_share, watch.all_bytes)
+    return replace(best, peak_bytes=watch.all_bytes)
 
 
 def of_peer(name: str, work: Callable[[Path], None], parquet: Path, rows: int) -> Cost:
@@ -173,7 +242,8 @@ def worker_bytes(server: Server) -> int:
 
 def table(costs: list[Cost]) -> Table:
     """The costs for people."""
-    shown = Table("what", "rows", "seconds", "CPU s", "CPU s / M rows", "read / table", "peak MiB, all PSS")
+    titles = ("what", "rows", "seconds", "CPU s", "CPU s / M rows", "read / table", "peak MiB, all PSS")
+    shown = Table(*titles, "requests a part, at most", "requests")
     for cost in costs:
         shown.add_row(
             cost.what,
@@ -183,6 +253,7 @@ def table(costs: list[Cost]) -> Table:
             f"{cost.cpu_s / cost.rows * 1e6:.2f}",
             f"{cost.read_share:.2f}" if cost.read_share else "",
             f"{cost.peak_bytes >> 20:,}",
+            *(f"{count:,}" if count else "" for count in cost.requests),
         )
     return shown
 

@@ -1,6 +1,7 @@
 """An HTTP relay on loopback: shows what is on the wire to a server, and can meddle with it."""
 
 import http.client
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,16 @@ class Request:
     method: str
     path: str
     headers: dict[str, str]
+
+    @property
+    def object_path(self) -> str:
+        """The path, without what follows a question mark."""
+        return self.path.partition("?")[0]
+
+    def asked_bytes(self, size: int) -> int:
+        """How much of an object of so many bytes a GET asks for."""
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("range", ""))
+        return int(found[2]) - int(found[1]) + 1 if found else size
 
 
 @dataclass(frozen=True)

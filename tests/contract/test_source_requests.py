@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from brokers.minio import Minio
 from contract.reach import s3_of
-from contract.relay import Request, relay_to
+from contract.relay import relay_to
 
 from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.inputs.events import gather, newest_event
@@ -48,12 +47,6 @@ def stored(config: StoreConfig, seed: int) -> DataFile:
     return DataFile(part.key, part.rows, part.size_bytes)
 
 
-def bytes_of(request: Request, file: DataFile) -> int:
-    """How much of a file a GET asks for."""
-    found = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("range", ""))
-    return int(found[2]) - int(found[1]) + 1 if found else file.size_bytes
-
-
 def test_a_part_costs_few_requests_and_is_read_once(minio: Minio, s3_config: StoreConfig) -> None:
     files = [stored(s3_config, number) for number in range(PARTS)]
     with relay_to(minio.endpoint) as relay:
@@ -66,8 +59,8 @@ def test_a_part_costs_few_requests_and_is_read_once(minio: Minio, s3_config: Sto
         rows = sum(gather(source.numbering, share).rows.num_rows for share in source.shares)
     assert rows == PARTS * ROWS
     for file in files:
-        asked = [request for request in relay.seen if request.path.split("?")[0] == f"/{file.key}"]
+        asked = [request for request in relay.seen if request.object_path == f"/{file.key}"]
         assert {request.method for request in asked} <= {"GET", "HEAD"}
         assert len(asked) <= 6, [(request.method, request.headers.get("range")) for request in asked]
-        read = sum(bytes_of(request, file) for request in asked if request.method == "GET")
+        read = sum(request.asked_bytes(file.size_bytes) for request in asked if request.method == "GET")
         assert file.size_bytes / 4 < read <= 1.5 * file.size_bytes
