@@ -160,7 +160,7 @@ def test_servers_end_when_the_head_of_the_cluster_has_died(
         eventually(lambda: client.health().status == "unhealthy")
     assert server.process.wait(120) == 1
     assert "Ray has not answered" in str(server.logged(event="stopping"))
-    # What Ray itself has to say, which is much then, is JSON too.
+    # Whatever Ray has to say to it.
     assert [line["text"] for line in server.log if "text" in line] == []
 
 

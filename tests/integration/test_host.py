@@ -1,5 +1,6 @@
 """What a server with a Ray of its own shows to others on its host: listeners, folders, files."""
 
+import json
 import os
 import stat
 import tempfile
@@ -50,6 +51,14 @@ def test_nothing_listens_beyond_loopback_and_nothing_is_readable_by_others(
     assert "is open to others" in str(server.log)
     # What Ray says is a line of ours, as any other.
     assert server.logged(logger="ray._private.authentication.authentication_token_setup")
+    assert [line for line in server.log if "text" in line] == []
+    # What its processes of C++ have to say lies apart, as JSON.
+    logs = folder / "ray/session_latest/logs"
+    texts = [(logs / name).read_text() for name in ("raylet.out", "gcs_server.out")]
+    # The last line may be half-written.
+    lines = [line for text in texts for line in text.split("\n")[:-1]]
+    assert lines
+    assert all("levelname" in json.loads(line) for line in lines)
 
     mine = [server.data_dir, *server.data_dir.rglob("*")]
     assert any(each.suffix == ".parquet" for each in mine)

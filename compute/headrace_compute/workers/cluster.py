@@ -25,7 +25,7 @@ def _set_defaults() -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     # Of the results of a stage that fails one is awaited; Ray would log the error of each other one.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    # What the core of Ray writes to standard error of the server stands between lines of JSON.
+    # What Ray's core writes, to its log files and at times to standard error of the server, is JSON as ours.
     os.environ.setdefault("RAY_BACKEND_LOG_JSON", "1")
 
 
