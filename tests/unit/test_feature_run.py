@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from headrace_compute.errors import StoreFullError
-from headrace_compute.features.aggregate import UserShard, add_partials, user_shard
+from headrace_compute.features.aggregate import UserShard, add_partials, forecast_items, user_shard
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.run import make_features, tell
 from headrace_compute.model import Part, Shard
@@ -14,9 +14,11 @@ SHARDS = [Shard(n, n + 1) for n in range(8)]
 
 
 class _Workers:
-    """Each shard's users take 1,000 bytes."""
+    """Each shard's users take 1,000 bytes, and all items 500."""
 
     async def run(self, stage: Any, *args: Any) -> Any:
+        if stage is forecast_items:
+            return 500
         if stage is tell:
             return UserShard(Part(key="k", rows=1, size_bytes=1000, checksum="", stats={}), 10)
         raise AssertionError("items are written after all shards")
@@ -35,7 +37,7 @@ class _Workers:
         raise AssertionError("nothing is shared")
 
 
-async def test_the_first_shard_tells_what_all_of_them_take() -> None:
+async def test_the_first_shard_tells_what_all_of_them_and_the_items_take() -> None:
     workers, told = _Workers(), list[tuple[int, int]]()
 
     async def admit(needed_bytes: int, written_bytes: int) -> None:
@@ -45,4 +47,4 @@ async def test_the_first_shard_tells_what_all_of_them_take() -> None:
 
     with pytest.raises(StoreFullError):
         await make_features(workers, (), (), SHARDS, 0, FeatureParams(), "u", "i", admit=admit)
-    assert told[:3] == [(8000, 1000), (8000, 2000), (8000, 3000)]
+    assert told[:3] == [(8500, 1000), (8500, 2000), (8500, 3000)]

@@ -33,6 +33,9 @@ from headrace_compute.statistics.summary import statistics_of, to_json
 PART_ROWS = 1_000_000
 """Rows of an item part at most."""
 
+ITEM_BYTES = 50
+"""About what a row of an item part takes, beside what the catalog says of the item."""
+
 SAMPLES = 20
 """Unknown items named at most."""
 
@@ -128,6 +131,11 @@ def add_partials(config: StoreConfig, params: FeatureParams, *partials: pa.Table
     """The item aggregates of several shards added up; in any order they give the same."""
     with DuckDBSession({"partials": pa.concat_tables(partials)}) as session:
         return session.query(totals_query(features_of("item", params)))
+
+
+def forecast_items(config: StoreConfig, catalog: pa.Table | None, numbering: Numbering) -> int:
+    """About how many bytes `write_items` writes, at most: a catalog takes less once it is compressed."""
+    return len(numbering) * ITEM_BYTES + (0 if catalog is None else int(catalog.nbytes))
 
 
 def write_items(

@@ -12,6 +12,7 @@ from headrace_compute.features.aggregate import (
     UnknownItems,
     UserShard,
     add_partials,
+    forecast_items,
     user_shard,
     write_items,
 )
@@ -75,6 +76,7 @@ async def make_features(
     catalog = await workers.hold(current_catalog, items)
     source = await read_source(workers, interactions, catalog, shards, as_of_us, progress)
     totals, sketches = _Totals(workers, add_partials, params), _Totals(workers, merge_sketches_of)
+    of_items = await workers.run(forecast_items, catalog, source.numbering)
     sizes: list[int] = []
 
     async def compute(number: int, shard: Shard) -> UserShard:
@@ -84,7 +86,7 @@ async def make_features(
         written: UserShard = await workers.run(tell, held)
         workers.let_go(share)
         sizes.append(written.part.size_bytes if written.part else 0)
-        await admit(sum(sizes) * len(shards) // len(sizes), sum(sizes))
+        await admit(sum(sizes) * len(shards) // len(sizes) + of_items, sum(sizes))
         await totals.add(partial)
         await sketches.add(sketch)
         return written
