@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from google.protobuf import json_format
 from harness.server import Server
 from typer.testing import CliRunner
 
 from headrace import Client
 from headrace.cli import app
 from headrace.errors import HeadraceError, InvalidArgumentError, StatisticsNotFoundError, VersionNotFoundError
+from headrace.v1 import table_pb2
+from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 from headrace_compute.statistics.sketch import sketch_table
 from headrace_compute.statistics.summary import statistics_of
 
@@ -114,8 +117,13 @@ def test_runs_warn_of_drift_beyond_their_limits(client: Client, server: Server, 
     assert 'headrace_feature_drift_count{distance="l_infinity",table="item_features"}' in metrics
 
 
-def test_a_table_has_a_row_for_each_version_and_column(client: Client, server: Server, told: Any) -> None:
+def test_a_table_has_a_row_for_each_version_and_column(
+    client: Client, stub: PipelineServiceStub, server: Server, told: Any
+) -> None:
     tenant, _ = told
+    question = table_pb2.ReadTableRequest(tenant_id=tenant, table="feature_statistics", limit=1)
+    (first,) = (row for response in stub.ReadTable(question) for row in response.json.rows)
+    assert json_format.MessageToDict(first)["histogram"][0]["count"] > 0
     rows = client.read_table(tenant, "feature_statistics").to_pylist()
     columns = {
         name: client.read_table(tenant, name).column_names for name in ("user_features", "item_features")

@@ -186,6 +186,7 @@ def test_a_server_killed_before_it_recorded_statistics_has_them_all_the_same(doo
         Order("statistics-commit.before", "kill server").arm(doomed.orders)
         with pytest.raises(UnavailableError):
             doomed.run(client, "features")
+    doomed.phoenix.server.process.wait(SECONDS)  # The connection may end before the process.
     with doomed.client() as client:
         found = client.feature_statistics(TENANT, "user_features")
         assert found.version.version == before.version.version + 1

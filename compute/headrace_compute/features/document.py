@@ -10,7 +10,8 @@ _HEAD = """# Features
 
 Written by `make docs` from the declarations in `compute/headrace_compute/features/families`; do not edit it.
 Terms and default parameters are those of [semantics.md](semantics.md). `headrace describe`, the call
-DescribeFeatures and the comments of the tables' columns say the same.
+DescribeFeatures and the comments of the tables' columns say the same. What the columns of a version are like,
+and how far they have drifted, `headrace stats` and the call GetFeatureStatistics tell.
 """
 
 _CUTS = """
