@@ -31,7 +31,7 @@ Run = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture
 def command(server: Server, stub: PipelineServiceStub, tenant: str) -> Run:
     """Starts a command on a tenant that has interactions."""
-    assert Dialogue(stub, [header(tenant), chunk(HEADER + lines(20_000)), finish()]).result
+    assert Dialogue(stub, [header(tenant), chunk(HEADER + lines(60_000)), finish()]).result
 
     def start(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", "from headrace.cli import main; main()", *arguments]

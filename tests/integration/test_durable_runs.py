@@ -32,7 +32,7 @@ ENDLESS: dict[str, Any] = {
     "min_interactions_per_user": 0,
     "min_interactions_per_item": 0,
 }
-"""Twenty million rows of 20,000: minutes of work."""
+"""Sixty million rows of 60,000: half a minute of work at least."""
 
 SMALL = {**ENDLESS, "negative_ratio": 1}
 
@@ -42,7 +42,7 @@ LONG_AGO = datetime(1990, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def rows(stub: PipelineServiceStub, tenant: str) -> int:
     """Interactions of the tenant."""
-    talk = Dialogue(stub, [header(tenant), chunk(HEADER + lines(20_000)), finish()])
+    talk = Dialogue(stub, [header(tenant), chunk(HEADER + lines(60_000)), finish()])
     return talk.result.rows_accepted
 
 
@@ -105,7 +105,7 @@ def test_what_a_run_reads_is_that_of_the_first_call(
 ) -> None:
     request_id = _id()
     first = client.compute_features(tenant, request_id=request_id)
-    Dialogue(stub, [header(tenant), chunk(HEADER + lines(10, first=50_000)), finish()])
+    Dialogue(stub, [header(tenant), chunk(HEADER + lines(10, first=rows)), finish()])
     assert client.compute_features(tenant, request_id=request_id) == first
     assert client.compute_features(tenant, request_id=_id()).interactions == rows + 10
 

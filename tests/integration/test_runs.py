@@ -14,13 +14,13 @@ from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
 
 def _endless(tenant: str) -> run_pb2.SampleNegativesRequest:
-    """Twenty million rows: minutes of work."""
+    """Sixty million rows: half a minute of work at least."""
     return negatives(tenant, 1000)
 
 
 def _upload(stub: PipelineServiceStub, tenant: str) -> None:
-    rows = chunk(HEADER + lines(20_000))
-    assert Dialogue(stub, [header(tenant), rows, finish()]).result.rows_accepted == 20_000
+    rows = chunk(HEADER + lines(60_000))
+    assert Dialogue(stub, [header(tenant), rows, finish()]).result.rows_accepted == 60_000
 
 
 def _parts(server: Server, tenant: str) -> list[Path]:

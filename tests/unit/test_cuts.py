@@ -162,7 +162,7 @@ def test_each_row_is_that_of_a_run_as_of_its_cut_to_the_bit(
     assert made.items.num_rows == len(set(items))
 
 
-@pytest.mark.parametrize(("shards", "uploads"), [(2, 5), (7, 1), (64, 2)])
+@pytest.mark.parametrize(("shards", "uploads"), [(2, 5), (7, 1), pytest.param(64, 2, marks=pytest.mark.slow)])
 def test_however_many_shards_in_whatever_order_the_tables_are_equal(
     config: StoreConfig, shards: int, uploads: int
 ) -> None:

@@ -96,7 +96,7 @@ def test_items(tmp_path: Path, block_bytes: int) -> None:
     assert warnings == [("ALL_NULL", "brand"), ("ALL_NULL", "category"), ("ALL_NULL", "description")]
 
 
-@pytest.mark.parametrize("shards", [1, 2, 7, 64])
+@pytest.mark.parametrize("shards", [1, 2, 7, pytest.param(64, marks=pytest.mark.slow)])
 def test_features_are_those_of_the_oracle_however_it_is_cut(tmp_path: Path, shards: int) -> None:
     """From the bytes of the file to both tables; blocks and shards are cut anew in each case."""
     _, interactions, _ = _upload(tmp_path, "interactions", 300_000 // min(shards, 7))
