@@ -15,8 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_compute.statistics.drift import column_drift, jensen_shannon, l_infinity, table_drift
-from headrace_compute.statistics.numbers import numbers_of
+from headrace_compute.statistics.drift import (
+    ColumnDrift,
+    DriftLimits,
+    column_drift,
+    jensen_shannon,
+    l_infinity,
+    table_drift,
+)
+from headrace_compute.statistics.numbers import QUANTILE_UNIT, numbers_of
 from headrace_compute.statistics.sketch import MAX_VALUES, merge_tables, sketch_table
 from headrace_compute.statistics.summary import (
     MAX_BINS,
@@ -93,10 +100,9 @@ def assert_numbers(found: ColumnStatistics, numbers: list[float]) -> None:
     assert (found.minimum, found.maximum) == (min(numbers), max(numbers))
     for p, quantile in zip(PROBABILITIES, found.quantiles, strict=True):
         true = sorted(numbers)[max(1, math.ceil(Fraction(str(p)) * n)) - 1]
-        assert (
-            abs(Fraction(quantile) - Fraction(true)) <= Fraction(found.quantile_error) * abs(Fraction(true))
-            or abs(true) < 1e-300
-        )
+        off = abs(Fraction(quantile) - Fraction(true))
+        bound = max(Fraction(found.quantile_error) * abs(Fraction(true)), Fraction(QUANTILE_UNIT))
+        assert off <= (bound if found.quantile_error else 0)
     left = Counter(numbers)
     for low, high, count in found.histogram:
         # A bin has its edge next to zero, and the outermost ones both.
@@ -173,6 +179,8 @@ def test_small_whole_numbers_are_told_exactly() -> None:
 
 def test_extremes_of_doubles_have_statistics() -> None:
     assert_numbers(column([1.7e308, -1.7e308, 1.7e308, 5e-324]), [1.7e308, -1.7e308, 1.7e308, 5e-324])
+    for tiny in ([0.0, 5e-324], [0.0, 0.0, 5e-324, 2.0**-1023, 3e-310], [-5e-324, 2.0**-1022]):
+        assert_numbers(column(tiny), tiny)
     spread = [10.0**exponent for exponent in range(-300, 300)]
     found = column([*spread, *(-x for x in spread)])
     assert len(found.bins) <= MAX_BINS
@@ -198,6 +206,26 @@ def test_texts_that_are_too_many_are_estimated_wherever_that_shows() -> None:
 def test_long_values_are_cut_between_characters() -> None:
     ((value, count),) = column(["日" * 100] * 2).top_values
     assert (value, count) == ("日" * 85, 2)
+
+
+def test_values_that_are_alike_where_they_are_cut_are_still_two_in_drift() -> None:
+    long = "z" * 300
+    all_a, all_b = column([long + "A"] * 20), column([long + "B"] * 20)
+    both = column([long + "AB"[n % 2] for n in range(20)])
+    assert all_a.top_values == all_b.top_values
+    assert both.top_values == (("z" * 256, 10),) * 2
+    for before, after, value in (
+        (all_a, all_b, 1.0),
+        (all_a, both, 0.5),
+        (both, all_b, 0.5),
+        (both, both, 0.0),
+    ):
+        drift = column_drift(before, after)
+        assert (drift.distance, drift.value, drift.error) == ("l_infinity", value, 0.0)
+    statistics_read = from_json(to_json(TableStatistics(0, (both,)))).columns[0]
+    assert column_drift(statistics_read, all_a).value == 0.5
+    crowd = column([long + f"{n:03}" for n in range(101)])
+    assert column_drift(crowd, column([long + "000"])).error == 1 / 101
 
 
 def test_lists_of_several_lengths_have_no_places() -> None:
@@ -281,6 +309,18 @@ def test_only_columns_of_both_versions_are_compared() -> None:
     before = statistics(pa.table({"a": [1], "b": ["x"]}))
     after = statistics(pa.table({"b": ["x"], "c": [1]}))
     assert [drift.column for drift in table_drift(before, after)] == ["b"]
+
+
+def test_general_limits_are_not_for_keys_and_buckets() -> None:
+    limits = DriftLimits(0.1, 0.2, {"user_features.bucket": 0.3})
+
+    def limit(table: str, column: str, distance: Any = "jensen_shannon") -> float | None:
+        return limits.of(table, ColumnDrift(column, distance, 1.0))
+
+    assert limit("user_features", "price") == 0.2
+    assert limit("user_features", "category", "l_infinity") == 0.1
+    assert limit("user_features", "bucket") == 0.3
+    assert [limit("item_features", name) for name in ("bucket", "item_id", "user_id")] == [None] * 3
 
 
 def test_sums_do_not_depend_on_order() -> None:

@@ -92,7 +92,8 @@ class DriftLimits(TypedDict, total=False):
     """From when on the result of a features run warns that a column has drifted.
 
     Attributes:
-        l_infinity, jensen_shannon: The largest distance that is no drift, 0 to 1. Default any.
+        l_infinity, jensen_shannon: The largest distance that is no drift, 0 to 1. Default any. Neither is for
+            user_id, item_id and bucket.
         columns: The same for single columns, by names such as `user_features.avg_rating`.
         baseline_versions: Versions to compare with, by table. Default the versions before.
     """

@@ -6,7 +6,7 @@ Jensen-Shannon divergence on histograms, of which both versions have the same ed
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +14,9 @@ from headrace_compute.errors import InvalidFieldError
 from headrace_compute.statistics.summary import ColumnStatistics, TableStatistics
 
 Distance = Literal["l_infinity", "jensen_shannon"]
+
+UNWATCHED = frozenset({"user_id", "item_id", "bucket"})
+"""Columns that are not for any distribution: only a limit of their own is one for them."""
 
 _Shares = dict[str | int | None, float]
 
@@ -23,7 +26,7 @@ class DriftLimits:
     """From when on drift is worth a warning.
 
     Attributes:
-        l_infinity, jensen_shannon: The largest distance that is no drift; None: any.
+        l_infinity, jensen_shannon: The largest distance that is no drift; None: any. Not for UNWATCHED.
         columns: The same for single columns, by names such as `user_features.avg_rating`.
         baselines: Versions to compare with, by table; others are compared with the version before.
 
@@ -47,9 +50,9 @@ class DriftLimits:
                 )
 
     def of(self, table: str, drift: "ColumnDrift") -> float | None:
-        """The limit of a column of a table."""
+        """The limit of a column of a table; None: none."""
         general = self.l_infinity if drift.distance == "l_infinity" else self.jensen_shannon
-        return self.columns.get(f"{table}.{drift.column}", general)
+        return self.columns.get(f"{table}.{drift.column}", None if drift.column in UNWATCHED else general)
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,11 @@ def jensen_shannon(p: Mapping[str | int | None, float], q: Mapping[str | int | N
 
 
 def _value_shares(column: ColumnStatistics) -> _Shares:
-    counts: Counter[str | int | None] = Counter()
-    for value, count in column.top_values:
-        counts[value] += count  # Long values may be the same where they were cut.
+    # Texts that are alike where they were cut are still two.
+    values: Sequence[str | int] = column.top_hashes or [value for value, _ in column.top_values]
+    counts = Counter[str | int | None](
+        dict(zip(values, (count for _, count in column.top_values), strict=True))
+    )
     return _shares(counts, column.nulls, (column.values_total or 0) + column.nulls)
 
 

@@ -10,7 +10,11 @@ from headrace_compute.distinct import REGISTERS, estimate, merge_sketches
 from headrace_compute.kernels.doubles import BIN_BITS, MAX_ROWS, describe, edges_of
 
 QUANTILE_ERROR = 2.0 ** -(BIN_BITS + 1)
-"""A quantile that is not exact is the middle of its bin: off by at most so much of itself."""
+"""A quantile that is not exact is the middle of its bin: off by at most so much of itself, or so little as
+QUANTILE_UNIT."""
+
+QUANTILE_UNIT = 2.0 ** -(1022 + BIN_BITS + 1)
+"""Half the width of the bins below 2^-1022, where doubles are too near to zero to have 53 bits."""
 
 DISTINCT_ERROR = 0.016
 """Standard error of an estimated number of distinct values, relative."""
@@ -67,7 +71,10 @@ class Numbers:
         return _root(variance * _UNIT**2)
 
     def quantiles(self, probabilities: tuple[float, ...]) -> list[float]:
-        """The ceil(p * count)-th smallest number of each p, off by QUANTILE_ERROR of it unless `is_exact`."""
+        """The ceil(p * count)-th smallest number of each p.
+
+        Unless `is_exact`, off by QUANTILE_ERROR of it at most, or by QUANTILE_UNIT where that is more.
+        """
         if not self.count:
             return []
         # Bins of a sign lie in the order of their codes.

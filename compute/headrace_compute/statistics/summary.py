@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from headrace_compute.distinct import estimate
+from headrace_compute.kernels.hashing import xxh64_strings
 from headrace_compute.model import StoreConfig
 from headrace_compute.statistics.numbers import DISTINCT_ERROR, QUANTILE_ERROR, bin_bounds
 from headrace_compute.statistics.sketch import ColumnSketch, Measure, TableSketch
@@ -41,8 +43,9 @@ class ColumnStatistics:
         quantile_error: How far these may be off, relative to themselves; 0 where they are exact.
         shift: Bins are those of `kernels.doubles`, 2^shift times as wide.
         bins: Their codes, ascending, and counts; those that have any.
-        top_values: The most frequent values and their counts, most frequent first, equal counts by value; of
-            lists of counts each place and the sum there.
+        top_values: The most frequent values, cut at MAX_VALUE_BYTES, and their counts, most frequent first,
+            equal counts by value; of lists of counts each place and the sum there.
+        top_hashes: XXH64 of each of these texts before it was cut; empty of lists.
         values_total: What all values, also those that are not listed, count together; None if they are not
             counted.
     """
@@ -63,6 +66,7 @@ class ColumnStatistics:
     shift: int
     bins: tuple[tuple[int, int], ...]
     top_values: tuple[tuple[str, int], ...]
+    top_hashes: tuple[int, ...]
     values_total: int | None
 
     @property
@@ -116,13 +120,15 @@ def from_json(text: str) -> TableStatistics:
 
 def _column_from_json(found: dict[str, Any]) -> ColumnStatistics:
     lists = {name: tuple(map(tuple, found[name])) for name in ("bins", "top_values")}
-    return ColumnStatistics(**{**found, **lists, "quantiles": tuple(found["quantiles"])})
+    lists |= {name: tuple(found[name]) for name in ("quantiles", "top_hashes")}
+    return ColumnStatistics(**{**found, **lists})
 
 
 def _column(sketch: ColumnSketch) -> ColumnStatistics:
     numbers = sketch.numbers
     shift, bins = _histogram(sketch)
     distinct, distinct_error = _distinct(sketch)
+    top_values = _top_values(sketch)
     is_empty = numbers.count == 0
     return ColumnStatistics(
         name=sketch.name,
@@ -140,7 +146,8 @@ def _column(sketch: ColumnSketch) -> ColumnStatistics:
         quantile_error=0.0 if numbers.is_exact else QUANTILE_ERROR,
         shift=shift,
         bins=tuple(bins),
-        top_values=_top_values(sketch),
+        top_values=tuple((_cut(value), count) for value, count in top_values),
+        top_hashes=_hashes(sketch, top_values),
         values_total=None if sketch.values is None else sum(sketch.values.values()),
     )
 
@@ -164,12 +171,19 @@ def _distinct(sketch: ColumnSketch) -> tuple[int | None, float]:
     return estimate(sketch.registers), DISTINCT_ERROR
 
 
-def _top_values(sketch: ColumnSketch) -> tuple[tuple[str, int], ...]:
+def _top_values(sketch: ColumnSketch) -> list[tuple[str, int]]:
     counts = list((sketch.values or {}).items())
     if sketch.measure == "elements":
-        return tuple(sorted(counts, key=lambda each: int(each[0]))[:MAX_TOP_VALUES])
+        return sorted(counts, key=lambda each: int(each[0]))[:MAX_TOP_VALUES]
     counts.sort(key=lambda each: (-each[1], each[0].encode()))
-    return tuple((_cut(value), count) for value, count in counts[:MAX_TOP_VALUES])
+    return counts[:MAX_TOP_VALUES]
+
+
+def _hashes(sketch: ColumnSketch, top_values: Sequence[tuple[str, int]]) -> tuple[int, ...]:
+    if sketch.measure == "elements":
+        return ()
+    texts = pa.array([value for value, _ in top_values], pa.string())
+    return tuple(xxh64_strings(texts).tolist())
 
 
 def _cut(value: str) -> str:

@@ -27,14 +27,18 @@ _COMMENTS: dict[str, tuple[pa.DataType, str]] = {
         f"p{round(100 * p):02d}": (pa.float64(), f"The ceil({p} * count)-th smallest number.")
         for p in PROBABILITIES
     },
-    "quantile_error": (pa.float64(), "How far p01 to p99 may be off, relative to themselves; 0 where exact."),
+    "quantile_error": (
+        pa.float64(),
+        "How far p01 to p99 may be off, relative to themselves (or 2^-1030); 0: exact.",
+    ),
     "histogram": (
         pa.list_(pa.struct({"lower": pa.float64(), "upper": pa.float64(), "count": pa.int64()})),
         "Numbers in each bin that has any; bins have the same edges in all versions.",
     ),
     "top_values": (
         pa.list_(pa.struct({"value": pa.string(), "count": pa.int64()})),
-        "The most frequent values; of lists of counts each place and the sum there. Null if not counted.",
+        "The most frequent values, cut at 256 bytes; of lists of counts each place and the sum there. Null "
+        "if not counted.",
     ),
 }
 

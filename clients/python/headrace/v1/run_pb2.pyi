@@ -320,7 +320,9 @@ class DriftLimits(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     BASELINE_VERSIONS_FIELD_NUMBER: _builtins.int
     l_infinity: _builtins.float
-    """The largest L-infinity distance that is no drift, 0 to 1. Unset = any."""
+    """The largest L-infinity distance that is no drift, 0 to 1. Unset = any. Like jensen_shannon
+    not for user_id, item_id and bucket, which have no limit but one of their own.
+    """
     jensen_shannon: _builtins.float
     """The largest Jensen-Shannon divergence that is no drift, 0 to 1. Unset = any."""
     @_builtins.property

@@ -159,7 +159,10 @@ class ColumnStatistics(_message.Message):
     maximum: _builtins.float
     """Largest."""
     quantile_error: _builtins.float
-    """How far a quantile may be off, relative to itself: 0 where all are exact, else 2^-8 (0.4 %)."""
+    """How far a quantile may be off, relative to the true one: 0 where all are exact, else 2^-8
+    (0.4 %). Of numbers between -2^-1022 and 2^-1022, to which doubles are too coarse for that,
+    it may be off by 2^-1030 instead.
+    """
     values_total: _builtins.int
     """What all values count together, also those that are not listed; unset if values are not counted."""
     @_builtins.property
@@ -174,7 +177,7 @@ class ColumnStatistics(_message.Message):
 
     @_builtins.property
     def top_values(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValueCount]:
-        """Of texts of which there are at most 4,096 distinct ones: the most frequent, at most 100,
+        """Of texts (but the key) of which there are at most 4,096 distinct ones: the most frequent, at most 100,
         equal counts in the order of UTF-8. Of lists of counts of one length: each place, from 0,
         and the sum of the counts there.
         """
@@ -297,7 +300,7 @@ class ValueCount(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     value: _builtins.str
-    """The value, cut at 256 bytes."""
+    """The value, cut at 256 bytes, so two may look alike; drift compares whole values."""
     count: _builtins.int
     """How often it occurs."""
     def __init__(
