@@ -124,8 +124,8 @@ async def test_more_may_not_wait_than_the_tenant_and_the_server_may_have() -> No
         for tenant in ("a", "a", "b"):
             assert not held.enter_context(queue.enter(tenant)).is_held
         for tenant, told, limit in (
-            ("a", "Tenant a has 2 runs queued", "2"),
-            ("b", "Tenant b has 1 runs queued, and places left for all others: 1", "1"),
+            ("a", "Tenant a has 2 runs queued, the most it may have at once; wait until one has ended.", "2"),
+            ("b", "Tenant b has 1 run queued and may have no more while only 1 place is left, which is", "1"),
         ):
             with pytest.raises(OverloadedError, match=told) as caught:
                 held.enter_context(queue.enter(tenant))
@@ -136,10 +136,30 @@ async def test_more_may_not_wait_than_the_tenant_and_the_server_may_have() -> No
     assert (queue.held, queue.waiting) == (0, 0)
 
 
-async def test_where_none_may_wait_one_too_many_is_refused() -> None:
-    queue = RunQueue(4, 1, 0, 0)
-    with queue.enter("a"), pytest.raises(OverloadedError, match="0 runs queued, the most it may have"):
-        ExitStack().enter_context(queue.enter("a"))
+@pytest.mark.parametrize("waiting", [(0, 0), (0, 4), (4, 0)])
+async def test_where_none_may_wait_one_too_many_is_refused_by_the_limit_of_runs(
+    waiting: tuple[int, int],
+) -> None:
+    queue = RunQueue(5, 2, *waiting)
+    with ExitStack() as held:
+
+        def refusal(tenant: str) -> tuple[str, dict[str, str]]:
+            with pytest.raises(OverloadedError) as caught:
+                held.enter_context(queue.enter(tenant))
+            return caught.value.message, caught.value.attributes
+
+        for tenant in "aab":
+            held.enter_context(queue.enter(tenant))
+        full = "the most it may have at once; wait until one has ended."
+        assert refusal("a") == (f"Tenant a has 2 runs under way, {full}", {"limit": "2", "what": "runs"})
+        held.enter_context(queue.enter("c"))
+        share = "Tenant c has 1 run under way and may have no more while only 1 place is left, which is kept"
+        assert refusal("c") == (
+            f"{share} for others; wait until one has ended.",
+            {"limit": "1", "what": "runs"},
+        )
+        held.enter_context(queue.enter("d"))
+        assert refusal("e") == (f"The server has 5 runs under way, {full}", {"limit": "5", "what": "runs"})
 
 
 async def test_all_who_wait_are_told_when_the_server_stops() -> None:

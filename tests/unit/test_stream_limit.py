@@ -109,7 +109,7 @@ async def test_nobody_gives_way_to_a_tenant_that_has_as_many_nor_to_one_at_its_o
         await entered(limit, "a")
     limit = StreamLimit("uploads", 4, 1)
     held += [await entered(limit, tenant, 99.0) for tenant in ("a", "b", "c")]
-    with pytest.raises(OverloadedError, match="Tenant a has 1 uploads"):
+    with pytest.raises(OverloadedError, match="Tenant a has 1 upload"):
         await entered(limit, "a")
     assert not any(stream.task.done() for stream in held)
 

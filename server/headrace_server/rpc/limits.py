@@ -12,15 +12,28 @@ def overloaded(found: str, limit: int, what: str) -> OverloadedError:
     """The error for one too many, which is counted.
 
     Args:
-        found: What there is, as a sentence begins.
+        found: What there is, and that there is no more, as a sentence begins.
         limit: The most of it.
         what: What is counted, in the plural.
     """
     metrics.OVERLOADED.labels(what).inc()
-    return OverloadedError(
-        f"{found}, the most it may have at once; wait until one has ended.",
-        {"limit": str(limit), "what": what},
-    )
+    return OverloadedError(f"{found}; wait until one has ended.", {"limit": str(limit), "what": what})
+
+
+def counted(count: int, plural: str) -> str:
+    """How many there are of what a plural that ends in s names."""
+    return f"{count:,} {plural.removesuffix('s') if count == 1 else plural}"
+
+
+def at_its_limit(owner: str, has: str) -> str:
+    """What is found of an owner that has as much as it may have."""
+    return f"{owner} has {has}, the most it may have at once"
+
+
+def at_its_share(owner: str, has: str, free: int) -> str:
+    """What is found of an owner that has as much as there are places free."""
+    left = "1 place is left, which is" if free == 1 else f"{free:,} places are left, which are"
+    return f"{owner} has {has} and may have no more while only {left} kept for others"
 
 
 class Limit:
@@ -65,8 +78,7 @@ class Limit:
         if self.held >= self._total:
             raise self._full()
         if self._held[owner] >= self._per_tenant:
-            named = f"Tenant {tenant[:80]}" if tenant else "This connection"
-            found = f"{named} has {self._per_tenant:,} {self._what} under way"
+            found = at_its_limit(_named(tenant), self._under_way(self._per_tenant))
             raise overloaded(found, self._per_tenant, self._what)
         self._held[owner] += 1
 
@@ -76,8 +88,11 @@ class Limit:
             del self._held[owner]
 
     def _full(self) -> OverloadedError:
-        found = f"The server has {self._total:,} {self._what} under way"
+        found = at_its_limit("The server", self._under_way(self._total))
         return overloaded(found, self._total, self._what)
+
+    def _under_way(self, count: int) -> str:
+        return f"{counted(count, self._what)} under way"
 
 
 class ReservingLimit(Limit):
@@ -89,7 +104,9 @@ class ReservingLimit(Limit):
     def _count_in(self, tenant: str, owner: str) -> None:
         own, free = self._held[owner], self._total - self.held
         if 0 < free <= own < self._per_tenant:
-            named = f"Tenant {tenant[:80]}" if tenant else "This connection"
-            found = f"{named} has {own:,} {self._what} under way, and places left for all others: {free:,}"
-            raise overloaded(found, own, self._what)
+            raise overloaded(at_its_share(_named(tenant), self._under_way(own), free), own, self._what)
         super()._count_in(tenant, owner)
+
+
+def _named(tenant: str) -> str:
+    return f"Tenant {tenant[:80]}" if tenant else "This connection"

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 
 from headrace_compute.errors import OverloadedError
 from headrace_server import metrics
-from headrace_server.rpc.limits import overloaded
+from headrace_server.rpc.limits import at_its_limit, at_its_share, counted, overloaded
 
+RUNNING = "runs"
 QUEUED = "queued runs"
-"""What is counted, as errors name it."""
+"""What is counted, as errors name it: runs under way where none may wait, else those that do."""
 
 
 class Place:
@@ -158,19 +159,27 @@ class RunQueue:
 
     def _check_room(self, tenant: str, own: int) -> None:
         """Refuses one more that would wait, if there are too many."""
+        if min(self._queued, self._queued_per_tenant) == 0:
+            under_way, free = self._held[tenant], self._total - self.held
+            raise _full(tenant, under_way, self._per_tenant, free, self._total, RUNNING)
         free = self._queued - self.waiting
-        named = f"Tenant {tenant[:80]}"
-        if free <= 0:
-            raise self._full(f"The server has {self.waiting:,} runs queued", self._queued)
-        if own >= self._queued_per_tenant:
-            raise self._full(f"{named} has {own:,} runs queued", self._queued_per_tenant)
-        if own >= free:
-            found = f"{named} has {own:,} runs queued, and places left for all others: {free:,}"
-            raise self._full(found, own)
-
-    def _full(self, found: str, limit: int) -> OverloadedError:
-        return overloaded(found, limit, QUEUED)
+        if own >= min(self._queued_per_tenant, free):
+            raise _full(tenant, own, self._queued_per_tenant, free, self._queued, QUEUED)
 
     def _measure(self) -> None:
         metrics.RUNS.labels("running").set(self.held)
         metrics.RUNS.labels("queued").set(self.waiting)
+
+
+def _full(tenant: str, own: int, per_tenant: int, free: int, total: int, what: str) -> OverloadedError:
+    """The error for one too many of a tenant that has its own, where so many places are free."""
+
+    def has(count: int) -> str:
+        return f"{counted(count, 'runs')} {'under way' if what == RUNNING else 'queued'}"
+
+    named = f"Tenant {tenant[:80]}"
+    if free <= 0:
+        return overloaded(at_its_limit("The server", has(total - free)), total, what)
+    if own >= per_tenant:
+        return overloaded(at_its_limit(named, has(own)), per_tenant, what)
+    return overloaded(at_its_share(named, has(own), free), own, what)
