@@ -334,8 +334,8 @@ class StatisticsNotFoundError(NotFoundError):
     def of(cls, table: str, version: int) -> "StatisticsNotFoundError":
         """The error of a version of a table."""
         return cls(
-            f"Version {version} of {table} has no statistics: it holds no features, or servers before 0.3.0 "
-            "wrote it; compute the features anew.",
+            f"Version {version} of {table} has no statistics: it was written before this server's version "
+            "kept statistics; compute the features anew.",
             {"table": table, "version": str(version)},
         )
 

@@ -416,9 +416,11 @@ def test_nothing_left_names_the_counts_and_the_settings(tmp_path: Path) -> None:
         "min_interactions_per_user": "2",
         "min_interactions_per_item": "3",
     }
+    assert "min_interactions_per_item = 3 keeps none. Lower the two settings, or" in caught.value.message
     with pytest.raises(NoPositivesError) as caught:
         sample(tmp_path, rows, replace(EVERYTHING, positive_types=("like",)))
     assert caught.value.attributes["core_pairs"] == "2"
+    assert "keeps 2, none of them of a positive type (like). Lower the two" in caught.value.message
 
 
 def test_nothing_before_as_of_says_so(tmp_path: Path) -> None:

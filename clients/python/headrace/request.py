@@ -129,7 +129,8 @@ class NegativesOptions(RunOptions, total=False):
         dataset: Name of the training set. Default training_data.
         negative_ratio: Distinct negatives for each positive.
         strategy: `popularity` (default), `uniform`, `zipf`, `mixed` or `exposed`.
-        alpha: Exponent of popularity.
+        alpha: Exponent of popularity: the strategy, its share of mixed, and what exposed draws by when it has
+            too few. Default 0.75.
         zipf_exponent: Exponent of the rank, of zipf. Default 1.
         uniform_share: Of uniform in mixed, the rest is popularity. Default 0.5.
         seed: Equal inputs and seed give equal tables. Default 0.

@@ -5,6 +5,7 @@ aggregate over the events of one shard that adds up over shards; `finish` is SQL
 the sums. Queries, schemas, column comments, DescribeFeatures and docs/features.md all follow from it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,9 @@ from headrace_compute.features.parameters import DAY_US
 Grain = Literal["user", "item"]
 
 GRAINS: tuple[Grain, ...] = ("user", "item")
+
+TABLES: Mapping[str, Grain] = {f"{grain}_features": grain for grain in GRAINS}
+"""What the tables have a row for each of."""
 
 COUNT = pa.int64()
 DOUBLE = pa.float64()

@@ -159,11 +159,12 @@ async def _round(
 
 def _no_positives(source: CoreRound, core: CoreRound, params: SamplingParams) -> NoPositivesError:
     types = ", ".join(params.positive_types)
+    kept = f"keeps {core.pairs}, none of them of a positive type ({types})" if core.pairs else "keeps none"
     return NoPositivesError(
         f"No positives are left: of {source.pairs} (user, item) pairs the core with "
         f"min_interactions_per_user = {params.min_interactions_per_user} and "
-        f"min_interactions_per_item = {params.min_interactions_per_item} keeps {core.pairs}, none of them "
-        f"of a positive type ({types}). Lower the two settings, name other types, or upload more.",
+        f"min_interactions_per_item = {params.min_interactions_per_item} {kept}. "
+        f"Lower the two settings, {'name other types, ' if core.pairs else ''}or upload more.",
         {
             "pairs": str(source.pairs),
             "core_pairs": str(core.pairs),

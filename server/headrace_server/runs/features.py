@@ -1,13 +1,15 @@
 """ComputeFeatures: both feature tables of a tenant, from pinned inputs."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from headrace.v1 import feature_pb2, run_pb2
 from headrace_compute.delta import tables
-from headrace_compute.features.feature import GRAINS, Grain
+from headrace_compute.features.feature import TABLES
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.registry import families, schema_of
 from headrace_compute.features.run import FeatureTables, make_features
@@ -23,8 +25,7 @@ from headrace_server.runs.job import Made, MadeTable, RunKind
 from headrace_server.runs.statistics import check_baselines
 from headrace_server.services import Services
 
-_GRAINS: Mapping[str, Grain] = {f"{grain}_features": grain for grain in GRAINS}
-"""What the tables have a row for each of."""
+EXAMPLE_COLUMN = "user_features.avg_rating"
 
 
 @dataclass(frozen=True)
@@ -106,24 +107,38 @@ def drift_limits(request: run_pb2.ComputeFeaturesRequest) -> DriftLimits:
     """
     given = request.drift_limits
     params = feature_params(request)
-    columns = [
-        f"{table}.{name}" for table, grain in _GRAINS.items() for name in schema_of(grain, params).names
-    ]
-    for field, names, known in (
-        ("columns", given.columns, columns),
-        ("baseline_versions", given.baseline_versions, list(_GRAINS)),
-    ):
-        if unknown := [name for name in names if name not in known]:
-            raise requests.invalid(
-                f"drift_limits.{field}",
-                f"Field drift_limits.{field} names {unknown[0][:80]!r}; expected one of {', '.join(known)}.",
-            )
+    columns = {
+        f"{table}.{name}" for table, grain in TABLES.items() for name in schema_of(grain, params).names
+    }
+    if unknown := [name for name in given.columns if name not in columns]:
+        raise requests.invalid(
+            "drift_limits.columns",
+            f"Field drift_limits.columns names {unknown[0][:80]!r}; "
+            f"expected a column such as {' or '.join(_near(unknown[0][:80], columns))}.",
+        )
+    if unknown := [name for name in given.baseline_versions if name not in TABLES]:
+        raise requests.invalid(
+            "drift_limits.baseline_versions",
+            f"Field drift_limits.baseline_versions names {unknown[0][:80]!r}; "
+            f"expected one of {', '.join(TABLES)}.",
+        )
     return DriftLimits(
         given.l_infinity if given.HasField("l_infinity") else None,
         given.jensen_shannon if given.HasField("jensen_shannon") else None,
         dict(given.columns),
         dict(given.baseline_versions),
     )
+
+
+def _near(name: str, columns: Collection[str]) -> list[str]:
+    """The columns that somebody may mean, those of user_features first."""
+    by_name: dict[str, list[str]] = {}
+    for column in sorted(columns, reverse=True):
+        by_name.setdefault(column.partition(".")[2], []).append(column)
+    table, _, wanted = name.rpartition(".")
+    for near in get_close_matches(wanted, by_name, 1):
+        return [column for column in by_name[near] if column == f"{table}.{near}"] or by_name[near]
+    return [EXAMPLE_COLUMN]
 
 
 def describe_features(
@@ -165,6 +180,14 @@ def _check(services: Services, request: run_pb2.ComputeFeaturesRequest) -> None:
     drift_limits(request)
 
 
+def _written_out(request: run_pb2.ComputeFeaturesRequest) -> run_pb2.ComputeFeaturesRequest:
+    params, written = feature_params(request), copy.deepcopy(request)
+    written.windows[:] = params.windows
+    written.weights.update(params.weights)
+    written.half_life_days, written.smoothing = params.half_life_days, params.smoothing
+    return written
+
+
 def _filled(services: Services, request: run_pb2.ComputeFeaturesRequest) -> run_pb2.ComputeFeaturesRequest:
     return request  # No default is the server's.
 
@@ -186,6 +209,7 @@ FEATURES = RunKind(
     run_pb2.ComputeFeaturesResponse,
     run_pb2.FeaturesResult,
     _check,
+    _written_out,
     _filled,
     _job,
 )

@@ -96,6 +96,7 @@ class RunKind(Generic[Response]):
 
     Attributes:
         check: Raises what is wrong with a request, before anything is done for it.
+        written_out: A request that names the defaults that no server may change: equal ones ask for the same.
         filled: A request that names the defaults of this server, so that another one makes the same of it.
         job: Makes a job of a request and its pinned inputs.
     """
@@ -105,6 +106,7 @@ class RunKind(Generic[Response]):
     response: type[Response]
     result: type[RunResult]
     check: Callable[[Services, Any], None]
+    written_out: Callable[[Any], RunRequest]
     filled: Callable[[Services, Any], RunRequest]
     job: Callable[[Services, Any, RunInputs], Job]
 

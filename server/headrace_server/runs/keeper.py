@@ -94,7 +94,7 @@ class Keeper:
                     return
                 except OvertakenError:
                     run = await self.load(key)
-            if run is None or (run.kind, run.asked) != (kind.name, asked_of(request)):
+            if run is None or not asks_for(run, kind, request):
                 raise IdInUseError(
                     f"Field request_id is {request.request_id}, which belongs to a run with other "
                     "parameters; choose a new id.",
@@ -310,6 +310,17 @@ def _given_up(run: JournaledRun) -> HeadraceError:
         f"Servers ended {run.deaths} times amid this run, so it is not tried again; make it smaller, or look "
         "into their logs."
     )
+
+
+def asks_for(run: JournaledRun, kind: RunKind[Any], request: RunRequest) -> bool:
+    """Whether a request is the one that a run was started with, defaults left out or written out."""
+    if run.kind != kind.name or run.asked == asked_of(request):
+        return run.kind == kind.name
+    try:
+        first = json_format.ParseDict(dict(run.asked), kind.request())
+    except json_format.ParseError:
+        return False  # A newer server's.
+    return asked_of(kind.written_out(first)) == asked_of(kind.written_out(request))
 
 
 def asked_of(request: RunRequest) -> dict[str, Any]:

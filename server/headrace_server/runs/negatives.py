@@ -1,5 +1,6 @@
 """SampleNegatives: a training set of a tenant, from pinned inputs."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -143,6 +144,18 @@ def _check(services: Services, request: run_pb2.SampleNegativesRequest) -> None:
     tables.dataset_key(services.config, request.tenant_id, request.dataset or DEFAULT_DATASET)
 
 
+def _written_out(request: run_pb2.SampleNegativesRequest) -> run_pb2.SampleNegativesRequest:
+    written = copy.deepcopy(request)
+    written.dataset = request.dataset or DEFAULT_DATASET
+    types = _positive_types(request)
+    written.positive_interaction_types[:] = types
+    written.strategy = _strategy(request, types)
+    written.alpha = _number(request, "alpha", MAX_EXPONENT)
+    written.zipf_exponent = _number(request, "zipf_exponent", MAX_EXPONENT)
+    written.uniform_share = _number(request, "uniform_share", 1.0)
+    return written
+
+
 def _filled(services: Services, request: run_pb2.SampleNegativesRequest) -> run_pb2.SampleNegativesRequest:
     params = sampling_params(request, services.settings)
     filled = run_pb2.SampleNegativesRequest()
@@ -176,6 +189,7 @@ NEGATIVES = RunKind(
     run_pb2.SampleNegativesResponse,
     run_pb2.NegativesResult,
     _check,
+    _written_out,
     _filled,
     _job,
 )

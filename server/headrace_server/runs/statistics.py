@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from headrace.v1 import statistics_pb2, validation_pb2
 from headrace_compute.delta import tables
-from headrace_compute.errors import StatisticsNotFoundError
+from headrace_compute.errors import StatisticsNotFoundError, VersionNotFoundError
+from headrace_compute.features.feature import TABLES
 from headrace_compute.model import Snapshot, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import write_part
@@ -86,7 +87,7 @@ def check_baselines(config: StoreConfig, tenant: str, limits: DriftLimits) -> No
         StatisticsNotFoundError: It has no statistics.
     """
     for name, version in limits.baselines.items():
-        _statistics(config, tables.open_table(config, tables.table_key(config, tenant, name), version))
+        _statistics(config, _open_baseline(config, tables.table_key(config, tenant, name), version))
 
 
 async def drift_warnings(
@@ -103,7 +104,7 @@ async def drift_warnings(
             limit = limits.of(name, drift)
             if found.baseline is not None and limit is not None and drift.value > limit:
                 metrics.DRIFT_WARNINGS.labels(name).inc()
-                warnings.append(_warning(output, found.baseline, drift, limit))
+                warnings.append(warning(output, found.baseline, drift, limit))
     return warnings
 
 
@@ -113,13 +114,15 @@ async def get_statistics(
     """Serves GetFeatureStatistics.
 
     Raises:
-        InvalidFieldError: No table is named.
+        InvalidFieldError: The table is none of features.
         TableNotFoundError, VersionNotFoundError: There is no such version, or none to compare with.
         StatisticsNotFoundError: One of the two has no statistics.
     """
     tenant = requests.check_tenant(request.tenant_id)
-    if not request.table:
-        raise requests.invalid("table", "Field table is empty; name user_features or item_features.")
+    if request.table not in TABLES:
+        raise requests.invalid(
+            "table", f"Field table is {request.table[:80]!r}; expected one of {', '.join(TABLES)}."
+        )
     version = request.version if request.HasField("version") else None
     baseline = request.baseline_version if request.HasField("baseline_version") else None
     snapshot = await open_by_name(services, tenant, request.table, version)
@@ -140,8 +143,19 @@ def _compared(config: StoreConfig, output: Snapshot, baseline: int | None) -> Co
         baseline = output.version - 1
         if baseline < 1 or tables.statistics_at(config, output.table_key, baseline) is None:
             return Compared(statistics, None, ())
-    other = tables.open_table(config, output.table_key, baseline)
+    other = _open_baseline(config, output.table_key, baseline)
     return Compared(statistics, other, tuple(table_drift(_statistics(config, other), statistics)))
+
+
+def _open_baseline(config: StoreConfig, table_key: str, version: int) -> Snapshot:
+    try:
+        return tables.open_table(config, table_key, version)
+    except VersionNotFoundError as error:
+        raise VersionNotFoundError(
+            f"Table {tables.table_name(table_key)!r} has no version {version} that could be the baseline; "
+            f"the newest is {error.attributes['newest']}.",
+            error.attributes,
+        ) from None
 
 
 def _statistics(config: StoreConfig, snapshot: Snapshot) -> TableStatistics:
@@ -151,10 +165,10 @@ def _statistics(config: StoreConfig, snapshot: Snapshot) -> TableStatistics:
     return from_json(found)
 
 
-def _warning(
-    output: Snapshot, baseline: Snapshot, drift: ColumnDrift, limit: float
-) -> validation_pb2.Warning:
+def warning(output: Snapshot, baseline: Snapshot, drift: ColumnDrift, limit: float) -> validation_pb2.Warning:
+    """The warning of a column that has drifted further than its limit."""
     column = f"{tables.table_name(output.table_key)}.{drift.column}"
+    value, most = _apart(drift.value, limit)
     distance = {"l_infinity": "L-infinity distance", "jensen_shannon": "Jensen-Shannon divergence"}
     return validation_pb2.Warning(
         code="DRIFT",
@@ -162,9 +176,15 @@ def _warning(
         count=output.rows,
         message=(
             f"{column} has drifted from version {baseline.version}: the {distance[drift.distance]} is "
-            f"{drift.value:.4g}, and {limit:g} is the limit; GetFeatureStatistics shows both versions."
+            f"{value}, and {most} is the limit; GetFeatureStatistics shows both versions."
         ),
     )
+
+
+def _apart(value: float, limit: float) -> tuple[str, str]:
+    """A value and the smaller limit, with as many digits as it takes to see that, and four at least."""
+    told = ((f"{value:.{digits}g}", f"{limit:.{digits}g}") for digits in range(4, 17))
+    return next((pair for pair in told if float(pair[0]) > float(pair[1])), (repr(value), repr(limit)))
 
 
 def _column_message(column: ColumnStatistics) -> statistics_pb2.ColumnStatistics:

@@ -136,7 +136,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 29
     """UNIMPLEMENTED: part of the contract that this version does not have.
-    Metadata: {"feature": "strategy zipf"}. Do not retry on this version.
+    Metadata: {"feature": "finish.crc32c"}. Do not retry on this version.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 30
     """INTERNAL: a fault of Headrace itself; the log has more under the correlation
@@ -213,8 +213,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Start a new one under another id.
     """
     ERROR_REASON_STATISTICS_NOT_FOUND: _ErrorReason.ValueType  # 80
-    """NOT_FOUND: that version of the table has no statistics: it holds no features, or servers
-    before 0.3.0 wrote it. Metadata: {"table": "user_features", "version": "3"}. Do not retry;
+    """NOT_FOUND: that version of the table has no statistics: it was written before
+    this server's version kept statistics. Metadata: {"table": "user_features", "version": "3"}. Do not retry;
     compute the features anew.
     """
 
@@ -338,7 +338,7 @@ ERROR_REASON_COMMIT_CONTENDED: ErrorReason.ValueType  # 28
 """
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 29
 """UNIMPLEMENTED: part of the contract that this version does not have.
-Metadata: {"feature": "strategy zipf"}. Do not retry on this version.
+Metadata: {"feature": "finish.crc32c"}. Do not retry on this version.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 30
 """INTERNAL: a fault of Headrace itself; the log has more under the correlation
@@ -415,8 +415,8 @@ ERROR_REASON_RUN_CANCELLED: ErrorReason.ValueType  # 72
 Start a new one under another id.
 """
 ERROR_REASON_STATISTICS_NOT_FOUND: ErrorReason.ValueType  # 80
-"""NOT_FOUND: that version of the table has no statistics: it holds no features, or servers
-before 0.3.0 wrote it. Metadata: {"table": "user_features", "version": "3"}. Do not retry;
+"""NOT_FOUND: that version of the table has no statistics: it was written before
+this server's version kept statistics. Metadata: {"table": "user_features", "version": "3"}. Do not retry;
 compute the features anew.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

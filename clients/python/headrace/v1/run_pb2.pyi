@@ -191,8 +191,8 @@ class ComputeFeaturesRequest(_message.Message):
     request_id: _builtins.str
     """A UUID of the client's choosing, which makes the run the tenant's: it goes on without
     its client, and on another server if its own ends. The same id with equal parameters
-    (include_rows apart) follows it and gets its result, for a week at least; with others it is
-    ALREADY_EXISTS. Versions and as_of left out are those of the first call. Empty = the run
+    (include_rows apart, and constant defaults, written out or not) follows it and gets its result,
+    for a week at least; with others it is ALREADY_EXISTS. Versions and as_of left out are those of the first call. Empty = the run
     ends with its call.
     """
     half_life_days: _builtins.float
@@ -513,7 +513,9 @@ class SampleNegativesRequest(_message.Message):
     Of the last two negative_source says of each row which part it is from. Empty = popularity.
     """
     alpha: _builtins.float
-    """Exponent of the popularity strategy, 0.0 to 4.0. Unset = 0.75; 0 is uniform."""
+    """Exponent of popularity, 0.0 to 4.0: the strategy, what mixed has of it, and what exposed draws by
+    when it has too few. Unset = 0.75; 0 is uniform.
+    """
     seed: _builtins.int
     """Seed; equal inputs, parameters and seed give equal tables. Default 0."""
     max_interactions_per_user: _builtins.int

@@ -33,7 +33,7 @@ class GetFeatureStatisticsRequest(_message.Message):
     tenant_id: _builtins.str
     """Whose table. Required."""
     table: _builtins.str
-    """user_features or item_features. Required."""
+    """user_features or item_features. Required; of other tables no statistics are kept."""
     version: _builtins.int
     """Its version. Unset = the newest."""
     baseline_version: _builtins.int

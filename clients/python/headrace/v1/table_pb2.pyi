@@ -92,12 +92,12 @@ class Table(_message.Message):
     FILES_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name: interactions, items, rejects, user_features, item_features, or
-    that of a training set.
+    """Its name: interactions, items, rejects, user_features, item_features,
+    feature_statistics, or that of a training set.
     """
     kind: _builtins.str
-    """What it holds: interactions, items, rejects, user_features, item_features
-    or training_data.
+    """What it holds: interactions, items, rejects, user_features, item_features,
+    feature_statistics or training_data.
     """
     uri: _builtins.str
     """URI of the Delta table; Spark, DuckDB, Polars and pandas read it."""
