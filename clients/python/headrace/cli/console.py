@@ -22,11 +22,12 @@ from typing import Annotated, Any, BinaryIO, TextIO, TypeAlias
 
 import typer
 from google.protobuf.message import Message
+from grpc import StatusCode
 from rich.console import Console
 from rich.text import Text
 
 from headrace.cli.document import document
-from headrace.errors import BadDataError, HeadraceError
+from headrace.errors import BadDataError, HeadraceError, InvalidArgumentError
 
 DATA_REFUSED = 1
 FAILED = 2
@@ -36,7 +37,7 @@ LARGEST = 2**63 - 1
 """The largest value of the contract's 64-bit numbers."""
 
 PIPED_WIDTH = 120
-"""Columns of output that does not go to a terminal."""
+"""Columns of output that does not go to a terminal, unless COLUMNS says how many."""
 
 AddressOption: TypeAlias = Annotated[
     str,
@@ -55,9 +56,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 def stdout() -> Console:
     """Where results go."""
-    return Console(
-        width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False
-    )
+    is_told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(width=None if is_told else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
 
 
 def stderr() -> Console:
@@ -125,6 +125,9 @@ def answering(as_json: bool) -> Iterator[None]:
     except HeadraceError as error:
         _report(as_json, error)
         raise typer.Exit(DATA_REFUSED if isinstance(error, BadDataError) else FAILED) from error
+    except typer.BadParameter as error:
+        _report(as_json, InvalidArgumentError(error.message, code=StatusCode.INVALID_ARGUMENT))
+        raise typer.Exit(FAILED) from error
     except BrokenPipeError:
         raise
     except (OSError, ValueError, OverflowError, MemoryError) as error:

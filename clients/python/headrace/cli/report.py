@@ -1,8 +1,9 @@
 """Reports, results and schemas as tables for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import JustifyMethod
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,9 @@ SAMPLES_SHOWN = 3
 
 VALUES_SHOWN = 5
 """Most frequent values shown of a column; the statistics hold up to 100."""
+
+_FIRST_STATISTICS = ("of", "nulls", "distinct", "drift", "mean", "stddev")
+_OTHER_STATISTICS = ("min", "p5", "p50", "p95", "max")
 
 TELLING_ROWS = 10_000
 """Below this number of rows a rate would measure the start-up, not the work."""
@@ -155,28 +159,29 @@ def show_statistics(found: statistics_pb2.GetFeatureStatisticsResponse) -> None:
     title = f"{version.table} version {version.version}, {version.rows:,} rows"
     if found.HasField("baseline"):
         title += f"; drift from version {found.baseline.version}"
-    names = ("of", "nulls", "distinct", "mean", "stddev", "min", "p5", "p50", "p95", "max", "drift")
-    table = _table("column", *names, title=title, right=10)
+    rows: list[dict[str, str]] = []
     for column in found.columns:
         quantiles = {each.probability: each.value for each in column.quantiles}
         distinct = f"{'≈' if column.distinct_error else ''}{column.distinct:,}"
-        numbers = (
-            column.mean,
-            column.stddev,
-            column.minimum,
-            *map(quantiles.get, (0.05, 0.5, 0.95)),
-            column.maximum,
+        numbers = {
+            "mean": column.mean,
+            "stddev": column.stddev,
+            "min": column.minimum,
+            **{f"p{round(100 * p)}": quantiles.get(p) for p in (0.05, 0.5, 0.95)},
+            "max": column.maximum,
+        }
+        rows.append(
+            {
+                "column": column.column,
+                "of": "days" if column.measure == "age" else column.measure,
+                "nulls": f"{column.nulls:,}",
+                "distinct": distinct if column.HasField("distinct") else "",
+                "drift": f"{drift[column.column].value:.3f}" if column.column in drift else "",
+                **{name: f"{number:.4g}" if quantiles else "" for name, number in numbers.items()},
+            }
         )
-        table.add_row(
-            column.column,
-            "days" if column.measure == "age" else column.measure,
-            f"{column.nulls:,}",
-            distinct if column.HasField("distinct") else "",
-            *(f"{number:.4g}" if quantiles else "" for number in numbers),
-            f"{drift[column.column].value:.3f}" if column.column in drift else "",
-        )
-    stdout().print(table)
-    values = _table("column", "values", title=f"Values of {version.table}")
+    _print_statistics(title, rows)
+    values = _table("column", "values", title=f"Values of {version.table}", whole=("column",))
     for column in found.columns:
         if column.top_values:
             most = sorted(column.top_values, key=lambda each: each.count, reverse=True)[:VALUES_SHOWN]
@@ -185,6 +190,25 @@ def show_statistics(found: statistics_pb2.GetFeatureStatisticsResponse) -> None:
             )
     if values.row_count:
         stdout().print(values)
+
+
+def _print_statistics(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Prints them as one table, or where that is too wide as two: digits that were cut off would mislead."""
+    console = stdout()
+
+    def table_of(names: Sequence[str]) -> Table:
+        right = len(names) - ("of" in names)
+        table = _table("column", *names, title=title, right=right, whole=("column", "of"))
+        for row in rows:
+            table.add_row(row["column"], *(row[name] for name in names))
+        return table
+
+    whole = table_of((*_FIRST_STATISTICS, *_OTHER_STATISTICS))
+    # Measured as if there were room, as nothing measures wider than its console.
+    room = console.options.update(width=10 * console.width)
+    fits = console.measure(whole, options=room).maximum <= console.width
+    for table in [whole] if fits else map(table_of, (_FIRST_STATISTICS, _OTHER_STATISTICS)):
+        console.print(table)
 
 
 def show_tables(tables: Sequence[table_pb2.Table]) -> None:
@@ -207,7 +231,8 @@ def show_tables(tables: Sequence[table_pb2.Table]) -> None:
 
 def show_runs(runs: Sequence[run_pb2.Run]) -> None:
     """Prints runs, one a line."""
-    shown = _table("request id", "kind", "state", "stage", "done", "started", "ended", title="Runs")
+    names = ("request id", "kind", "state", "stage", "done", "started", "ended")
+    shown = _table(*names, title="Runs", whole=("request id",))
     for run in runs:
         shown.add_row(
             run.request_id or Text("ends with its call", style="dim"),
@@ -278,12 +303,20 @@ def facts_table(title: str, facts: Iterable[tuple[str, object]]) -> Table:
     return table
 
 
-def _table(*columns: str, title: str, right: int = 0) -> Table:
+def _table(*columns: str, title: str, right: int = 0, whole: Container[str] = ()) -> Table:
+    """An empty table.
+
+    Args:
+        columns: Their names.
+        right: So many, the last ones, hold numbers.
+        whole: Columns whose values are never broken over lines.
+    """
     numeric = {"row", "line", "rows", "nulls", "distinct ≈", "mean", "version", "bytes", "files"}
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         is_number = column in numeric or number >= len(columns) - right
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        justify: JustifyMethod = "right" if is_number else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
     return table
 
 

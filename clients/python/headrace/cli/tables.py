@@ -38,6 +38,7 @@ from headrace.client import Client
 from headrace.connection import DEFAULT_ADDRESS
 
 LARGEST_SETTING = 2**32 - 1
+LARGEST_SEED = 2**64 - 1
 
 ROWS_SHOWN = 20
 """Rows printed for people unless --limit says otherwise."""
@@ -144,15 +145,11 @@ def features(
     items_version: ItemsVersionOption = None,
     max_l_infinity: Annotated[
         float | None,
-        typer.Option(
-            "--max-l-infinity", min=0.0, max=1.0, help="Warn of columns of values that drifted further."
-        ),
+        typer.Option("--max-l-infinity", help="Warn of columns of values that drifted further, 0 to 1."),
     ] = None,
     max_jensen_shannon: Annotated[
         float | None,
-        typer.Option(
-            "--max-jensen-shannon", min=0.0, max=1.0, help="Warn of columns of numbers that drifted further."
-        ),
+        typer.Option("--max-jensen-shannon", help="Warn of columns of numbers that drifted further, 0 to 1."),
     ] = None,
     max_drift: Annotated[
         list[str] | None,
@@ -176,29 +173,30 @@ def features(
     as_json: JsonOption = False,
 ) -> None:
     """Compute user_features and item_features anew. Ctrl-C ends it, unless it has a request id."""
-    options = given(
-        interactions_version=interactions_version,
-        items_version=items_version,
-        known_at=known_at,
-        windows=windows,
-        weights=dict(map(_weight, weights)) if weights else None,
-        half_life_days=half_life_days,
-        smoothing=smoothing,
-        drift_limits=given(
+    with answering(as_json):
+        limits = given(
             l_infinity=max_l_infinity,
             jensen_shannon=max_jensen_shannon,
             columns=dict(map(_limit, max_drift)) if max_drift else None,
             baseline_versions=dict(map(_baseline, baselines)) if baselines else None,
         )
-        or None,
-        request_id=request_id,
-    )
+        options = given(
+            interactions_version=interactions_version,
+            items_version=items_version,
+            known_at=known_at,
+            windows=windows,
+            weights=dict(map(_weight, weights)) if weights else None,
+            half_life_days=half_life_days,
+            smoothing=smoothing,
+            drift_limits=limits or None,
+            request_id=request_id,
+        )
     with answering(as_json), Client(address) as client, asking(client, tenant, request_id):
         started = time.monotonic()
         with run_bar("features") as show:
             result = client.compute_features(tenant, as_of=as_of, on_progress=show, **options)
         elapsed_s = time.monotonic() - started
-        from_versions = dict(map(_baseline, baselines or ()))
+        from_versions = limits.get("baseline_versions", {})
         written = [
             client.feature_statistics(
                 tenant,
@@ -251,11 +249,15 @@ def negatives(
         ),
     ] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="popularity (default), uniform, zipf or mixed.")
+        str | None, typer.Option(help="popularity (default), uniform, zipf, mixed or exposed.")
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(min=0.0, max=4.0, help="Exponent of popularity. Default: 0.75; 0 is uniform."),
+        typer.Option(
+            min=0.0,
+            max=4.0,
+            help="Exponent of popularity, in mixed and exposed too. Default: 0.75; 0 is uniform.",
+        ),
     ] = None,
     zipf_exponent: Annotated[
         float | None,
@@ -295,7 +297,7 @@ def negatives(
     known_at: KnownAtOption = None,
     interactions_version: InteractionsVersionOption = None,
     items_version: ItemsVersionOption = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST, help="Equal seeds give equal tables.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Equal seeds give equal tables.")] = 0,
     dataset: Annotated[
         str | None, typer.Option(help="Name of the training set. Default: training_data.")
     ] = None,
