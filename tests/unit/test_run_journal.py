@@ -19,11 +19,12 @@ from headrace_compute.workers.pool import Pool
 from headrace_server import dead
 from headrace_server.events.relay_process import RelayProcess
 from headrace_server.maintenance import Maintenance
-from headrace_server.runs import finish, journals, registry, tenure
+from headrace_server.runs import finish, journals, keeper, registry, tenure
 from headrace_server.runs.journals import JournaledRun, OvertakenError
 from headrace_server.runs.keeper import DEATHS, Keeper, asked_of
 from headrace_server.runs.live import LiveRun, LiveRuns
 from headrace_server.runs.registry import RunEntry
+from headrace_server.runs.service import Runs
 from headrace_server.runs.tenure import Tenure
 from headrace_server.services import Services
 from headrace_server.settings import Settings
@@ -230,6 +231,39 @@ async def test_a_run_that_is_left_stays_so_where_no_more_may_wait(services: Serv
         _fill(services, held)
         await Keeper(services, LiveRuns()).recover()
         assert _load(services.config) == run
+
+
+async def test_a_run_that_its_server_left_is_waiting_as_soon_as_that_is_known(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.settings.max_queued_runs = 0
+    config, runs = services.config, Runs(services)
+
+    async def state(of: Runs) -> str:
+        (listed,) = (await of.list(run_pb2.ListRunsRequest(tenant_id="t"))).runs
+        got = (await of.get(run_pb2.GetRunRequest(tenant_id="t", request_id=REQUEST))).run
+        assert got == listed
+        return run_pb2.RunState.Name(got.state).removeprefix("RUN_STATE_")
+
+    run = _created(config)
+    with ExitStack() as held:
+        _fill(services, held)
+        assert await state(runs) == "RUNNING"
+        # Alone in its folder a server knows at once.
+        await runs.keeper.recover()
+        assert await state(runs) == "WAITING"
+        # Another one watches whether something comes.
+        other = Runs(services)
+        watching = asyncio.create_task(other.keeper.watch())
+        monkeypatch.setattr(keeper, "WATCH_SECONDS", 0.01)
+        monkeypatch.setattr(keeper, "STILL_SECONDS", 0.2)
+        run = journals.append(config, run, "alive", {"attempt": "a", "progress": ["read", 0, 0]})
+        assert await state(other) == "RUNNING"
+        while await state(other) != "WAITING":
+            await asyncio.sleep(0.02)
+        journals.append(config, run, "alive", {"attempt": "a", "progress": ["read", 1, 2]})
+        assert await state(other) == "RUNNING"
+        watching.cancel()
 
 
 async def test_a_run_that_waits_here_is_cancelled_at_once(services: Services) -> None:

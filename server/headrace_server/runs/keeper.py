@@ -6,6 +6,7 @@ that any other one can go on where it dies.
 
 import asyncio
 import copy
+import math
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
@@ -108,6 +109,11 @@ class Keeper:
             except OvertakenError:
                 pass  # Somebody else was faster.
 
+    def is_left(self, run: JournaledRun) -> bool:
+        """Whether a run that is not over is known to have nobody at work on it."""
+        key = run.tenant, run.request_id
+        return self._live.find(*key) is None and (bool(run.left) or self._stands_still(key, run.next_seq - 1))
+
     async def stop(self, run: JournaledRun) -> None:
         """Sees to it that a run which is to stop does."""
         key = run.tenant, run.request_id
@@ -165,10 +171,10 @@ class Keeper:
             await self._forget(key, at_once)
             return None
         now = time.monotonic()
-        seq, since = self._seen.get(key, (-1, now))
-        stands_still = seq == newest.seq and now - since > STILL_SECONDS
+        seq, _ = self._seen.get(key, (-1, now))
+        stands_still = self._stands_still(key, newest.seq)
         if seq != newest.seq:
-            self._seen[key] = newest.seq, now
+            self._seen[key] = newest.seq, -math.inf if at_once else now
         is_left = at_once or stands_still
         if not is_left and newest.kind not in ("rest", "done", "failed", "cancelled"):
             return None
@@ -179,6 +185,11 @@ class Keeper:
                 await asyncio.to_thread(journals.open_runs(self._config).remove, *key)
                 return None
         return run if run is not None and (is_left or run.left == DRAINING) else None
+
+    def _stands_still(self, key: Key, newest: int) -> bool:
+        """Whether the newest record of a run has been that for long."""
+        seq, since = self._seen.get(key, (-1, 0.0))
+        return seq == newest and time.monotonic() - since > STILL_SECONDS
 
     async def _go_on_with_left(self, found: JournaledRun) -> None:
         """Goes on with a run that was found left, unless something has become of it since."""

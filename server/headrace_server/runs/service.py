@@ -237,7 +237,7 @@ class Runs:
             run_id=run.run_id,
             request_id=run.request_id,
             kind=run.kind,
-            state=_state(run),
+            state=_state(run, is_left=self.keeper.is_left(run)),
             progress=live.progress if live is not None else _progress(run),
             attempts=run.begun,
         )
@@ -271,7 +271,7 @@ def _progress(run: JournaledRun) -> run_pb2.RunProgress:
     return run_pb2.RunProgress(stage=stage, shards_done=done, shards_total=total)
 
 
-def _state(run: JournaledRun) -> run_pb2.RunState.ValueType:
+def _state(run: JournaledRun, *, is_left: bool) -> run_pb2.RunState.ValueType:
     if run.done is not None:
         return run_pb2.RUN_STATE_DONE
     if run.failure is not None:
@@ -282,7 +282,7 @@ def _state(run: JournaledRun) -> run_pb2.RunState.ValueType:
         return run_pb2.RUN_STATE_COMMITTING
     if run.is_cancelling:
         return run_pb2.RUN_STATE_CANCELLING
-    if run.left:
+    if is_left:
         return run_pb2.RUN_STATE_WAITING
     return run_pb2.RUN_STATE_QUEUED if run.is_queued else run_pb2.RUN_STATE_RUNNING
 
