@@ -48,9 +48,9 @@ def test_a_datetime_is_sent_in_utc_because_old_offsets_have_seconds() -> None:
     moment = datetime(1880, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))
     assert to_interaction({"timestamp": moment}).timestamp == "1879-12-31T23:06:32+00:00"
     assert to_interaction({"timestamp": datetime(1880, 1, 1)}).timestamp == "1880-01-01T00:00:00"
+    # Of what UTC has no year for the server says why it rejects it.
     early = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
-    with pytest.raises(ValueError, match="Row 3: timestamp is datetime"):
-        to_interaction({"timestamp": early}, 3)
+    assert to_interaction({"timestamp": early}).timestamp == "0001-01-01T00:00:00+01:00"
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan"), np.float32("nan")])
@@ -74,8 +74,8 @@ def test_an_integer_id_is_its_digits(number: object) -> None:
         ({"price": True}, r"Row 4: price is True; give a float or int\."),
         ({"price": np.True_}, "Row 4: price is .*True"),
         (
-            {"title": 17, "price": "12.50"},
-            "Row 4: title is 17; give a str, price is '12.50'; give a float or int",
+            {"title": 17.5, "price": "12.50"},
+            r"Row 4: title is 17\.5; give a str or int, price is '12\.50'; give a float or int\.",
         ),
         ({"title": "\udcff"}, "Row 4: title"),
         ({"item_id": 10**5_000}, "Row 4: item_id is a number of very many digits"),

@@ -7,6 +7,7 @@ a thread.
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from headrace_compute.objects.store import KeyExistsError, KeyMissingError, Obje
 
 LISTINGS = 10
 """Times a journal is listed again because records were swept while it was read."""
+
+SWEEP_SECONDS = 0.05
+"""Before a journal is listed again, and as much longer each time: sweeping goes on record by record."""
 
 Record = Mapping[str, Any]
 
@@ -93,16 +97,17 @@ class Journal:
 
     def read_all(self) -> list[tuple[int, Record]]:
         """Every record with its number, in order; empty if there is no journal."""
-        for _ in range(LISTINGS):
+        for listing in range(1, LISTINGS + 1):
             try:
                 return [(seq, self._read(key)) for seq, key in self.numbered()]
             except KeyMissingError:
-                continue  # Swept after it was listed.
+                # Swept after it was listed.
+                time.sleep(listing * SWEEP_SECONDS)
         raise StoreUnavailableError(f"The records of the {self.what} cannot be read; try again in a moment.")
 
     def newest(self) -> Newest | None:
         """The newest record, without reading the others; None if there is no journal."""
-        for _ in range(LISTINGS):
+        for listing in range(1, LISTINGS + 1):
             found = list(self.numbered())
             if not found:
                 return None
@@ -110,7 +115,7 @@ class Journal:
             try:
                 return Newest(seq, self._read(key)["kind"], key)
             except KeyMissingError:
-                continue
+                time.sleep(listing * SWEEP_SECONDS)
         raise StoreUnavailableError(f"The records of the {self.what} cannot be read; try again in a moment.")
 
     def numbered(self) -> Iterator[tuple[int, str]]:
