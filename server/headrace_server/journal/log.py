@@ -8,9 +8,9 @@ a thread.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from headrace_compute.errors import HeadraceError, StoreUnavailableError
 from headrace_compute.objects.store import KeyExistsError, KeyMissingError, ObjectStore
@@ -22,6 +22,8 @@ SWEEP_SECONDS = 0.05
 """Before a journal is listed again, and as much longer each time: sweeping goes on record by record."""
 
 Record = Mapping[str, Any]
+
+T = TypeVar("T")
 
 
 class JournalFormatError(HeadraceError):
@@ -97,23 +99,25 @@ class Journal:
 
     def read_all(self) -> list[tuple[int, Record]]:
         """Every record with its number, in order; empty if there is no journal."""
-        for listing in range(1, LISTINGS + 1):
-            try:
-                return [(seq, self._read(key)) for seq, key in self.numbered()]
-            except KeyMissingError:
-                # Swept after it was listed.
-                time.sleep(listing * SWEEP_SECONDS)
-        raise StoreUnavailableError(f"The records of the {self.what} cannot be read; try again in a moment.")
+        return self._listed(lambda records: [(seq, self._read(key)) for seq, key in records])
 
     def newest(self) -> Newest | None:
         """The newest record, without reading the others; None if there is no journal."""
-        for listing in range(1, LISTINGS + 1):
-            found = list(self.numbered())
+
+        def last(records: Iterator[tuple[int, str]]) -> Newest | None:
+            found = list(records)
             if not found:
                 return None
             seq, key = found[-1]
+            return Newest(seq, self._read(key)["kind"], key)
+
+        return self._listed(last)
+
+    def _listed(self, read: Callable[[Iterator[tuple[int, str]]], T]) -> T:
+        """What is read of the records, listed again if one of them is swept meanwhile."""
+        for listing in range(1, LISTINGS + 1):
             try:
-                return Newest(seq, self._read(key)["kind"], key)
+                return read(self.numbered())
             except KeyMissingError:
                 time.sleep(listing * SWEEP_SECONDS)
         raise StoreUnavailableError(f"The records of the {self.what} cannot be read; try again in a moment.")
