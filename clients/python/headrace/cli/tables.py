@@ -2,9 +2,10 @@
 
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
 import typer
 
@@ -36,6 +37,8 @@ from headrace.cli.report import (
 from headrace.cli.runs import RequestIdOption, asking
 from headrace.client import Client
 from headrace.connection import DEFAULT_ADDRESS
+
+T = TypeVar("T")
 
 LARGEST_SETTING = 2**32 - 1
 LARGEST_SEED = 2**64 - 1
@@ -72,35 +75,34 @@ WindowsOption: TypeAlias = Annotated[
 app = typer.Typer()
 
 
+def _pair(text: str, value: Callable[[str], T], what: str, form: str) -> tuple[str, T]:
+    """The two sides of an option such as `purchase=4`.
+
+    Args:
+        value: Makes the right side what it stands for.
+        what: What the option is, as a message names it.
+        form: How it is written, with an example.
+    """
+    name, _, right = text.partition("=")
+    try:
+        return name, value(right)
+    except ValueError as error:
+        raise typer.BadParameter(f"Unknown {what} {text!r}; write {form}.") from error
+
+
 def _weight(text: str) -> tuple[str, float]:
     """An option's interaction type and its weight."""
-    name, _, weight = text.partition("=")
-    try:
-        return name, float(weight)
-    except ValueError as error:
-        raise typer.BadParameter(f"Unknown weight {text!r}; write TYPE=NUMBER, as purchase=4.") from error
+    return _pair(text, float, "weight", "TYPE=NUMBER, as purchase=4")
 
 
 def _limit(text: str) -> tuple[str, float]:
     """An option's column and its limit."""
-    name, _, limit = text.partition("=")
-    try:
-        return name, float(limit)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"Unknown limit {text!r}; write COLUMN=NUMBER, as user_features.avg_rating=0.1."
-        ) from error
+    return _pair(text, float, "limit", "COLUMN=NUMBER, as user_features.avg_rating=0.1")
 
 
 def _baseline(text: str) -> tuple[str, int]:
     """An option's table and its version."""
-    name, _, version = text.partition("=")
-    try:
-        return name, int(version)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"Unknown baseline {text!r}; write TABLE=VERSION, as user_features=3."
-        ) from error
+    return _pair(text, int, "baseline", "TABLE=VERSION, as user_features=3")
 
 
 @app.command()
