@@ -10,7 +10,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from headrace_compute.kernels.streams import STEP, U64, below, mix
+from headrace_compute.kernels.streams import STEP, U64, mix, scaled
 
 _STREAM = U64(0xA0761D6478BD642F)
 """Sets these draws apart from those of candidates by weight."""
@@ -53,7 +53,7 @@ def _draw(
                 left += 1
         stream = mix(keys[positive] ^ _STREAM)
         for draw in range(counts[positive]):
-            chosen = below(mix(stream + STEP * U64(draw + 1)), left)
+            chosen, _ = scaled(mix(stream + STEP * U64(draw + 1)), left)
             left -= 1
             drawn[end] = pool[chosen]
             pool[chosen] = pool[left]

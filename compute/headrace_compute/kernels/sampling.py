@@ -22,7 +22,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from headrace_compute.kernels.streams import HALF, LOW, STEP, U64, mix
+from headrace_compute.kernels.streams import STEP, U64, mix, scaled
 
 ATTEMPTS = 16
 """Tries with the alias table before a draw goes to the tree."""
@@ -44,15 +44,8 @@ def _bits(key: Any, draw: Any, attempt: Any) -> Any:
 
 @nb.njit(nogil=True, inline="always")
 def _by_alias(bits: Any, thresholds: Any, aliases: Any) -> Any:
-    """A candidate by Walker's alias method, column and coin from one 64-bit number.
-
-    bits * columns has 96 bits: the upper 32 are a column, the lower 64 are uniform within it.
-    """
-    columns = U64(thresholds.size)
-    low = (bits & LOW) * columns
-    product = (bits >> HALF) * columns + (low >> HALF)
-    column = np.int64(product >> HALF)
-    coin = (product << HALF) | (low & LOW)
+    """A candidate by Walker's alias method, column and coin from one 64-bit number."""
+    column, coin = scaled(bits, thresholds.size)
     return np.int64(column) if coin < thresholds[column] else np.int64(aliases[column])
 
 

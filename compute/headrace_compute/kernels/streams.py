@@ -27,7 +27,11 @@ def mix(x: Any) -> Any:
 
 
 @nb.njit(nogil=True, inline="always")
-def below(bits: Any, count: Any) -> Any:
-    """A number below `count`, which has 32 bits, from 64 random bits: the upper 32 of their product's 96."""
-    product = (bits >> HALF) * U64(count) + (((bits & LOW) * U64(count)) >> HALF)
-    return np.int64(product >> HALF)
+def scaled(bits: Any, count: Any) -> Any:
+    """A place below `count`, which has 32 bits, from 64 random bits, and 64 bits uniform within the place.
+
+    bits * count has 96 bits: the upper 32 are the place, the lower 64 are what is within it.
+    """
+    low = (bits & LOW) * U64(count)
+    product = (bits >> HALF) * U64(count) + (low >> HALF)
+    return np.int64(product >> HALF), (product << HALF) | (low & LOW)

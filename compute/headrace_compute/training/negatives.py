@@ -125,6 +125,20 @@ class _Groups:
 
 
 @dataclass(frozen=True)
+class _Known:
+    """What the users of a shard know, as candidates.
+
+    Attributes:
+        candidates: int32, the candidate of each pair, -1 = none.
+        exposures: Of those that may be drawn: where each user's begin, the candidate of each, and when it was
+            first viewed; see `kernels/exposures.py`.
+    """
+
+    candidates: np.ndarray
+    exposures: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
 class _Drawn:
     """Negatives in output order.
 
@@ -216,9 +230,11 @@ def forecast_shard(
 
 def _choose(
     pairs: Pairs, positives: Positives, alive: np.ndarray, index: ItemIndex, params: SamplingParams
-) -> tuple[np.ndarray, _Groups, int]:
-    """The candidate of each pair (int32, -1 = none); the positives; how many of them are no candidates."""
-    known = _candidate_numbers(index)[pairs.items]
+) -> tuple[_Known, _Groups, int]:
+    """What users know; the positives; how many of them are no candidates."""
+    candidates = _candidate_numbers(index)[pairs.items]
+    first_exposures = np.searchsorted(positives.exposed, pairs.starts).astype(np.int64)
+    known = _Known(candidates, (first_exposures, candidates[positives.exposed], positives.exposed_us))
     chosen, users = choose_positives(
         pairs.starts,
         pairs.items,
@@ -229,20 +245,12 @@ def _choose(
         params.max_interactions_per_user,
     )
     places, times_us, ratio = positives.pairs[chosen], positives.first_us[chosen], params.negative_ratio
-    exposures = count_exposures(users, times_us, *_exposures(pairs, positives, known))
+    exposures = count_exposures(users, times_us, *known.exposures)
     exposed = np.minimum(exposures, ratio)
-    free = draw_counts(pairs.starts, known, len(index.candidates), ratio, users)
+    free = draw_counts(pairs.starts, candidates, len(index.candidates), ratio, users)
     weighted = np.minimum(ratio - exposed, free)
     groups = _Groups(users, pairs.items[places], times_us, exposures, exposed, weighted)
-    return known, groups, int(np.count_nonzero(known[places] < 0))
-
-
-def _exposures(
-    pairs: Pairs, positives: Positives, known: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each user's exposures begin, the candidate of each, and when it was first viewed."""
-    starts = np.searchsorted(positives.exposed, pairs.starts).astype(np.int64)
-    return starts, known[positives.exposed], positives.exposed_us
+    return known, groups, int(np.count_nonzero(candidates[places] < 0))
 
 
 def _cut(groups: _Groups, rows: int, params: SamplingParams) -> Iterator[_Groups]:
@@ -262,7 +270,7 @@ def _candidate_numbers(index: ItemIndex) -> np.ndarray:
 def _sample(
     pairs: Pairs,
     positives: Positives,
-    known: np.ndarray,
+    known: _Known,
     index: ItemIndex,
     sampler: CandidateSampler,
     params: SamplingParams,
@@ -272,7 +280,7 @@ def _sample(
     hashes = _hash_groups(
         positives.users.take(pa.array(groups.users)), index.item_ids.take(pa.array(groups.items))
     )
-    drawn = _draw(pairs, positives, known, sampler, stream_keys(params.seed, hashes), groups)
+    drawn = _draw(pairs, known, sampler, stream_keys(params.seed, hashes), groups)
     rows = len(groups) + len(drawn.candidates)
     group = np.repeat(np.arange(len(groups), dtype=np.int32), groups.counts + 1)
     positive = np.zeros(rows, np.bool_)
@@ -304,12 +312,7 @@ def _sample(
 
 
 def _draw(
-    pairs: Pairs,
-    positives: Positives,
-    known: np.ndarray,
-    sampler: CandidateSampler,
-    keys: np.ndarray,
-    groups: _Groups,
+    pairs: Pairs, known: _Known, sampler: CandidateSampler, keys: np.ndarray, groups: _Groups
 ) -> _Drawn:
     """Draws for some positives: of each first its exposures, if it has any, then by weight."""
     weighted, probs = draw_negatives(
@@ -317,7 +320,7 @@ def _draw(
         groups.users,
         groups.weighted,
         pairs.starts,
-        known,
+        known.candidates,
         sampler.thresholds,
         sampler.aliases,
         sampler.weights,
@@ -327,8 +330,7 @@ def _draw(
     sources = _sources(sampler, keys, groups.weighted, weighted)
     if not groups.exposed.any():
         return _Drawn(weighted, probs, sources)
-    of_user = _exposures(pairs, positives, known)
-    exposed = draw_exposures(keys, groups.users, groups.times_us, *of_user, groups.exposed)
+    exposed = draw_exposures(keys, groups.users, groups.times_us, *known.exposures, groups.exposed)
     # How many of its group come before each row.
     counts = groups.counts
     before = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
