@@ -76,7 +76,7 @@ class Place:
                 row = ROW | {"item_id": f"i{number}"}
                 request_id = str(uuid.uuid4())
                 _insist(partial(client.ingest_interactions, tenant, [row], request_id=request_id))
-            return int(client.read_table(tenant, "interactions").num_rows)
+            return int(_insist(lambda: client.read_table(tenant, "interactions").num_rows))
 
 
 def _insist(call: Callable[[], T]) -> T:

@@ -113,7 +113,7 @@ def sample(
 ) -> Any:
     """Runs everything; the result and the written table."""
     config = StoreConfig(str(root))
-    listed = None if catalog is None else pa.table({"item_id": pa.array(catalog, pa.string())})
+    listed = None if catalog is None else pa.table({"item_id": pa.array(sorted(catalog), pa.string())})
     prefix = f"training-data/t/{uuid.uuid4().hex}/"
     run = make_dataset(
         Inline(config), store_rows(config, rows, files), listed, shards(plan), as_of_us, params, prefix

@@ -68,7 +68,7 @@ async def make_dataset(
     Args:
         workers: Where stages run.
         files: The interactions.
-        catalog: The current catalog (item_id), None or empty if there is none.
+        catalog: The current catalog (item_id), in the order of item_id; None or empty if there is none.
         shards: A plan that covers all buckets; any gives the same rows.
         as_of_us: Exclusive end of the source; None takes all.
         params: What to make.
