@@ -14,14 +14,9 @@ from headrace_compute.inputs.numbering import number_items
 from headrace_compute.kernels.core import choose_positives
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import BUCKETS, Shard, StoreConfig
-from headrace_compute.training.core import (
-    CoreRound,
-    ItemCounts,
-    build_index,
-    core_round,
-    fold_shard,
-    survivors,
-)
+from headrace_compute.training.core import CoreRound, core_round, survivors
+from headrace_compute.training.items import ItemCounts, build_index
+from headrace_compute.training.pairs import fold_shard
 from headrace_compute.training.parameters import SamplingParams
 
 NOWHERE = StoreConfig("/nonexistent")

@@ -29,8 +29,8 @@ from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part, write_part
 from headrace_compute.training import negatives
-from headrace_compute.training.negatives import TRAINING_SCHEMA
 from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.rows import TRAINING_SCHEMA
 from headrace_compute.training.run import make_dataset
 from headrace_compute.training.strategies import components
 

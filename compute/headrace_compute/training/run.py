@@ -16,21 +16,12 @@ from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
 from headrace_compute.model import DataFile, Part, Shard
-from headrace_compute.training.core import (
-    CoreRound,
-    build_index,
-    core_round,
-    fold_shard,
-    measure_index,
-    survivors,
-)
-from headrace_compute.training.negatives import (
-    SampledShard,
-    build_sampler,
-    forecast_shard,
-    sample_shard,
-)
+from headrace_compute.training.core import CoreRound, core_round, survivors
+from headrace_compute.training.items import build_index, measure_index
+from headrace_compute.training.negatives import SampledShard, forecast_shard, sample_shard
+from headrace_compute.training.pairs import fold_shard
 from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.sampler import build_sampler
 
 FORECAST_ROWS = 1 << 20
 """Rows that a training set may have without a forecast of its size: twenty megabytes or so."""

@@ -11,9 +11,9 @@ from headrace_compute.delta import tables
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind
-from headrace_compute.training.core import VIEW
-from headrace_compute.training.negatives import TRAINING_SCHEMA
+from headrace_compute.training.pairs import VIEW
 from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.rows import TRAINING_SCHEMA
 from headrace_compute.training.run import Dataset, make_dataset
 from headrace_compute.training.strategies import STRATEGIES
 from headrace_compute.workers.pool import RunExecutor
