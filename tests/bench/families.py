@@ -31,6 +31,7 @@ from headrace_compute.inputs.events import newest_event
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import InProcess
 from headrace_compute.model import StoreConfig, shard_plan
+from headrace_compute.sink import PartSink
 from headrace_compute.training.parameters import SamplingParams
 
 RUNS = 3
@@ -83,8 +84,9 @@ def _of_families(data: Path, tenant: str, names: Sequence[str]) -> tuple[float, 
 
     async def run() -> None:
         prefix = f"{WRITTEN}/{uuid4()}"
+        sinks = PartSink(f"{prefix}-users-"), PartSink(f"{prefix}-items-")
         how = (interactions.files, items.files, shards, as_of_us, PARAMS)
-        await make_features(InProcess(config), *how, f"{prefix}-users-", f"{prefix}-items-")
+        await make_features(InProcess(config), *how, *sinks)
 
     taken = _cheapest(run)
     shutil.rmtree(data / WRITTEN)

@@ -21,6 +21,7 @@ from headrace_compute.inputs.workers import InProcess
 from headrace_compute.model import BUCKETS, DataFile, Part, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part, write_part
+from headrace_compute.sink import PartSink
 
 CONTRACT_SCHEMA = CONTRACT_SCHEMAS["interactions"]
 DEFAULTS = FeatureParams()
@@ -70,7 +71,7 @@ def read(
     return asyncio.run(reading)
 
 
-def shard_of(*how: Any) -> tuple[UserShard, pa.Table]:
+def shard_of(*how: Any) -> tuple[UserShard[Part], pa.Table]:
     """What `user_shard` gives, but for the sketch."""
     written, partial, _ = user_shard(*how)
     assert isinstance(written, UserShard)
@@ -85,20 +86,20 @@ def compute(
     edges: Sequence[int] = (0, BUCKETS),
     catalog: pa.Table | None = None,
     params: FeatureParams = DEFAULTS,
-) -> tuple[pa.Table, pa.Table, ItemFeatures]:
+) -> tuple[pa.Table, pa.Table, ItemFeatures[Part]]:
     """Runs the stages under a shard plan and reads back what they wrote."""
     run = f"features/acme/{'-'.join(map(str, edges))}"
     plan = [Shard(a, b) for a, b in pairwise(edges)]
     source = read(config, store_rows(config, uploads), plan, as_of, catalog)
-    how = (micros(as_of), f"{run}/users-", params, source.numbering)
+    as_of_us, sink = micros(as_of), PartSink(f"{run}/users-")
     shards = [
-        shard_of(config, shard, how[0], f"{how[1]}{shard.first}.parquet", *how[2:], *share)
+        shard_of(config, shard, as_of_us, sink, str(shard.first), params, source.numbering, *share)
         for shard, share in zip(plan, source.shares, strict=True)
     ]
     totals = add_partials(config, params, *(partial for _, partial in shards))
     of_all = (catalog, source.numbering, totals)
-    items = write_items(config, f"{run}/items-", micros(as_of), params, *of_all)
-    user_parts = [written.part for written, _ in shards if written.part]
+    items = write_items(config, PartSink(f"{run}/items-"), as_of_us, params, *of_all)
+    user_parts = [part for written, _ in shards for part in written.parts]
     users = read_parts(config, user_parts, schema_of("user", params))
     return users, read_parts(config, items.parts, schema_of("item", params)), items
 

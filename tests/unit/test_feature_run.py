@@ -9,6 +9,7 @@ from headrace_compute.features.aggregate import UserShard, add_partials, forecas
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.run import make_features, tell
 from headrace_compute.model import Part, Shard
+from headrace_compute.sink import PartSink
 
 SHARDS = [Shard(n, n + 1) for n in range(8)]
 
@@ -20,7 +21,7 @@ class _Workers:
         if stage is forecast_items:
             return 500
         if stage is tell:
-            return UserShard(Part(key="k", rows=1, size_bytes=1000, checksum="", stats={}), 10)
+            return UserShard((Part(key="k", rows=1, size_bytes=1000, checksum="", stats={}),), 10)
         raise AssertionError("items are written after all shards")
 
     async def hold(self, stage: Any, *args: Any) -> Any:
@@ -46,5 +47,6 @@ async def test_the_first_shard_tells_what_all_of_them_and_the_items_take() -> No
             raise StoreFullError("full")
 
     with pytest.raises(StoreFullError):
-        await make_features(workers, (), (), SHARDS, 0, FeatureParams(), "u", "i", admit=admit)
+        sinks = PartSink("u"), PartSink("i")
+        await make_features(workers, (), (), SHARDS, 0, FeatureParams(), *sinks, admit=admit)
     assert told[:3] == [(8500, 1000), (8500, 2000), (8500, 3000)]

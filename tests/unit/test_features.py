@@ -40,6 +40,7 @@ from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.events import gather, newest_event
 from headrace_compute.model import BUCKETS, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
+from headrace_compute.sink import PartSink
 from headrace_compute.statistics.sketch import sketch_table
 from headrace_compute.statistics.summary import statistics_of, to_json
 
@@ -322,9 +323,9 @@ def test_a_shard_without_events_writes_nothing(config: StoreConfig) -> None:
     files = store_rows(config, [STORY])
     for some, as_of in ((files, at("2000-01-01")), ([], at("2024-02-01"))):
         source = read(config, some, [Shard(0, BUCKETS)], as_of)
-        key, how = "features/acme/none.parquet", (DEFAULTS, source.numbering)
-        empty, partial = shard_of(config, Shard(0, BUCKETS), micros(as_of), key, *how, *source.shares[0])
-        assert empty == UserShard(None, 0)
+        how = (PartSink("features/acme/"), "none", DEFAULTS, source.numbering)
+        empty, partial = shard_of(config, Shard(0, BUCKETS), micros(as_of), *how, *source.shares[0])
+        assert empty == UserShard((), 0)
         assert partial.num_rows == 0
     assert not open_store(config).exists("features/acme/none.parquet")
 
@@ -409,8 +410,8 @@ def test_however_many_shards_and_files_in_whatever_order_the_tables_are_equal(
         plan,
         micros(at("2024-03-01")),
         DEFAULTS,
-        "features/u-",
-        "features/i-",
+        PartSink("features/u-"),
+        PartSink("features/i-"),
     )
     made = asyncio.run(run)
     assert read_parts(config, made.users, schema_of("user", DEFAULTS)).equals(whole[0])

@@ -28,6 +28,7 @@ from headrace_compute.kernels import sampling
 from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part, write_part
+from headrace_compute.sink import PartSink
 from headrace_compute.training import negatives
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.rows import TRAINING_SCHEMA
@@ -114,9 +115,9 @@ def sample(
     """Runs everything; the result and the written table."""
     config = StoreConfig(str(root))
     listed = None if catalog is None else pa.table({"item_id": pa.array(sorted(catalog), pa.string())})
-    prefix = f"training-data/t/{uuid.uuid4().hex}/"
+    sink = PartSink(f"training-data/t/{uuid.uuid4().hex}/")
     run = make_dataset(
-        Inline(config), store_rows(config, rows, files), listed, shards(plan), as_of_us, params, prefix
+        Inline(config), store_rows(config, rows, files), listed, shards(plan), as_of_us, params, sink
     )
     dataset = asyncio.run(run)
     tables = [read_part(open_store(config), part.key) for part in dataset.parts]
@@ -447,7 +448,7 @@ def test_progress_counts_the_shards_of_each_step(tmp_path: Path) -> None:
         shards(3),
         None,
         SamplingParams(),
-        "training-data/t/",
+        PartSink("training-data/t/"),
         lambda *step: steps.append(step),
     )
     asyncio.run(run)
@@ -551,7 +552,7 @@ def _many_rows(tmp_path: Path, admit: Any) -> Any:
     params = replace(EVERYTHING, negative_ratio=19)
     files = store_rows(config, rows)
     run = make_dataset(
-        Inline(config), files, None, shards(3), None, params, "training-data/t/x/", admit=admit
+        Inline(config), files, None, shards(3), None, params, PartSink("training-data/t/x/"), admit=admit
     )
     return asyncio.run(run)
 

@@ -32,6 +32,7 @@ from headrace_compute.model import BUCKETS, Block, DataFile, DataType, Shard, St
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part
 from headrace_compute.report import report_of
+from headrace_compute.sink import PartSink
 
 
 def _upload(root: Path, data_type: DataType, block_bytes: int) -> tuple[Findings, list[DataFile], int]:
@@ -110,8 +111,8 @@ def test_features_are_those_of_the_oracle_however_it_is_cut(tmp_path: Path, shar
         _plan(shards),
         micros(as_of),
         DEFAULTS,
-        "features/users-",
-        "features/items-",
+        PartSink("features/users-"),
+        PartSink("features/items-"),
     )
     made = asyncio.run(run)
     assert made.interactions == len(rows) == 6_950

@@ -6,6 +6,7 @@ aggregates from all shards; those are integers, so the result does not depend on
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +25,8 @@ from headrace_compute.inputs.events import Events, gather
 from headrace_compute.inputs.exchange import Slice
 from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
-from headrace_compute.model import Part, Shard, StoreConfig
-from headrace_compute.objects.store import open_store
-from headrace_compute.parts import write_part
+from headrace_compute.model import Shard, StoreConfig
+from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.sketch import TableSketch, merge_tables, sketch_table
 from headrace_compute.statistics.summary import statistics_of, to_json
 
@@ -41,15 +41,15 @@ SAMPLES = 20
 
 
 @dataclass(frozen=True)
-class UserShard:
-    """What one shard wrote.
+class UserShard(Generic[W]):
+    """What one shard made.
 
     Attributes:
-        part: Its user features; None if no user of it has an event.
+        parts: What became of its user features; there are none if no user of it has an event.
         interactions: Events that counted, duplicates once.
     """
 
-    part: Part | None
+    parts: tuple[W, ...]
     interactions: int
 
 
@@ -67,14 +67,15 @@ class UnknownItems:
 
 
 @dataclass(frozen=True)
-class ItemFeatures:
-    """The written item features.
+class ItemFeatures(Generic[W]):
+    """The item features.
 
     Attributes:
+        parts: What became of them.
         statistics: Of their columns, as JSON.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[W, ...]
     rows: int
     unknown: UnknownItems
     statistics: str
@@ -84,33 +85,35 @@ def user_shard(
     config: StoreConfig,
     shard: Shard,
     as_of_us: int,
-    part_key: str,
+    sink: Sink[W],
+    name: str,
     params: FeatureParams,
     numbering: Numbering,
     *slices: Slice,
-) -> Iterator[UserShard | pa.Table | TableSketch]:
-    """Computes and writes the user features of a shard, and aggregates its items.
+) -> Iterator[UserShard[W] | pa.Table | TableSketch]:
+    """Computes the user features of a shard, and aggregates its items.
 
     Args:
         config: Where objects live.
         shard: Which one, for its name.
         as_of_us: What the slices end before, microseconds since the epoch.
-        part_key: Where the part goes; unique to this attempt.
+        sink: Where they go.
+        name: What they are called by, of this shard alone.
         params: What to compute.
         numbering: Of all items.
         slices: Its rows, of each batch.
 
     Yields:
-        What it wrote, then its item aggregates: item_code and the partials of the item features; then the
-        sketch of what it wrote.
+        What became of them, then its item aggregates: item_code and the partials of the item features; then
+        their sketch.
     """
     events = gather(numbering, slices)
     users, items = aggregate(events, as_of_us, params)
     cancellation.check()
-    part = None
+    output = sink.open(config)
     if users.num_rows:
-        part = write_part(open_store(config), part_key, users, stats=("user_id", "bucket"))
-    yield UserShard(part, events.rows.num_rows)
+        output.write(name, users, stats=("user_id", "bucket"))
+    yield UserShard(output.close(), events.rows.num_rows)
     yield items
     yield sketch_table(users, key_of("user"), as_of_us)
 
@@ -140,18 +143,18 @@ def forecast_items(config: StoreConfig, catalog: pa.Table | None, numbering: Num
 
 def write_items(
     config: StoreConfig,
-    part_key_prefix: str,
+    sink: Sink[W],
     as_of_us: int,
     params: FeatureParams,
     catalog: pa.Table | None,
     numbering: Numbering,
     totals: pa.Table,
-) -> ItemFeatures:
-    """Joins the item aggregates with the catalog and writes the item features.
+) -> ItemFeatures[W]:
+    """Joins the item aggregates with the catalog to the item features.
 
     Args:
         config: Where objects live.
-        part_key_prefix: Parts are `{part_key_prefix}{index:04d}.parquet`; unique to this attempt.
+        sink: Where they go.
         as_of_us: What the events end before, microseconds since the epoch.
         params: What to compute.
         catalog: CATALOG_SCHEMA (current_catalog); None if the tenant has no items.
@@ -159,17 +162,15 @@ def write_items(
         totals: `add_partials` over all shards.
     """
     features, unknown = item_features(as_of_us, params, catalog, numbering, totals)
-    store = open_store(config)
-    parts = []
+    output = sink.open(config)
     sketch = TableSketch()
     for index, start in enumerate(range(0, features.num_rows, PART_ROWS)):
         cancellation.check()
         rows = features.slice(start, PART_ROWS)
         sketch = merge_tables(sketch, sketch_table(rows, key_of("item"), as_of_us))
-        key = f"{part_key_prefix}{index:04d}.parquet"
-        parts.append(write_part(store, key, rows, stats=("item_id", "bucket")))
+        output.write(f"{index:04d}", rows, stats=("item_id", "bucket"))
     statistics = to_json(statistics_of(sketch, as_of_us))
-    return ItemFeatures(tuple(parts), features.num_rows, unknown, statistics)
+    return ItemFeatures(output.close(), features.num_rows, unknown, statistics)
 
 
 def item_features(

@@ -6,7 +6,7 @@ actors, or a loop in one process.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from headrace_compute.features.aggregate import (
     UnknownItems,
@@ -20,7 +20,8 @@ from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
-from headrace_compute.model import DataFile, Part, Shard, StoreConfig
+from headrace_compute.model import DataFile, Shard, StoreConfig
+from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.sketch import merge_sketches_of
 from headrace_compute.statistics.summary import summarize
 
@@ -31,18 +32,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class FeatureTables:
-    """What a features run wrote.
+class FeatureTables(Generic[W]):
+    """What a features run made.
 
     Attributes:
-        users, items: Parts of user_features and item_features.
+        users, items: What became of the rows of user_features and item_features.
         user_statistics, item_statistics: Of their columns, as JSON.
         interactions: Events that counted, duplicates once.
         unknown: Interactions whose item the catalog lacks.
     """
 
-    users: tuple[Part, ...]
-    items: tuple[Part, ...]
+    users: tuple[W, ...]
+    items: tuple[W, ...]
     user_statistics: str
     item_statistics: str
     interactions: int
@@ -56,18 +57,18 @@ async def make_features(
     shards: Sequence[Shard],
     as_of_us: int,
     params: FeatureParams,
-    users_prefix: str,
-    items_prefix: str,
+    users_sink: Sink[W],
+    items_sink: Sink[W],
     progress: Progress = lambda step, done, total: None,
     admit: Admit = admit_all,
-) -> FeatureTables:
-    """Writes the parts of both feature tables; committing them is the caller's.
+) -> FeatureTables[W]:
+    """Makes both feature tables; committing what their sinks wrote is the caller's.
 
     Args:
         interactions, items: Files of the pinned versions; no items means no catalog.
         as_of_us: Exclusive end of the events that count.
         params: What to compute.
-        users_prefix, items_prefix: Key prefixes of the parts, of this run alone.
+        users_sink, items_sink: Where their rows go.
         admit: Asked after each shard. All have about as many users, so the first tells what the rest takes.
 
     Raises:
@@ -79,13 +80,13 @@ async def make_features(
     of_items = await workers.run(forecast_items, catalog, source.numbering)
     sizes: list[int] = []
 
-    async def compute(number: int, shard: Shard) -> UserShard:
+    async def compute(number: int, shard: Shard) -> UserShard[W]:
         share = source.shares[number]
-        how = (as_of_us, f"{users_prefix}{number:05d}.parquet", params)
+        how = (as_of_us, users_sink, f"{number:05d}", params)
         held, partial, sketch = await workers.hold_each(3, user_shard, shard, *how, source.numbering, *share)
-        written: UserShard = await workers.run(tell, held)
+        written: UserShard[W] = await workers.run(tell, held)
         workers.let_go(share)
-        sizes.append(written.part.size_bytes if written.part else 0)
+        sizes.append(sum(part.size_bytes for part in written.parts))
         await admit(sum(sizes) * len(shards) // len(sizes) + of_items, sum(sizes))
         await totals.add(partial)
         await sketches.add(sketch)
@@ -94,12 +95,12 @@ async def make_features(
     written = await each("users", [compute(*shard) for shard in enumerate(shards)], progress)
     progress("items", 0, 1)
     of_all = await totals.sum()
-    how = (items_prefix, as_of_us, params)
+    how = (items_sink, as_of_us, params)
     merged = await workers.run(write_items, *how, catalog, source.numbering, of_all)
     (user_statistics,) = await workers.run(summarize, as_of_us, await sketches.sum())
     progress("items", 1, 1)
     return FeatureTables(
-        users=tuple(shard.part for shard in written if shard.part is not None),
+        users=tuple(part for shard in written for part in shard.parts),
         items=merged.parts,
         user_statistics=user_statistics,
         item_statistics=merged.statistics,

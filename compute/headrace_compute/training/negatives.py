@@ -5,14 +5,15 @@ candidates with their weights, and the core, so every shard plan gives the same 
 """
 
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 import pyarrow as pa
 
 from headrace_compute import cancellation
-from headrace_compute.model import ROW_GROUP_ROWS, Part, StoreConfig
-from headrace_compute.objects.store import open_store
-from headrace_compute.parts import encoded_bytes, write_part
+from headrace_compute.model import ROW_GROUP_ROWS, StoreConfig
+from headrace_compute.parts import encoded_bytes
+from headrace_compute.sink import Sink, W
 from headrace_compute.training.groups import choose, cut
 from headrace_compute.training.items import ItemIndex
 from headrace_compute.training.pairs import Pairs, Positives
@@ -28,16 +29,16 @@ PIECE_ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
-class SampledShard:
-    """What one shard wrote.
+class SampledShard(Generic[W]):
+    """What one shard made.
 
     Attributes:
-        parts: In the order of their rows.
+        parts: What became of its rows, in their order.
         outside: Positives whose item is not a candidate.
         short: Negatives missing because too few candidates were left.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[W, ...]
     positives: int
     outside: int
     negatives: int
@@ -52,33 +53,32 @@ def sample_shard(
     index: ItemIndex,
     sampler: CandidateSampler,
     params: SamplingParams,
-    part_prefix: str,
-) -> SampledShard:
-    """Writes the training data of one shard.
+    sink: Sink[W],
+    name: str,
+) -> SampledShard[W]:
+    """Makes the training data of one shard.
 
     Args:
-        config: Where the parts go.
+        config: Where objects live.
         pairs, positives: The shard.
         alive: bool by item number: the items of the core.
         index: All items.
         sampler: The candidates.
         params: What to make.
-        part_prefix: Keys of the parts are this, a number of five digits and `.parquet`.
-            Equal inputs write equal parts, so a repeated call may use the same prefix.
+        sink: Where its rows go.
+        name: What they are called by, of this shard alone; a number follows.
     """
     known, groups, outside = choose(pairs, positives, alive, index, params)
-    store = open_store(config)
-    parts = []
+    output = sink.open(config)
     for number, some in enumerate(cut(groups, PART_ROWS, params)):
         pieces = []
         for piece in cut(some, PIECE_ROWS, params):
             cancellation.check()
             pieces.append(training_rows(pairs, positives, known, index, sampler, params, piece))
-        key = f"{part_prefix}{number:05d}.parquet"
-        parts.append(write_part(store, key, pa.concat_tables(pieces), stats=("timestamp", "bucket")))
+        output.write(f"{name}-{number:05d}", pa.concat_tables(pieces), stats=("timestamp", "bucket"))
     negatives = int(groups.counts.sum())
     return SampledShard(
-        parts=tuple(parts),
+        parts=output.close(),
         positives=len(groups),
         outside=outside,
         negatives=negatives,

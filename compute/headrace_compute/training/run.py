@@ -6,7 +6,7 @@ actors, or a loop in one process.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,8 @@ from headrace_compute.errors import NoPositivesError
 from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
-from headrace_compute.model import DataFile, Part, Shard
+from headrace_compute.model import DataFile, Shard
+from headrace_compute.sink import Sink, W
 from headrace_compute.training.core import CoreRound, core_round, survivors
 from headrace_compute.training.items import build_index, measure_index
 from headrace_compute.training.negatives import SampledShard, forecast_shard, sample_shard
@@ -28,10 +29,10 @@ FORECAST_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What a sampling run wrote; the numbers are those of NegativesResult."""
+class Dataset(Generic[W]):
+    """What a sampling run made; the numbers are those of NegativesResult."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[W, ...]
     source_pairs: int
     core_pairs: int
     core_users: int
@@ -50,11 +51,11 @@ async def make_dataset(
     shards: Sequence[Shard],
     as_of_us: int | None,
     params: SamplingParams,
-    part_prefix: str,
+    sink: Sink[W],
     progress: Progress = lambda step, done, total: None,
     admit: Admit = admit_all,
-) -> Dataset:
-    """Writes the parts of a training set; committing them is the caller's.
+) -> Dataset[W]:
+    """Makes a training set; committing what its sink wrote is the caller's.
 
     Args:
         workers: Where stages run.
@@ -63,7 +64,7 @@ async def make_dataset(
         shards: A plan that covers all buckets; any gives the same rows.
         as_of_us: Exclusive end of the source; None takes all.
         params: What to make.
-        part_prefix: Key prefix of the parts, of this run alone.
+        sink: Where its rows go.
         progress: Told of every shard of a step.
         admit: Asked before anything is written.
 
@@ -100,12 +101,10 @@ async def make_dataset(
         ]
         await admit(sum(await each("forecast", forecasts, progress)), 0)
     sampling = [
-        workers.run(
-            sample_shard, pairs, positives, living, index, sampler, params, f"{part_prefix}{number:04d}-"
-        )
+        workers.run(sample_shard, pairs, positives, living, index, sampler, params, sink, f"{number:04d}")
         for number, (pairs, positives, _) in enumerate(folded)
     ]
-    sampled: list[SampledShard] = await each("sample", sampling, progress)
+    sampled: list[SampledShard[W]] = await each("sample", sampling, progress)
     positives = sum(shard.positives for shard in sampled)
     if positives == 0:
         raise _no_positives(whole, core, params)

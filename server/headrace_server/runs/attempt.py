@@ -97,7 +97,7 @@ class Attempt:
         job = self._job or await self._pin(executor)
         entry = RunEntry(run.tenant, attempt, job.outputs, run.run_id, run.request_id)
         async with begun(self._services, executor, entry) as entered:
-            made = await job.make(executor, entered.part_prefix, self._live.report, entered.admit)
+            made = await job.make(executor, entered.sink, self._live.report, entered.admit)
             body = {
                 **made_to_json(made),
                 "attempt": attempt,

@@ -17,6 +17,7 @@ from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind, StoreConfig
 from headrace_compute.report import warning_of
+from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.drift import DriftLimits
 from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import messages, requests
@@ -50,9 +51,9 @@ class FeaturesJob:
         return asdict(self.params)
 
     async def make(
-        self, executor: RunExecutor, part_prefix: Callable[[str], str], report: Progress, admit: Admit
-    ) -> Made:
-        """Writes the parts of both tables.
+        self, executor: RunExecutor, sink: Callable[[str], Sink[W]], report: Progress, admit: Admit
+    ) -> Made[W]:
+        """Makes both tables.
 
         Raises:
             NoInteractionsError: There are none before as_of.
@@ -67,8 +68,8 @@ class FeaturesJob:
             inputs.shards,
             inputs.as_of_us,
             self.params,
-            part_prefix(self.users_key),
-            part_prefix(self.items_key),
+            sink(self.users_key),
+            sink(self.items_key),
             report,
             admit,
         )
@@ -192,7 +193,7 @@ def _filled(services: Services, request: run_pb2.ComputeFeaturesRequest) -> run_
     return request  # No default is the server's.
 
 
-def _result(inputs: RunInputs, made: FeatureTables) -> run_pb2.FeaturesResult:
+def _result(inputs: RunInputs, made: FeatureTables[Any]) -> run_pb2.FeaturesResult:
     result = run_pb2.FeaturesResult(
         inputs=inputs.versions(), as_of=timestamp_message(inputs.as_of_us), interactions=made.interactions
     )

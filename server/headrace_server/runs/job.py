@@ -17,6 +17,7 @@ from headrace.v1 import run_pb2
 from headrace_compute.ingest.block_result import part_from_json
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind, Part, Snapshot
+from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.drift import DriftLimits
 from headrace_compute.workers.pool import RunExecutor
 from headrace_server.runs.inputs import RunInputs, RunRequest, version_message
@@ -27,22 +28,23 @@ Response = TypeVar("Response", run_pb2.ComputeFeaturesResponse, run_pb2.SampleNe
 
 
 @dataclass(frozen=True)
-class MadeTable:
-    """Parts that are to be the newest version of a table.
+class MadeTable(Generic[W]):
+    """A table as a job made it.
 
     Attributes:
+        parts: What became of its rows; of a run, what is to be the newest version of the table.
         statistics: Of their columns, as JSON; empty if there are none.
     """
 
     key: str
     kind: Kind
     schema: pa.Schema
-    parts: tuple[Part, ...]
+    parts: tuple[W, ...]
     statistics: str = ""
 
 
 @dataclass(frozen=True)
-class Made:
+class Made(Generic[W]):
     """What a job made.
 
     Attributes:
@@ -51,7 +53,7 @@ class Made:
         limits: When it is to warn of drift.
     """
 
-    tables: tuple[MadeTable, ...]
+    tables: tuple[MadeTable[W], ...]
     result: RunResult
     limits: DriftLimits = field(default_factory=DriftLimits)
 
@@ -81,12 +83,12 @@ class Job(Protocol):
         """Its other parameters, for the lineage."""
 
     async def make(
-        self, executor: RunExecutor, part_prefix: Callable[[str], str], report: Progress, admit: Admit
-    ) -> Made:
-        """Writes the parts; committing them is the caller's.
+        self, executor: RunExecutor, sink: Callable[[str], Sink[W]], report: Progress, admit: Admit
+    ) -> Made[W]:
+        """Makes the tables; committing what their sinks wrote is the caller's.
 
         Args:
-            part_prefix: What the keys of the run's parts of a table must begin with.
+            sink: Where the rows of a table go, by its key.
         """
 
 
@@ -127,7 +129,7 @@ def outputs_of(result: RunResult) -> list[run_pb2.TableVersion]:
     return list(result.outputs) if isinstance(result, run_pb2.FeaturesResult) else [result.output]
 
 
-def made_to_json(made: Made) -> dict[str, Any]:
+def made_to_json(made: Made[Part]) -> dict[str, Any]:
     """What a job made, for the journal of its run."""
     return {
         "tables": [
@@ -145,7 +147,7 @@ def made_to_json(made: Made) -> dict[str, Any]:
     }
 
 
-def made_from_json(kind: RunKind[Any], found: Mapping[str, Any]) -> Made:
+def made_from_json(kind: RunKind[Any], found: Mapping[str, Any]) -> Made[Part]:
     """What a job of a kind made, from the journal of its run."""
     tables = (
         MadeTable(

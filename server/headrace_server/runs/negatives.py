@@ -11,6 +11,7 @@ from headrace_compute.delta import tables
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind
+from headrace_compute.sink import Sink, W
 from headrace_compute.training.pairs import VIEW
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.rows import TRAINING_SCHEMA
@@ -47,9 +48,9 @@ class NegativesJob:
         return asdict(self.params)
 
     async def make(
-        self, executor: RunExecutor, part_prefix: Callable[[str], str], report: Progress, admit: Admit
-    ) -> Made:
-        """Writes the parts of the training set."""
+        self, executor: RunExecutor, sink: Callable[[str], Sink[W]], report: Progress, admit: Admit
+    ) -> Made[W]:
+        """Makes the training set."""
         inputs = self.inputs
         catalog = await executor.hold(current_catalog, inputs.items.files) if inputs.items else None
         made = await make_dataset(
@@ -59,7 +60,7 @@ class NegativesJob:
             inputs.shards,
             inputs.as_of_us,
             self.params,
-            part_prefix(self.key),
+            sink(self.key),
             report,
             admit,
         )
@@ -167,7 +168,7 @@ def _filled(services: Services, request: run_pb2.SampleNegativesRequest) -> run_
     return filled
 
 
-def _result(inputs: RunInputs, made: Dataset) -> run_pb2.NegativesResult:
+def _result(inputs: RunInputs, made: Dataset[Any]) -> run_pb2.NegativesResult:
     return run_pb2.NegativesResult(
         inputs=inputs.versions(),
         as_of=timestamp_message(inputs.as_of_us),

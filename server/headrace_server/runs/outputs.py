@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
-from headrace_compute.model import Snapshot
+from headrace_compute.model import Part, Snapshot
 from headrace_server.reading import arrow_streams
 from headrace_server.runs import statistics
 from headrace_server.runs.job import Made, MadeTable, RunResult
@@ -13,7 +13,7 @@ from headrace_server.services import Services, TableCommit
 
 
 async def commit_output(
-    services: Services, tenant: str, table: MadeTable, transaction: str, metadata: Mapping[str, str]
+    services: Services, tenant: str, table: MadeTable[Part], transaction: str, metadata: Mapping[str, str]
 ) -> Snapshot:
     """Makes the parts the newest version of a derived table; older versions stay readable.
 
@@ -36,7 +36,7 @@ async def commit_output(
 
 
 async def settled(
-    services: Services, tenant: str, run_id: str, made: Made, outputs: list[Snapshot]
+    services: Services, tenant: str, run_id: str, made: Made[Part], outputs: list[Snapshot]
 ) -> RunResult:
     """What is told of a run whose tables are committed, once the table of statistics has them too."""
     result = made.committed(outputs)

@@ -8,7 +8,8 @@ import structlog
 
 from headrace_compute.errors import HeadraceError, UnavailableError
 from headrace_compute.inputs.workers import Admit
-from headrace_compute.model import Snapshot
+from headrace_compute.model import Part, Snapshot
+from headrace_compute.sink import PartSink
 from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import call_log
 from headrace_server.runs import registry
@@ -45,7 +46,11 @@ class Run:
         """What the keys of its parts of a table must begin with."""
         return self._entry.part_prefix(table_key)
 
-    async def commit(self, table: MadeTable, lineage: Mapping[str, str]) -> Snapshot:
+    def sink(self, table_key: str) -> PartSink:
+        """Where the rows of a table go."""
+        return PartSink(self.part_prefix(table_key))
+
+    async def commit(self, table: MadeTable[Part], lineage: Mapping[str, str]) -> Snapshot:
         """Makes parts the newest version of a table; goes on to its end though the caller is cancelled."""
         metadata = {**lineage, "headrace.run_id": self._entry.run_id}
         transaction = registry.transaction(self._entry.run_id, table.kind)

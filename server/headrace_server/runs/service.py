@@ -182,7 +182,7 @@ class Runs:
         entry = registry.entry_of(job.inputs.tenant, executor.member, job.outputs)
         outputs: list[Snapshot] = []
         async with begun(self._services, executor, entry) as run:
-            made = await job.make(executor, run.part_prefix, report, run.admit)
+            made = await job.make(executor, run.sink, report, run.admit)
             lineage = job.inputs.lineage(job.parameters)
             report("commit", 0, len(made.tables))
             for table in made.tables:
