@@ -238,12 +238,30 @@ class DataFile:
 
     Attributes:
         partition: Value of each partition column; the file itself lacks these columns.
+        split: The split that all rows of a part of training data are in; None if there is no such split.
     """
 
     key: str
     rows: int
     size_bytes: int
     partition: dict[str, bool | int | str | None] = field(default_factory=dict)
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a file that follow each other, all in one row group.
+
+    Attributes:
+        group: Which row group.
+        first: The first of its rows, from 0.
+        rows: How many, 1 or more.
+    """
+
+    file: DataFile
+    group: int
+    first: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -270,6 +288,15 @@ class Snapshot:
     def rows(self) -> int:
         """Rows of all files."""
         return sum(file.rows for file in self.files)
+
+    @property
+    def split_rows(self) -> dict[str, int]:
+        """Rows of each split, in the order of the files; empty without splits."""
+        rows: dict[str, int] = {}
+        for file in self.files:
+            if file.split is not None:
+                rows[file.split] = rows.get(file.split, 0) + file.rows
+        return rows
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from headrace.v1 import table_pb2
 from headrace_compute.delta import tables
 from headrace_compute.errors import InvalidFieldError, OverloadedError, TableNotFoundError
-from headrace_compute.inputs.reading import column_names, read_ipc, read_structs, unpacked
-from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Snapshot, StoreConfig
+from headrace_compute.inputs.reading import column_names, pieces_of, read_ipc, read_structs, unpacked
+from headrace_compute.model import DataFile, Snapshot, StoreConfig
 from headrace_compute.workers.pool import Executor
 from headrace_server.rpc import requests
 from headrace_server.rpc.limits import Limit
@@ -123,20 +123,25 @@ async def read_table(
     # Tenants take turns: reads of one, each of which needs a worker for a while, do not keep others waiting.
     executor = services.pool.executor(f"{tenant}/reads", "")
     columns = await _columns(executor, snapshot, request.columns)
+    files = _files(snapshot, request)
     yield table_pb2.ReadTableResponse(
         started=table_pb2.ReadTableStarted(
-            table_uri=snapshot.uri, version=snapshot.version, rows=snapshot.rows, columns=columns
+            table_uri=snapshot.uri,
+            version=snapshot.version,
+            rows=snapshot.rows,
+            columns=columns,
+            split_rows=snapshot.split_rows,
         )
     )
-    left = request.limit or snapshot.rows
+    pieces = pieces_of(files, request.offset, request.limit or snapshot.rows)
     if request.encoding == table_pb2.ROW_ENCODING_ARROW_IPC:
-        for file, group, count in _row_groups(snapshot.files, left):
-            for stream in consumed(await executor.run(read_ipc, file, group, columns, count)):
+        for piece in pieces:
+            for stream in consumed(await executor.run(read_ipc, piece, columns)):
                 yield table_pb2.ReadTableResponse(arrow_ipc=stream)
         return
-    for file, group, count in _row_groups(snapshot.files, left):
+    for piece in pieces:
         # Page by page: as messages the rows of a group take ten times their text.
-        for page in consumed(await executor.run(read_structs, file, group, columns, count, JSON_ROWS)):
+        for page in consumed(await executor.run(read_structs, piece, columns, JSON_ROWS)):
             yield await services.packed(_json_page, page)
 
 
@@ -147,8 +152,8 @@ def _json_page(page: bytes) -> table_pb2.ReadTableResponse:
 async def arrow_streams(services: Services, snapshot: Snapshot) -> AsyncIterator[bytes]:
     """All rows of a table version as Arrow IPC streams, each complete in itself."""
     columns = await services.pool.run(column_names, snapshot.files)
-    for file, group, count in _row_groups(snapshot.files, snapshot.rows):
-        for stream in consumed(await services.pool.run(read_ipc, file, group, columns, count)):
+    for piece in pieces_of(snapshot.files, 0, snapshot.rows):
+        for stream in consumed(await services.pool.run(read_ipc, piece, columns)):
             yield stream
 
 
@@ -182,14 +187,15 @@ async def _columns(executor: Executor, snapshot: Snapshot, wanted: Sequence[str]
     return list(wanted) or names
 
 
-def _row_groups(files: Sequence[DataFile], limit: int) -> list[tuple[DataFile, int, int]]:
-    """File, row group and rows to take of it, until there are `limit`."""
-    found: list[tuple[DataFile, int, int]] = []
-    for file in files:
-        for group in range(-(-file.rows // ROW_GROUP_ROWS)):
-            rows = min(ROW_GROUP_ROWS, file.rows - group * ROW_GROUP_ROWS, limit)
-            if rows <= 0:
-                return found
-            found.append((file, group, rows))
-            limit -= rows
-    return found
+def _files(snapshot: Snapshot, request: table_pb2.ReadTableRequest) -> Sequence[DataFile]:
+    """The files whose rows the request is about."""
+    if not request.split:
+        return snapshot.files
+    if request.split not in snapshot.split_rows:
+        there_are = f"it has {', '.join(snapshot.split_rows)}" if snapshot.split_rows else "it has no splits"
+        raise requests.invalid(
+            "split",
+            f"Version {snapshot.version} of table {request.table!r} has no split {request.split[:80]!r}; "
+            f"{there_are}.",
+        )
+    return [file for file in snapshot.files if file.split == request.split]

@@ -16,7 +16,7 @@ from headrace.v1 import table_pb2
 from headrace_compute.errors import RowTooLargeError
 from headrace_compute.inputs.reading import read_structs, unpacked
 from headrace_compute.inputs.structs import encode_structs
-from headrace_compute.model import DataFile, StoreConfig
+from headrace_compute.model import DataFile, Piece, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.pages import PAGE_BYTES, ROW_BYTES
 from headrace_compute.parts import write_part
@@ -63,7 +63,7 @@ def _read(tmp_path: Path, table: pa.Table, limit: int, page_rows: int) -> list[b
     config = StoreConfig(str(tmp_path))
     part = write_part(open_store(config), "raw-data/acme/items/p.parquet", table)
     file = DataFile(part.key, part.rows, part.size_bytes)
-    return list(map(unpacked, read_structs(config, file, 0, table.column_names, limit, page_rows)))
+    return list(map(unpacked, read_structs(config, Piece(file, 0, 0, limit), table.column_names, page_rows)))
 
 
 def test_pages_hold_rows_in_order_whatever_their_values(tmp_path: Path) -> None:

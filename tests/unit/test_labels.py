@@ -1,6 +1,6 @@
 """Names of actors and tasks on Ray's dashboard."""
 
-from headrace_compute.model import Block, DataFile, Shard, UploadSpec
+from headrace_compute.model import Block, DataFile, Piece, Shard, UploadSpec
 from headrace_compute.workers.labels import ActorNames, task_name
 
 
@@ -20,6 +20,7 @@ def test_tasks_have_stage_tenant_table_and_shard() -> None:
     assert task_name(stage, "acme", [files, Shard(0, 512), 7]) == "stage acme interactions buckets 0-511"
     dataset = DataFile("training-data/acme/datasets/mine/part.parquet", 1, 1)
     assert task_name(stage, "acme", [dataset, dataset]) == "stage acme datasets/mine"
+    assert task_name(stage, "acme", [Piece(dataset, 0, 0, 1)]) == "stage acme datasets/mine"
 
 
 def test_tasks_of_uploads_have_their_block() -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace_compute.errors import RowTooLargeError
 from headrace_compute.findings import CheckFindings, Findings, Reject, unknown_columns
-from headrace_compute.inputs.reading import read_ipc
-from headrace_compute.model import ROW_GROUP_ROWS, DataFile, StoreConfig
+from headrace_compute.inputs.reading import pieces_of, read_ipc
+from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Piece, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.pages import PAGE_BYTES, ROW_BYTES
 from headrace_compute.parts import write_part
@@ -26,11 +28,41 @@ def test_a_row_group_comes_in_messages_that_every_client_takes(tmp_path: Path, s
     rows = pa.table({"text": [f"{n:06}".ljust(size, "x") for n in range(ROW_GROUP_ROWS)]})
     part = write_part(open_store(config), "raw-data/t/part.parquet", rows)
     file = DataFile(part.key, part.rows, part.size_bytes, {"published": True})
-    streams = read_ipc(config, file, 0, ["published", "text"], limit)
+    streams = read_ipc(config, Piece(file, 0, 0, limit), ["published", "text"])
     assert max(map(len, streams)) <= PAGE_BYTES
     table = pa.concat_tables(pa.ipc.open_stream(stream).read_all() for stream in streams)
     assert table.column("text").combine_chunks() == rows.column("text").combine_chunks()[:limit]
     assert set(table.column("published").to_pylist()) == {True}
+
+
+@given(
+    rows=st.lists(st.sampled_from([1, 5, ROW_GROUP_ROWS - 1, ROW_GROUP_ROWS, 2 * ROW_GROUP_ROWS + 3])),
+    offset=st.integers(0, 6 * ROW_GROUP_ROWS),
+    limit=st.integers(0, 4 * ROW_GROUP_ROWS),
+)
+def test_rows_from_anywhere_on_are_those_that_follow_and_no_row_group_is_read_in_vain(
+    rows: list[int], offset: int, limit: int
+) -> None:
+    files = [DataFile(str(number), count, 1) for number, count in enumerate(rows)]
+    everything = [(number, row) for number, count in enumerate(rows) for row in range(count)]
+    pieces = list(pieces_of(files, offset, limit))
+    found = []
+    for piece in pieces:
+        assert 0 < piece.rows <= ROW_GROUP_ROWS - piece.first
+        begin = piece.group * ROW_GROUP_ROWS + piece.first
+        found += [(int(piece.file.key), row) for row in range(begin, begin + piece.rows)]
+    assert found == everything[offset : offset + limit]
+    assert len({(piece.file.key, piece.group) for piece in pieces}) == len(pieces)
+
+
+def test_rows_within_a_row_group_are_read_alone(tmp_path: Path) -> None:
+    config = StoreConfig(str(tmp_path))
+    rows = pa.table({"number": range(ROW_GROUP_ROWS + 100)})
+    part = write_part(open_store(config), "raw-data/t/part.parquet", rows)
+    file = DataFile(part.key, part.rows, part.size_bytes)
+    (stream,) = read_ipc(config, Piece(file, 1, 40, 7), ["number"])
+    found = pa.ipc.open_stream(stream).read_all()["number"].to_pylist()
+    assert found == list(range(ROW_GROUP_ROWS + 40, ROW_GROUP_ROWS + 47))
 
 
 @pytest.mark.parametrize("size", [0, 4_096])

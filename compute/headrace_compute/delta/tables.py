@@ -4,7 +4,8 @@ The one module to import for everything about tables; `commit` and the keys come
 from the modules beside it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -226,7 +227,14 @@ def _files(store: ObjectStore, table_key: str, table: DeltaTable) -> tuple[DataF
             rows=add["num_records"] if add["num_records"] is not None else part_rows(store, key),
             size_bytes=add["size_bytes"],
             partition={name: add[f"partition.{name}"] for name in partition_columns},
+            split=_split(add),
         )
         for add in adds.to_pylist()
     ]
     return tuple(sorted(files, key=lambda file: file.key))
+
+
+def _split(add: Mapping[str, Any]) -> str | None:
+    """The split of all rows of a file, by the bounds of its column `split`."""
+    lowest, highest = add.get("min.split"), add.get("max.split")
+    return lowest if lowest == highest and add.get("null_count.split") == 0 else None

@@ -1,13 +1,13 @@
 """Reading stored tables back, a row group at a time."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from headrace_compute.inputs.structs import encode_structs
-from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Part, StoreConfig
+from headrace_compute.model import ROW_GROUP_ROWS, DataFile, Part, Piece, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.pages import paged
 from headrace_compute.parts import read_first_rows, read_part, read_row_groups
@@ -21,15 +21,27 @@ def column_names(config: StoreConfig, files: Sequence[DataFile]) -> list[str]:
     return [*schema.names, *files[0].partition]
 
 
-def read_ipc(
-    config: StoreConfig, file: DataFile, group: int, columns: Sequence[str], limit: int
-) -> list[bytes]:
-    """At most `limit` rows of one row group as whole Arrow IPC streams, each a page.
+def pieces_of(files: Sequence[DataFile], offset: int, limit: int) -> Iterator[Piece]:
+    """The rows from `offset` on, at most `limit`, in the order of the files.
+
+    Files and row groups before and behind them have no piece, so nobody reads them.
+    """
+    for file in files:
+        while offset < file.rows and limit:
+            group, first = divmod(offset, ROW_GROUP_ROWS)
+            rows = min(ROW_GROUP_ROWS - first, file.rows - offset, limit)
+            yield Piece(file, group, first, rows)
+            offset, limit = offset + rows, limit - rows
+        offset -= file.rows
+
+
+def read_ipc(config: StoreConfig, piece: Piece, columns: Sequence[str]) -> list[bytes]:
+    """Rows as whole Arrow IPC streams, each a page.
 
     Raises:
         RowTooLargeError: A row is larger than a page may be.
     """
-    table = _read(config, file, group, columns, limit)
+    table = _read(config, piece, columns)
     return paged(0, table.num_rows, lambda first, count: _stream(table.slice(first, count)), len)
 
 
@@ -41,10 +53,8 @@ def _stream(table: pa.Table, compression: Literal["zstd"] | None = None) -> byte
     return bytes(sink.getvalue())
 
 
-def read_structs(
-    config: StoreConfig, file: DataFile, group: int, columns: Sequence[str], limit: int, page_rows: int
-) -> list[bytes]:
-    """At most `limit` rows of one row group as pages of Structs, `page_rows` in each; see `unpacked`.
+def read_structs(config: StoreConfig, piece: Piece, columns: Sequence[str], page_rows: int) -> list[bytes]:
+    """Rows as pages of Structs, `page_rows` in each; see `unpacked`.
 
     Pages are packed, because a read that its client does not take holds them: to a twentieth, where rows are
     like each other.
@@ -52,7 +62,7 @@ def read_structs(
     Raises:
         RowTooLargeError: A row is larger than a page may be.
     """
-    rows = encode_structs(_read(config, file, group, columns, limit))
+    rows = encode_structs(_read(config, piece, columns))
     starts = range(0, len(rows), page_rows)
     return [zlib.compress(page, 1) for start in starts for page in _joined(rows[start : start + page_rows])]
 
@@ -94,10 +104,11 @@ def reject_rows(page: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _read(config: StoreConfig, file: DataFile, group: int, columns: Sequence[str], limit: int) -> pa.Table:
-    stored = [name for name in columns if name not in file.partition]
-    table = read_row_groups(open_store(config), file.key, [group], stored)[:limit]
-    for name, value in file.partition.items():
+def _read(config: StoreConfig, piece: Piece, columns: Sequence[str]) -> pa.Table:
+    stored = [name for name in columns if name not in piece.file.partition]
+    group = read_row_groups(open_store(config), piece.file.key, [piece.group], stored)
+    table = group.slice(piece.first, piece.rows)
+    for name, value in piece.file.partition.items():
         if name in columns:
             table = table.append_column(name, pa.array([value] * table.num_rows))
     return table.select(list(columns))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from headrace_compute.model import Batch, Block, DataFile, Shard, Snapshot, UploadSpec
+from headrace_compute.model import Batch, Block, DataFile, Piece, Shard, Snapshot, UploadSpec
 
 NOBODY = "-"
 """Stands for the tenant of what is done for none."""
@@ -46,6 +46,8 @@ def _subject(arg: Any) -> str:
             return _table(arg.table_key)
         case DataFile():
             return _table(arg.key.rpartition("/")[0])
+        case Piece():
+            return _subject(arg.file)
         case [DataFile() as first, *_]:
             return _subject(first)
     return ""

@@ -26,15 +26,17 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/table.proto\x12\x0bheadrace.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x11ListTablesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa3\x01\n\x05Table\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\r\n\x05\x66iles\x18\x07 \x01(\r\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Q\n\x12ListTablesResponse\x12\"\n\x06tables\x18\x01 \x03(\x0b\x32\x12.headrace.v1.Table\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa2\x01\n\x10ReadTableRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\r\n\x05limit\x18\x05 \x01(\x04\x12*\n\x08\x65ncoding\x18\x06 \x01(\x0e\x32\x18.headrace.v1.RowEncodingB\n\n\x08_version\"U\n\x10ReadTableStarted\x12\x11\n\ttable_uri\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\"1\n\x08JsonRows\x12%\n\x04rows\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\"\x8d\x01\n\x11ReadTableResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x1d.headrace.v1.ReadTableStartedH\x00\x12%\n\x04json\x18\x02 \x01(\x0b\x32\x15.headrace.v1.JsonRowsH\x00\x12\x13\n\tarrow_ipc\x18\x03 \x01(\x0cH\x00\x42\n\n\x08response*^\n\x0bRowEncoding\x12\x1c\n\x18ROW_ENCODING_UNSPECIFIED\x10\x00\x12\x15\n\x11ROW_ENCODING_JSON\x10\x01\x12\x1a\n\x16ROW_ENCODING_ARROW_IPC\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17headrace/v1/table.proto\x12\x0bheadrace.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x11ListTablesRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xa3\x01\n\x05Table\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\r\n\x05\x66iles\x18\x07 \x01(\r\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Q\n\x12ListTablesResponse\x12\"\n\x06tables\x18\x01 \x03(\x0b\x32\x12.headrace.v1.Table\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc1\x01\n\x10ReadTableRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\r\n\x05limit\x18\x05 \x01(\x04\x12*\n\x08\x65ncoding\x18\x06 \x01(\x0e\x32\x18.headrace.v1.RowEncoding\x12\x0e\n\x06offset\x18\x07 \x01(\x04\x12\r\n\x05split\x18\x08 \x01(\tB\n\n\x08_version\"\xc9\x01\n\x10ReadTableStarted\x12\x11\n\ttable_uri\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12@\n\nsplit_rows\x18\x05 \x03(\x0b\x32,.headrace.v1.ReadTableStarted.SplitRowsEntry\x1a\x30\n\x0eSplitRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"1\n\x08JsonRows\x12%\n\x04rows\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\"\x8d\x01\n\x11ReadTableResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x1d.headrace.v1.ReadTableStartedH\x00\x12%\n\x04json\x18\x02 \x01(\x0b\x32\x15.headrace.v1.JsonRowsH\x00\x12\x13\n\tarrow_ipc\x18\x03 \x01(\x0cH\x00\x42\n\n\x08response*^\n\x0bRowEncoding\x12\x1c\n\x18ROW_ENCODING_UNSPECIFIED\x10\x00\x12\x15\n\x11ROW_ENCODING_JSON\x10\x01\x12\x1a\n\x16ROW_ENCODING_ARROW_IPC\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.table_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROWENCODING']._serialized_start=878
-  _globals['_ROWENCODING']._serialized_end=972
+  _globals['_READTABLESTARTED_SPLITROWSENTRY']._loaded_options = None
+  _globals['_READTABLESTARTED_SPLITROWSENTRY']._serialized_options = b'8\001'
+  _globals['_ROWENCODING']._serialized_start=1026
+  _globals['_ROWENCODING']._serialized_end=1120
   _globals['_LISTTABLESREQUEST']._serialized_start=103
   _globals['_LISTTABLESREQUEST']._serialized_end=180
   _globals['_TABLE']._serialized_start=183
@@ -42,11 +44,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTABLESRESPONSE']._serialized_start=348
   _globals['_LISTTABLESRESPONSE']._serialized_end=429
   _globals['_READTABLEREQUEST']._serialized_start=432
-  _globals['_READTABLEREQUEST']._serialized_end=594
-  _globals['_READTABLESTARTED']._serialized_start=596
-  _globals['_READTABLESTARTED']._serialized_end=681
-  _globals['_JSONROWS']._serialized_start=683
-  _globals['_JSONROWS']._serialized_end=732
-  _globals['_READTABLERESPONSE']._serialized_start=735
-  _globals['_READTABLERESPONSE']._serialized_end=876
+  _globals['_READTABLEREQUEST']._serialized_end=625
+  _globals['_READTABLESTARTED']._serialized_start=628
+  _globals['_READTABLESTARTED']._serialized_end=829
+  _globals['_READTABLESTARTED_SPLITROWSENTRY']._serialized_start=781
+  _globals['_READTABLESTARTED_SPLITROWSENTRY']._serialized_end=829
+  _globals['_JSONROWS']._serialized_start=831
+  _globals['_JSONROWS']._serialized_end=880
+  _globals['_READTABLERESPONSE']._serialized_start=883
+  _globals['_READTABLERESPONSE']._serialized_end=1024
 # @@protoc_insertion_point(module_scope)

@@ -173,6 +173,8 @@ class ReadTableRequest(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose table. Required."""
     table: _builtins.str
@@ -183,6 +185,14 @@ class ReadTableRequest(_message.Message):
     """At most this many rows. 0 = no limit."""
     encoding: Global___RowEncoding.ValueType
     """How to send rows. Default JSON."""
+    offset: _builtins.int
+    """Rows to skip before the first one, in the order of the table. Those of whole files cost nothing. Beyond
+    the last row = no rows. With `version` named, reads from one row on follow each other exactly.
+    """
+    split: _builtins.str
+    """Only rows of this split of a training set; offset and limit count them alone. Empty = all rows. One
+    that the version lacks is INVALID_ARGUMENT.
+    """
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Columns to read, in this order. Empty = all."""
@@ -196,10 +206,12 @@ class ReadTableRequest(_message.Message):
         columns: _abc.Iterable[_builtins.str] | None = ...,
         limit: _builtins.int = ...,
         encoding: Global___RowEncoding.ValueType = ...,
+        offset: _builtins.int = ...,
+        split: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "columns", b"columns", "encoding", b"encoding", "limit", b"limit", "table", b"table", "tenant_id", b"tenant_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "columns", b"columns", "encoding", b"encoding", "limit", b"limit", "offset", b"offset", "split", b"split", "table", b"table", "tenant_id", b"tenant_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
     _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
@@ -213,10 +225,31 @@ class ReadTableStarted(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SplitRowsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TABLE_URI_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    SPLIT_ROWS_FIELD_NUMBER: _builtins.int
     table_uri: _builtins.str
     """URI of the Delta table."""
     version: _builtins.int
@@ -227,6 +260,10 @@ class ReadTableStarted(_message.Message):
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Columns that follow, in order."""
 
+    @_builtins.property
+    def split_rows(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Rows of each split of a training set that has splits."""
+
     def __init__(
         self,
         *,
@@ -234,10 +271,11 @@ class ReadTableStarted(_message.Message):
         version: _builtins.int = ...,
         rows: _builtins.int = ...,
         columns: _abc.Iterable[_builtins.str] | None = ...,
+        split_rows: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "rows", b"rows", "table_uri", b"table_uri", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "rows", b"rows", "split_rows", b"split_rows", "table_uri", b"table_uri", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
