@@ -159,11 +159,15 @@ class ReadOptions(TypedDict, total=False):
         version: Version to read. Default the newest.
         columns: Columns, in this order. Default all.
         limit: At most this many rows. 0 = no limit.
+        offset: Rows to skip before the first one. Default 0.
+        split: Only rows of this split of a training set; offset and limit count them alone. Default all.
     """
 
     version: int
     columns: Sequence[str]
     limit: int
+    offset: int
+    split: str
 
 
 def file_upload(
