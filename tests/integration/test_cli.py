@@ -278,6 +278,12 @@ def test_features_and_negatives_print_what_they_wrote(cli: Cli, stocked: str) ->
     assert negatives["negatives"] <= 2 * negatives["positives"]
     assert negatives["output"]["table"] == "small"
     assert "positives" in cli("negatives", *options).stdout
+    divided = cli("negatives", *options, "--split-fraction", "0.8", "--split-fraction", "0.9").stdout
+    assert all(name in divided for name in ("train", "valid", "test"))
+    assert "SPLIT_LEAKS" in cli("negatives", *options, "--leave-last-out", "--eval-ratio", "9").stdout
+    both = ("--leave-last-out", "--split-at", "2026-01-01")
+    assert "Give one of" in cli("negatives", *options, *both, code=2).stderr
+    cli("negatives", *options)
     tables = cli.json("tables", "--tenant", stocked)["tables"]
     rows = {table["name"]: table["rows"] for table in tables}
     assert rows["small"] == negatives["positives"] + negatives["negatives"]

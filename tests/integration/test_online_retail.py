@@ -1,6 +1,7 @@
 """The real slice in tests/data/online_retail, with the counts its README states and the oracle's features."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
+from typing import Any
 
 import pyarrow.compute as pc
 import pytest
@@ -82,3 +83,29 @@ def test_features_and_training_data_of_the_slice(uploaded: tuple[Client, str]) -
     negatives = training.filter(pc.equal(training["label"], 0.0))
     drawn = set(zip(negatives["user_id"].to_pylist(), negatives["item_id"].to_pylist(), strict=True))
     assert not drawn & seen
+    _check_splits(client, tenant)
+
+
+def _check_splits(client: Client, tenant: str) -> None:
+    core: Any = {"min_interactions_per_user": 2, "min_interactions_per_item": 2}
+    by_time: Any = {"fractions": [0.4, 0.6]}
+    split = client.sample_negatives(tenant, dataset="by_time", split=by_time, eval_negative_ratio=9, **core)
+    assert [part.name for part in split.splits] == ["train", "valid", "test"]
+    _, valid, test = split.splits
+    assert valid.negatives + valid.negatives_short == 9 * valid.positives > 0
+    assert not split.warnings
+    divided = client.read_table(tenant, "by_time")
+    in_order = pc.run_end_encode(divided["split"].combine_chunks())
+    assert in_order.values.to_pylist() == ["train", "valid", "test"]
+    # Train is what a run as of the first cut makes.
+    client.sample_negatives(tenant, dataset="alone", as_of=valid.start.ToDatetime(UTC), **core)
+    alone = client.read_table(tenant, "alone").drop_columns("split")
+    assert divided.slice(0, alone.num_rows).drop_columns("split").equals(alone)
+    starts = {"train": None, "valid": valid.start.ToDatetime(UTC), "test": test.start.ToDatetime(UTC)}
+    for name, start in starts.items():
+        rows = divided.filter(pc.equal(divided["split"], name))
+        assert start is None or pc.min(rows["timestamp"]).as_py() >= start
+
+    by_user = client.sample_negatives(tenant, dataset="by_user", split="leave_last_out", **core)
+    assert [warning.code for warning in by_user.warnings] == ["SPLIT_LEAKS"]
+    assert by_user.splits[2].positives <= by_user.core_users

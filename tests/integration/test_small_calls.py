@@ -2,12 +2,13 @@
 
 import math
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import json_format, struct_pb2, timestamp_pb2
 from harness.dialogue import HEADER, Dialogue, chunk, failure_of, finish, header, info_of, lines
 from harness.server import Server
 
@@ -253,6 +254,11 @@ def test_an_event_at_the_end_of_time_is_a_run_s_newest(stub: PipelineServiceStub
     assert list(stub.ComputeFeatures(features))[-1].result.interactions == 2
 
 
+def _temporal(cuts: Sequence[int] = (), fractions: Sequence[float] = ()) -> run_pb2.Split:
+    moments = [timestamp_pb2.Timestamp(seconds=cut) for cut in cuts]
+    return run_pb2.Split(temporal=run_pb2.TemporalSplit(cuts=moments, fractions=fractions))
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
@@ -268,6 +274,18 @@ def test_an_event_at_the_end_of_time_is_a_run_s_newest(stub: PipelineServiceStub
             "positive_interaction_types",
         ),
         ({"positive_interaction_types": ["nod"]}, "positive_interaction_types"),
+        ({"split": run_pb2.Split()}, "split"),
+        ({"split": _temporal()}, "split.temporal"),
+        ({"split": _temporal(cuts=[1], fractions=[0.5])}, "split.temporal"),
+        ({"split": _temporal(cuts=[1, 2, 3])}, "split.temporal.cuts"),
+        ({"split": _temporal(cuts=[2, 1])}, "split.temporal.cuts"),
+        ({"split": _temporal(cuts=[-(10**15)])}, "split.temporal.cuts"),
+        ({"split": _temporal(cuts=[5]), "as_of": timestamp_pb2.Timestamp(seconds=5)}, "split.temporal.cuts"),
+        ({"split": _temporal(fractions=[0.0])}, "split.temporal.fractions"),
+        ({"split": _temporal(fractions=[float("nan")])}, "split.temporal.fractions"),
+        ({"split": _temporal(fractions=[0.5, 0.5])}, "split.temporal.fractions"),
+        ({"eval_negative_ratio": 5}, "eval_negative_ratio"),
+        ({"split": _temporal(fractions=[0.5]), "eval_negative_ratio": 0}, "eval_negative_ratio"),
         ({"dataset": "interactions"}, "dataset"),
         ({"dataset": "../x"}, "dataset"),
     ],

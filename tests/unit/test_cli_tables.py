@@ -6,9 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from headrace.cli import app
 from headrace.cli.console import answering
 from headrace.cli.report import show_runs, show_statistics
-from headrace.cli.tables import app
 from headrace.v1 import run_pb2, statistics_pb2
 
 NAMES = ("user_id", "median_hours_between_events", "total_interactions_30d")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headrace_compute.inputs.exchange import encode_rows
 from headrace_compute.inputs.numbering import number_items
-from headrace_compute.kernels.core import choose_positives
+from headrace_compute.kernels.core import choose_positives, core_members
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import BUCKETS, Shard, StoreConfig
 from headrace_compute.training.core import CoreRound, core_round, survivors
@@ -55,18 +55,27 @@ def folded(*shards: Any) -> Any:
 
 def pairs_of(rows: Any) -> Any:
     """The item_ids, the pairs and the positives of one shard."""
-    numbering, [(pairs, positives, _)] = folded(rows)
+    numbering, [(_, pairs, positives)] = folded(rows)
     return numbering.item_ids, pairs, positives
 
 
 def unfold(item_ids: Any, pairs: Any, positives: Any) -> Any:
     """{(user, item): time of its first positive event or None}, in the order they lie."""
     items = item_ids.take(pa.array(pairs.items)).to_pylist()
-    users = np.repeat(np.array(positives.users.to_pylist()), np.diff(pairs.starts)).tolist()
-    times: list[int | None] = [None] * len(items)
-    for place, time_us in zip(positives.pairs.tolist(), positives.first_us.tolist(), strict=True):
-        times[place] = time_us // 1_000_000
-    return dict(zip(zip(users, items, strict=True), times, strict=True))
+    users = np.array(positives.users.to_pylist())
+    times: dict[Any, Any] = dict.fromkeys(
+        zip(np.repeat(users, np.diff(pairs.starts)).tolist(), items, strict=True)
+    )
+    first = positives.pairs
+    for user, item, time_us in zip(
+        np.repeat(users, np.diff(first.starts)).tolist(),
+        item_ids.take(pa.array(first.items)).to_pylist(),
+        first.first_us.tolist(),
+        strict=True,
+    ):
+        assert (user, item) in times
+        times[user, item] = time_us // 1_000_000
+    return times
 
 
 def find_core(shards: Any, min_per_user: int, min_per_item: int) -> Any:
@@ -75,7 +84,7 @@ def find_core(shards: Any, min_per_user: int, min_per_item: int) -> Any:
     alive = np.ones(len(numbering), np.bool_)
     while True:
         total = CoreRound(np.zeros(alive.size, np.int64))
-        for pairs, _, _ in shares:
+        for _, pairs, _ in shares:
             total.add(*core_round(NOWHERE, pairs, alive, min_per_user))
         left = survivors(alive, total, min_per_item)
         if np.array_equal(left, alive):
@@ -131,7 +140,7 @@ def test_events_count_duplicates_once() -> None:
         ("ann", "y", "view", 1, None),
         ("ann", "z", "view", 5, None),
     ]
-    numbering, [(_, _, counts)] = folded(rows)
+    numbering, [(counts, _, _)] = folded(rows)
     assert numbering.item_ids.to_pylist() == ["x", "y", "z"]
     assert (counts.numbers.tolist(), counts.events.tolist()) == ([0, 1, 2], [3, 1, 1])
 
@@ -212,6 +221,7 @@ def test_positives_are_each_users_newest_in_order_of_time_and_item(
     items = np.array([item for times in users for item in range(len(times))], np.int32)
     times = [time for user in users for time in user]
     pairs = np.array([pair for pair, time in enumerate(times) if time is not None], np.int32)
+    firsts = np.searchsorted(pairs, starts)
     first_us = np.array([time for time in times if time is not None], np.int64)
     expected = []
     for user, seen in enumerate(users):
@@ -221,6 +231,7 @@ def test_positives_are_each_users_newest_in_order_of_time_and_item(
         positives = [(seen[item], item) for item in living if seen[item] is not None]
         newest = sorted(positives, key=lambda positive: (-positive[0], positive[1]))
         expected += [(user, *positive) for positive in sorted(newest[: cap or None])]
-    chosen, owners = choose_positives(starts, items, pairs, first_us, alive, minimum, cap)
+    members = core_members(starts, items, alive, minimum)
+    chosen, owners = choose_positives(firsts, items[pairs], first_us, members, alive, cap)
     found = zip(owners.tolist(), first_us[chosen].tolist(), items[pairs[chosen]].tolist(), strict=True)
     assert list(found) == expected

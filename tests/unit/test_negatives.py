@@ -29,10 +29,10 @@ from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part, write_part
 from headrace_compute.sink import PartSink
-from headrace_compute.training import negatives
+from headrace_compute.training import negatives, sampler
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.rows import TRAINING_SCHEMA
-from headrace_compute.training.run import make_dataset
+from headrace_compute.training.run import Dataset, SplitRows, make_dataset
 from headrace_compute.training.strategies import components
 
 RETAIL = Path(__file__).parents[1] / "data" / "online_retail"
@@ -246,20 +246,26 @@ def assert_counts(dataset: Any, expected: Any, params: SamplingParams) -> None:
         min(params.negative_ratio, len(expected.free(user)) + len(expected.exposures(params, user, time)))
         for user, time, _ in expected.positives
     ]
-    assert replace(dataset, parts=()) == replace(
-        dataset,
-        parts=(),
-        source_pairs=len(expected.pairs),
-        core_pairs=len(expected.core),
-        core_users=len({user for user, _ in expected.core}),
-        core_items=len({item for _, item in expected.core}),
+    whole = SplitRows(
+        None,
         positives=len(expected.positives),
         positives_outside_candidates=sum(
             item not in expected.candidates for _, _, item in expected.positives
         ),
         negatives=sum(kept),
         negatives_short=params.negative_ratio * len(kept) - sum(kept),
+        positives_without_user=dataset.splits[0].positives_without_user,
+        positives_without_item=dataset.splits[0].positives_without_item,
+    )
+    assert replace(dataset, parts=()) == Dataset(
+        parts=(),
+        source_pairs=len(expected.pairs),
+        core_pairs=len(expected.core),
+        core_users=len({user for user, _ in expected.core}),
+        core_items=len({item for _, item in expected.core}),
         candidates=len(expected.candidates),
+        splits=(whole,),
+        cuts_us=(),
     )
 
 
@@ -394,7 +400,8 @@ def test_a_user_who_knows_everything_keeps_bare_positives(tmp_path: Path) -> Non
     rows = [("all", f"i{item}", "click", item, None) for item in range(6)]
     rows += [("most", f"i{item}", "click", item, None) for item in range(4)]
     dataset, table = sample(tmp_path, rows, EVERYTHING)
-    assert (dataset.positives, dataset.negatives, dataset.negatives_short) == (10, 8, 32)
+    (whole,) = dataset.splits
+    assert (whole.positives, whole.negatives, whole.negatives_short) == (10, 8, 32)
     most = table.filter(pa.compute.equal(table["user_id"], "most"))
     assert set(most.filter(pa.compute.equal(most["label"], 0.0))["item_id"].to_pylist()) == {"i4", "i5"}
     assert_right(table, Expected(rows, EVERYTHING), EVERYTHING)
@@ -403,7 +410,7 @@ def test_a_user_who_knows_everything_keeps_bare_positives(tmp_path: Path) -> Non
 def test_positives_outside_the_catalog_stay_and_are_counted(tmp_path: Path) -> None:
     rows = [("u", "gone", "click", 1, None), ("u", "kept", "click", 2, None)]
     dataset, table = sample(tmp_path, rows, EVERYTHING, catalog=["kept", "new"])
-    assert dataset.positives_outside_candidates == 1
+    assert dataset.splits[0].positives_outside_candidates == 1
     assert table["item_id"].to_pylist() == ["gone", "new", "kept", "new"]
 
 
@@ -540,7 +547,8 @@ def test_online_retail_gives_the_counts_of_its_readme(tmp_path: Path) -> None:
     dataset, table = sample(tmp_path, rows, catalog=catalog)
     assert (len(rows), len(set(rows))) == (6_950 + 658, 6_950)
     assert (dataset.core_pairs, dataset.core_users, dataset.core_items) == (4_349, 239, 466)
-    assert (dataset.positives, dataset.negatives, dataset.negatives_short) == (4_264, 17_056, 0)
+    (whole,) = dataset.splits
+    assert (whole.positives, whole.negatives, whole.negatives_short) == (4_264, 17_056, 0)
     assert dataset.candidates == 2_001
     assert_right(table, Expected(rows, SamplingParams(), catalog), SamplingParams())
 
@@ -602,7 +610,7 @@ def test_a_stage_that_is_cancelled_while_it_draws_writes_nothing(
         drawn += 1
         return draw(*args)
 
-    monkeypatch.setattr(negatives, "draw_negatives", counted)
+    monkeypatch.setattr(sampler, "draw_negatives", counted)
     cancellation.watch(lambda: drawn == 5)
     try:
         with pytest.raises(StageCancelledError):

@@ -122,6 +122,18 @@ class FeaturesOptions(RunOptions, total=False):
     drift_limits: DriftLimits
 
 
+class TemporalSplit(TypedDict, total=False):
+    """Divides training data by time: one value gives train and test, two give train, valid and test.
+
+    Attributes:
+        cuts: When each split after train begins; naive = UTC.
+        fractions: In their place the shares of the positives that are before each, such as 0.8 and 0.9.
+    """
+
+    cuts: Sequence[datetime]
+    fractions: Sequence[float]
+
+
 class NegativesOptions(RunOptions, total=False):
     """What training data is made; run.proto says more of every field.
 
@@ -137,6 +149,9 @@ class NegativesOptions(RunOptions, total=False):
         positive_interaction_types: Default click, purchase, like.
         max_interactions_per_user, min_interactions_per_user,
         min_interactions_per_item: The cap and the k-core. 0 = off.
+        split: How the set is divided: by time, or each user's last positive is test and the one before it
+            valid. Default not at all.
+        eval_negative_ratio: The negative_ratio of valid and test.
     """
 
     dataset: str
@@ -150,6 +165,8 @@ class NegativesOptions(RunOptions, total=False):
     max_interactions_per_user: int
     min_interactions_per_user: int
     min_interactions_per_item: int
+    split: TemporalSplit | Literal["leave_last_out"]
+    eval_negative_ratio: int
 
 
 class ReadOptions(TypedDict, total=False):
@@ -325,8 +342,21 @@ def negatives_request(
     tenant: str, as_of: datetime | None, **options: Unpack[NegativesOptions]
 ) -> run_pb2.SampleNegativesRequest:
     """The request of a sampling run; `as_of` None = just after the newest event, naive = UTC."""
-    return run_pb2.SampleNegativesRequest(
-        tenant_id=tenant, as_of=_timestamp("as_of", as_of), **_fields(options)
+    fields = _fields(options)
+    if (split := options.get("split")) is not None:
+        fields["split"] = _split(split)
+    return run_pb2.SampleNegativesRequest(tenant_id=tenant, as_of=_timestamp("as_of", as_of), **fields)
+
+
+def _split(split: TemporalSplit | Literal["leave_last_out"]) -> run_pb2.Split:
+    if split == "leave_last_out":
+        return run_pb2.Split(leave_last_out=run_pb2.LeaveLastOutSplit())
+    if isinstance(split, str):
+        raise InvalidArgumentError(f"Unknown split {split!r}; expected 'leave_last_out', cuts or fractions.")
+    _check_options(split, TemporalSplit)
+    cuts = [_timestamp("cuts", cut) for cut in split.get("cuts", ())]
+    return run_pb2.Split(
+        temporal=run_pb2.TemporalSplit(cuts=filter(None, cuts), fractions=split.get("fractions", ()))
     )
 
 

@@ -20,7 +20,7 @@ NEVER_US = np.iinfo(np.int64).max
 _I32, _I64, _U64, _BOOL = (
     nb.types.Array(kind, 1, "C", readonly=True) for kind in (nb.int32, nb.int64, nb.uint64, nb.boolean)
 )
-_OUT_I32, _OUT_I64 = nb.int32[::1], nb.int64[::1]
+_OUT_I32, _OUT_I64, _OUT_BOOL = nb.int32[::1], nb.int64[::1], nb.boolean[::1]
 
 
 @nb.njit(nb.int64(_I64, _U64, _I64, _OUT_I64, _OUT_I32, _OUT_I64), nogil=True, cache=True)
@@ -63,31 +63,23 @@ def _count(starts: Any, items: Any, alive: Any, minimum: Any, counts: Any) -> An
     return users
 
 
-@nb.njit(
-    nb.int64(_I64, _I32, _I32, _I64, _BOOL, nb.int64, nb.int64, _OUT_I64, _OUT_I64), nogil=True, cache=True
-)
+@nb.njit(nb.void(_I64, _I32, _BOOL, nb.int64, _OUT_BOOL), nogil=True, cache=True)
+def _members(starts: Any, items: Any, alive: Any, minimum: Any, members: Any) -> None:
+    for user in range(starts.size - 1):
+        members[user] = _degree(starts, items, alive, user, minimum) > 0
+
+
+@nb.njit(nb.int64(_I64, _I32, _I64, _BOOL, _BOOL, nb.int64, _OUT_I64, _OUT_I64), nogil=True, cache=True)
 def _choose(
-    starts: Any,
-    items: Any,
-    pairs: Any,
-    first_us: Any,
-    alive: Any,
-    minimum: Any,
-    cap: Any,
-    chosen: Any,
-    owner: Any,
+    starts: Any, items: Any, first_us: Any, members: Any, alive: Any, cap: Any, chosen: Any, owner: Any
 ) -> Any:
     total = 0
-    end = 0
     for user in range(starts.size - 1):
-        first = end
-        while end < pairs.size and pairs[end] < starts[user + 1]:
-            end += 1
-        if first == end or _degree(starts, items, alive, user, minimum) == 0:
+        if not members[user]:
             continue
         begin = total
-        for positive in range(first, end):
-            if alive[items[pairs[positive]]]:
+        for positive in range(starts[user], starts[user + 1]):
+            if alive[items[positive]]:
                 chosen[total] = positive
                 owner[total] = user
                 total += 1
@@ -115,11 +107,12 @@ def _choose(
 
 
 def fold_pairs(
-    keys: np.ndarray, times_us: Sequence[np.ndarray], users: int
+    order: np.ndarray, keys: np.ndarray, times_us: Sequence[np.ndarray], users: int
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """The distinct pairs of some rows, in any order of the rows.
+    """The distinct pairs of some rows.
 
     Args:
+        order: int64, which rows, in the order of their keys.
         keys: uint64 `user << 32 | item`, one per row.
         times_us: For each kind of event that is looked for, int64: the row's time if it is such an event,
             else NEVER_US.
@@ -130,11 +123,10 @@ def fold_pairs(
         time of its first such event, or NEVER_US.
     """
     starts = np.zeros(users + 1, np.int64)
-    items = np.empty(keys.size, np.int32)
-    order = np.argsort(keys)
+    items = np.empty(order.size, np.int32)
     firsts = []
     for each_us in times_us:
-        first_us = np.empty(keys.size, np.int64)
+        first_us = np.empty(order.size, np.int64)
         pairs = _fold(order, keys, each_us, starts, items, first_us)
         firsts.append(first_us[:pairs].copy())
     return starts, items[:pairs].copy(), firsts
@@ -158,30 +150,39 @@ def count_core(
     return int(_count(starts, items, alive, minimum, counts)), counts
 
 
+def core_members(starts: np.ndarray, items: np.ndarray, alive: np.ndarray, minimum: int) -> np.ndarray:
+    """Which users are in the core: bool, one per user.
+
+    Args:
+        starts, items, alive, minimum: As of `count_core`.
+    """
+    members = np.empty(starts.size - 1, np.bool_)
+    _members(starts, items, alive, minimum, members)
+    return members
+
+
 def choose_positives(
     starts: np.ndarray,
     items: np.ndarray,
-    pairs: np.ndarray,
     first_us: np.ndarray,
+    members: np.ndarray,
     alive: np.ndarray,
-    minimum: int,
     cap: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The positives of the core: each user's newest `cap` by (time DESC, item ASC); 0 = all.
 
     Args:
-        starts: int64, users + 1.
-        items: int32, one per pair.
-        pairs: int32, ascending: the pairs that are positives.
-        first_us: int64, when each of these first was one.
+        starts: int64, users + 1: where each user's positives begin.
+        items: int32, the item of each, ascending per user.
+        first_us: int64, when each first was one.
+        members: bool, one per user: `core_members`.
         alive: bool, one per item number.
-        minimum: Living items a user needs; 0 and 1 ask for one.
         cap: Of each user.
 
     Returns:
         Which of the positives, and their users (int64), ordered by user, time, item.
     """
-    chosen = np.empty(pairs.size, np.int64)
-    owner = np.empty(pairs.size, np.int64)
-    total = _choose(starts, items, pairs, first_us, alive, minimum, cap, chosen, owner)
+    chosen = np.empty(items.size, np.int64)
+    owner = np.empty(items.size, np.int64)
+    total = _choose(starts, items, first_us, members, alive, cap, chosen, owner)
     return chosen[:total].copy(), owner[:total].copy()

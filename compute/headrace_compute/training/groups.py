@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from headrace_compute.kernels.core import choose_positives
+from headrace_compute.kernels.core import choose_positives, core_members
 from headrace_compute.kernels.exposures import count_exposures
 from headrace_compute.kernels.sampling import draw_counts
 from headrace_compute.training.items import ItemIndex
@@ -48,38 +48,64 @@ class Known:
     """What the users of a shard know, as candidates.
 
     Attributes:
+        starts: int64, users + 1: where each user's pairs begin.
         candidates: int32, the candidate of each pair, -1 = none.
         exposures: Of those that may be drawn: where each user's begin, the candidate of each, and when it was
             first viewed; see `kernels/exposures.py`.
     """
 
+    starts: np.ndarray
     candidates: np.ndarray
     exposures: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What is drawn for in a shard, and from.
+
+    Attributes:
+        outside: Positives among them whose item is no candidate.
+        without_user: Positives that are left out, as their user is not in the core.
+        without_item: Others that are, as their item is not.
+    """
+
+    groups: Groups
+    known: Known
+    outside: int
+    without_user: int
+    without_item: int
+
+
 def choose(
-    pairs: Pairs, positives: Positives, alive: np.ndarray, index: ItemIndex, params: SamplingParams
-) -> tuple[Known, Groups, int]:
-    """What users know; the positives; how many of them are no candidates."""
-    candidates = _candidate_numbers(index)[pairs.items]
-    first_exposures = np.searchsorted(positives.exposed, pairs.starts).astype(np.int64)
-    known = Known(candidates, (first_exposures, candidates[positives.exposed], positives.exposed_us))
-    chosen, users = choose_positives(
-        pairs.starts,
-        pairs.items,
-        positives.pairs,
-        positives.first_us,
-        alive,
-        params.min_interactions_per_user,
-        params.max_interactions_per_user,
+    known: Pairs,
+    positives: Positives,
+    core: Pairs,
+    alive: np.ndarray,
+    index: ItemIndex,
+    params: SamplingParams,
+) -> Chosen:
+    """The positives of the core and how many negatives each gets; arguments are those of `sample_shard`."""
+    pairs, exposed = positives.pairs, positives.exposed
+    numbers = _candidate_numbers(index)
+    seen = Known(
+        known.starts, numbers[known.items], (exposed.starts, numbers[exposed.items], exposed.first_us)
     )
-    places, times_us, ratio = positives.pairs[chosen], positives.first_us[chosen], params.negative_ratio
-    exposures = count_exposures(users, times_us, *known.exposures)
-    exposed = np.minimum(exposures, ratio)
-    free = draw_counts(pairs.starts, candidates, len(index.candidates), ratio, users)
-    weighted = np.minimum(ratio - exposed, free)
-    groups = Groups(users, pairs.items[places], times_us, exposures, exposed, weighted)
-    return known, groups, int(np.count_nonzero(candidates[places] < 0))
+    members = core_members(core.starts, core.items, alive, params.min_interactions_per_user)
+    chosen, users = choose_positives(
+        pairs.starts, pairs.items, pairs.first_us, members, alive, params.max_interactions_per_user
+    )
+    items, times_us, ratio = pairs.items[chosen], pairs.first_us[chosen], params.negative_ratio
+    exposures = count_exposures(users, times_us, *seen.exposures)
+    drawn_first = np.minimum(exposures, ratio)
+    free = draw_counts(seen.starts, seen.candidates, len(index.candidates), ratio, users)
+    has_user = np.repeat(members, np.diff(pairs.starts))
+    return Chosen(
+        Groups(users, items, times_us, exposures, drawn_first, np.minimum(ratio - drawn_first, free)),
+        seen,
+        outside=int(np.count_nonzero(numbers[items] < 0)),
+        without_user=int(np.count_nonzero(~has_user)),
+        without_item=int(np.count_nonzero(has_user & ~alive[pairs.items])),
+    )
 
 
 def cut(groups: Groups, rows: int, params: SamplingParams) -> Iterator[Groups]:

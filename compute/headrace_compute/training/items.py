@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from headrace_compute.inputs.events import Events
 from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.model import StoreConfig
 
@@ -37,12 +38,20 @@ class ItemIndex:
     candidates: np.ndarray
 
 
+def count_items(events: Events, which: np.ndarray | None) -> ItemCounts:
+    """Counts the events of each item, of those rows for which a bool is true; None: of all."""
+    items = events.rows["item_code"].to_numpy()
+    counts = np.bincount(items if which is None else items[which])
+    numbers = np.flatnonzero(counts)
+    return ItemCounts(numbers.astype(np.int32), counts[numbers])
+
+
 def build_index(config: StoreConfig, numbering: Numbering, *counts: ItemCounts) -> ItemIndex:
     """Says how often each item occurs, and which can be negatives: those of the catalog, if it has any."""
     events = np.zeros(len(numbering), np.int64)
     for shard in counts:
         events[shard.numbers] += shard.events
-    candidates = numbering.listed if len(numbering.listed) else np.arange(len(numbering), dtype=np.int32)
+    candidates = numbering.listed if len(numbering.listed) else np.flatnonzero(events).astype(np.int32)
     return ItemIndex(numbering.item_ids, events, candidates)
 
 

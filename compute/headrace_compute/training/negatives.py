@@ -30,12 +30,13 @@ PIECE_ROWS = 1 << 17
 
 @dataclass(frozen=True)
 class SampledShard(Generic[W]):
-    """What one shard made.
+    """What one shard made of a split.
 
     Attributes:
         parts: What became of its rows, in their order.
         outside: Positives whose item is not a candidate.
         short: Negatives missing because too few candidates were left.
+        without_user, without_item: Positives left out, as their user, or only their item, is not in the core.
     """
 
     parts: tuple[W, ...]
@@ -43,62 +44,74 @@ class SampledShard(Generic[W]):
     outside: int
     negatives: int
     short: int
+    without_user: int
+    without_item: int
 
 
 def sample_shard(
     config: StoreConfig,
-    pairs: Pairs,
+    known: Pairs,
     positives: Positives,
+    core: Pairs,
     alive: np.ndarray,
     index: ItemIndex,
     sampler: CandidateSampler,
     params: SamplingParams,
+    split: str | None,
     sink: Sink[W],
     name: str,
 ) -> SampledShard[W]:
-    """Makes the training data of one shard.
+    """Makes the training data of one shard, of one split.
 
     Args:
         config: Where objects live.
-        pairs, positives: The shard.
+        known, positives: What the split sees of the shard, and its positives.
+        core: What the core was made of.
         alive: bool by item number: the items of the core.
         index: All items.
         sampler: The candidates.
-        params: What to make.
+        params: What to make, with the ratio and the cap of the split.
+        split: Its name; None if there is one for all.
         sink: Where its rows go.
-        name: What they are called by, of this shard alone; a number follows.
+        name: What they are called by, of this shard and split alone; a number follows.
     """
-    known, groups, outside = choose(pairs, positives, alive, index, params)
+    chosen = choose(known, positives, core, alive, index, params)
+    groups = chosen.groups
     output = sink.open(config)
     for number, some in enumerate(cut(groups, PART_ROWS, params)):
         pieces = []
         for piece in cut(some, PIECE_ROWS, params):
             cancellation.check()
-            pieces.append(training_rows(pairs, positives, known, index, sampler, params, piece))
-        output.write(f"{name}-{number:05d}", pa.concat_tables(pieces), stats=("timestamp", "bucket"))
+            pieces.append(training_rows(positives, chosen.known, index, sampler, params, split, piece))
+        output.write(f"{name}-{number:05d}", pa.concat_tables(pieces), stats=("timestamp", "split", "bucket"))
     negatives = int(groups.counts.sum())
     return SampledShard(
         parts=output.close(),
         positives=len(groups),
-        outside=outside,
+        outside=chosen.outside,
         negatives=negatives,
         short=params.negative_ratio * len(groups) - negatives,
+        without_user=chosen.without_user,
+        without_item=chosen.without_item,
     )
 
 
 def forecast_shard(
     config: StoreConfig,
-    pairs: Pairs,
+    known: Pairs,
     positives: Positives,
+    core: Pairs,
     alive: np.ndarray,
     index: ItemIndex,
     sampler: CandidateSampler,
     params: SamplingParams,
+    split: str | None,
 ) -> int:
     """About how many bytes `sample_shard` would write: its first row group's, for as many rows as it has."""
-    known, groups, _ = choose(pairs, positives, alive, index, params)
+    chosen = choose(known, positives, core, alive, index, params)
+    groups = chosen.groups
     for some in cut(groups, ROW_GROUP_ROWS, params):
         rows = len(groups) + int(groups.counts.sum())
-        table = training_rows(pairs, positives, known, index, sampler, params, some)
+        table = training_rows(positives, chosen.known, index, sampler, params, split, some)
         return encoded_bytes(table) * rows // len(table)
     return 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,21 +13,18 @@ from headrace_compute.inputs.exchange import Slice
 from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.core import NEVER_US, fold_pairs
 from headrace_compute.model import Shard, StoreConfig
-from headrace_compute.training.items import ItemCounts
+from headrace_compute.training.items import ItemCounts, count_items
 from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.split import TEMPORAL, leave_last_out_views, temporal_views
 from headrace_compute.training.strategies import STRATEGIES
 
 VIEW = "view"
 """The type of which exposures have events, and of no other."""
 
-NOTHING = np.empty(0, np.int64)
-
 
 @dataclass(frozen=True)
 class Pairs:
-    """The distinct (user, item) pairs of a shard, its users in the order of (bucket, user_id).
-
-    All that the core needs: each of its rounds reads the pairs of all shards.
+    """Distinct (user, item) pairs of a shard, its users in the order of (bucket, user_id).
 
     Attributes:
         starts: int64, users + 1: user u has pairs `starts[u]` to `starts[u + 1]`.
@@ -38,25 +36,49 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class TimedPairs(Pairs):
+    """Pairs that have an event of some kind.
+
+    Attributes:
+        first_us: int64, the time of each one's first such event.
+    """
+
+    first_us: np.ndarray
+
+    def where(self, which: np.ndarray) -> "TimedPairs":
+        """Those for which a bool is true."""
+        before = np.concatenate([[0], np.cumsum(which)])
+        return TimedPairs(before[self.starts], self.items[which], self.first_us[which])
+
+
+@dataclass(frozen=True)
 class Positives:
-    """Who the users of a shard are, and which of its pairs are positives: what sampling needs besides.
+    """Who the users of a shard are, and which pairs of a split's view are drawn for, and from.
 
     Attributes:
         users: user_id, in the order of (bucket, user_id).
         buckets: Their buckets, int16.
-        pairs: int32, ascending, the places of pairs that have an event of a positive type.
-        first_us: int64, the time of each one's first such event.
-        exposed: int32, ascending, the places of pairs that have views and nothing else; none unless they are
-            drawn from.
-        exposed_us: int64, the time of each one's first view.
+        pairs: The split's positives, with the first event of a positive type.
+        exposed: What users have only viewed, with the first view; none unless it is drawn from.
     """
 
     users: pa.Array
     buckets: np.ndarray
-    pairs: np.ndarray
-    first_us: np.ndarray
-    exposed: np.ndarray
-    exposed_us: np.ndarray
+    pairs: TimedPairs
+    exposed: TimedPairs
+
+
+@dataclass(frozen=True)
+class _View:
+    """The pairs of what a split sees.
+
+    Attributes:
+        positives: Pairs that are positives in it; the split's own, and those of the splits before.
+    """
+
+    known: Pairs
+    positives: TimedPairs
+    exposed: TimedPairs
 
 
 def fold_shard(
@@ -67,47 +89,89 @@ def fold_shard(
     Args:
         config: Unused.
         shard: Which one, for its name.
-        params: Which types make a positive, and whether exposures are drawn from.
+        params: Which types make a positive, whether exposures are drawn from, and the split, its cuts known.
         numbering: Of all items.
         slices: Its rows, of each batch.
 
     Yields:
-        Its Pairs, its Positives, then its ItemCounts.
+        The ItemCounts of what the first split sees, then for each split the Pairs that it knows and its
+        Positives. Without a split there is one, which sees all.
     """
     events = gather(numbering, slices)
-    yield from fold_events(events, params)
-    counts = np.bincount(events.rows["item_code"].to_numpy())
-    numbers = np.flatnonzero(counts)
-    yield ItemCounts(numbers.astype(np.int32), counts[numbers])
+    rows = _Rows(events, params)
+    seen = rows.views(params)
+    yield count_items(events, seen[0])
+    before: TimedPairs | None = None
+    for which in seen:
+        view = rows.fold(which)
+        yield view.known
+        own = view.positives if before is None else view.positives.where(~_among(view.positives, before))
+        yield Positives(events.users, events.user_buckets, own, view.exposed)
+        before = view.positives
 
 
-def fold_events(events: Events, params: SamplingParams) -> tuple[Pairs, Positives]:
-    """The (user, item) pairs of events, and those of them that sampling asks more of."""
-    rows = events.rows
-    users = rows["user_code"].to_numpy().astype(np.uint64)
-    items = rows["item_code"].to_numpy().astype(np.uint64)
-    types, times_us = rows["interaction_type"].to_numpy(), rows["time_us"].to_numpy()
+def first_positives(
+    config: StoreConfig, shard: Shard, params: SamplingParams, numbering: Numbering, *slices: Slice
+) -> np.ndarray:
+    """When the pairs of a shard first are positives: int64, ascending; `fold_shard`'s arguments."""
+    return np.sort(_Rows(gather(numbering, slices), params).fold(None).positives.first_us)
 
-    def of_types(names: Sequence[str], *, others: bool = False) -> np.ndarray:
+
+class _Rows:
+    """The events of a shard, ready to be folded for one view after the other."""
+
+    def __init__(self, events: Events, params: SamplingParams) -> None:
+        rows = events.rows
+        self._users, self._items = rows["user_code"].to_numpy(), rows["item_code"].to_numpy()
+        self._types, self._times_us = rows["interaction_type"].to_numpy(), rows["time_us"].to_numpy()
+        keys = self._users.astype(np.uint64) << np.uint64(32) | self._items.astype(np.uint64)
+        self._order = np.argsort(keys)
+        self._kinds = [self._of_types(params.positive_types)]
+        if STRATEGIES[params.strategy].exposed:
+            self._kinds += [self._of_types([VIEW]), self._of_types([VIEW], others=True)]
+        self._pairs = partial(fold_pairs, keys=keys, times_us=self._kinds, users=len(events.users))
+
+    def views(self, params: SamplingParams) -> list[np.ndarray | None]:
+        """Which rows each split sees: bool, one per row; None: all."""
+        if params.split is None:
+            return [None]
+        if params.split.kind == TEMPORAL:
+            return temporal_views(self._times_us, params.split.cuts_us)
+        positives = self.fold(None).positives
+        return leave_last_out_views(
+            self._users, self._items, positives.starts, positives.items, positives.first_us
+        )
+
+    def fold(self, which: np.ndarray | None) -> _View:
+        """The pairs of the rows for which a bool is true; None: of all."""
+        order = self._order if which is None else self._order[which[self._order]]
+        starts, items, (first_us, *viewed) = self._pairs(order)
+        known = Pairs(starts, items)
+        if not viewed:
+            nothing = np.zeros(0, np.int64)
+            none = TimedPairs(np.zeros_like(starts), nothing.astype(np.int32), nothing)
+            return _View(known, _timed(known, first_us), none)
+        seen_us, other_us = viewed
+        only_seen_us = np.where(other_us == NEVER_US, seen_us, NEVER_US)
+        return _View(known, _timed(known, first_us), _timed(known, only_seen_us))
+
+    def _of_types(self, names: Sequence[str], *, others: bool = False) -> np.ndarray:
         """The times of events of some types, or of all others, NEVER_US for the rest."""
         counts = np.isin(INTERACTION_TYPES, names, invert=others)
-        return np.where(counts[types], times_us, NEVER_US)
+        return np.where(counts[self._types], self._times_us, NEVER_US)
 
-    wanted = [of_types(params.positive_types)]
-    if STRATEGIES[params.strategy].exposed:
-        wanted += [of_types([VIEW]), of_types([VIEW], others=True)]
-    keys = users << np.uint64(32) | items
-    starts, pair_items, (first_us, *viewed) = fold_pairs(keys, wanted, len(events.users))
-    places, exposed, exposed_us = np.flatnonzero(first_us != NEVER_US), NOTHING, NOTHING
-    if viewed:
-        seen_us, other_us = viewed
-        exposed = np.flatnonzero((seen_us != NEVER_US) & (other_us == NEVER_US))
-        exposed_us = seen_us[exposed]
-    return Pairs(starts, pair_items), Positives(
-        users=events.users,
-        buckets=events.user_buckets,
-        pairs=places.astype(np.int32),
-        first_us=first_us[places],
-        exposed=exposed.astype(np.int32),
-        exposed_us=exposed_us,
-    )
+
+def _timed(pairs: Pairs, first_us: np.ndarray) -> TimedPairs:
+    """Those pairs that have a first time."""
+    return TimedPairs(pairs.starts, pairs.items, first_us).where(first_us != NEVER_US)
+
+
+def _among(pairs: Pairs, others: Pairs) -> np.ndarray:
+    """Which pairs are among others of the same users: bool."""
+    return np.isin(_keys(pairs), _keys(others), assume_unique=True)
+
+
+def _keys(pairs: Pairs) -> np.ndarray:
+    users = np.repeat(np.arange(pairs.starts.size - 1), np.diff(pairs.starts))
+    keys: np.ndarray = users << 32 | pairs.items
+    return keys

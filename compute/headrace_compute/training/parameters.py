@@ -1,6 +1,8 @@
 """What training data to make."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from headrace_compute.training.split import Split
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class SamplingParams:
         uniform_share: Of the mixture of uniform and popularity, 0 to 1.
         max_interactions_per_user: Newest positives kept of each user; 0 = all.
         min_interactions_per_user, min_interactions_per_item: k-core; 0 = off.
+        split: None makes one of everything.
+        eval_negative_ratio: That of the splits after the first; None is negative_ratio.
     """
 
     seed: int = 0
@@ -28,3 +32,12 @@ class SamplingParams:
     max_interactions_per_user: int = 50
     min_interactions_per_user: int = 5
     min_interactions_per_item: int = 5
+    split: Split | None = None
+    eval_negative_ratio: int | None = None
+
+    def of_split(self, is_first: bool) -> "SamplingParams":
+        """Those of one split: the cap is the first one's, and the others may have a ratio of their own."""
+        if is_first:
+            return self
+        ratio = self.negative_ratio if self.eval_negative_ratio is None else self.eval_negative_ratio
+        return replace(self, negative_ratio=ratio, max_interactions_per_user=0)

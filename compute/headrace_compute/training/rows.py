@@ -9,7 +9,7 @@ from headrace_compute.kernels.hashing import xxh64_strings
 from headrace_compute.kernels.sampling import stream_keys
 from headrace_compute.training.groups import Groups, Known
 from headrace_compute.training.items import ItemIndex
-from headrace_compute.training.pairs import Pairs, Positives
+from headrace_compute.training.pairs import Positives
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.sampler import CandidateSampler, draw
 from headrace_compute.training.strategies import EXPOSED
@@ -30,19 +30,19 @@ TRAINING_SCHEMA = pa.schema(
 
 
 def training_rows(
-    pairs: Pairs,
     positives: Positives,
     known: Known,
     index: ItemIndex,
     sampler: CandidateSampler,
     params: SamplingParams,
+    split: str | None,
     groups: Groups,
 ) -> pa.Table:
-    """Draws for some positives and lays out their rows: each positive, then its negatives."""
+    """Draws for some positives of a split and lays out their rows: each positive, then its negatives."""
     hashes = _hash_groups(
         positives.users.take(pa.array(groups.users)), index.item_ids.take(pa.array(groups.items))
     )
-    drawn = draw(pairs, known, sampler, stream_keys(params.seed, hashes), groups)
+    drawn = draw(known, sampler, stream_keys(params.seed, hashes), groups)
     rows = len(groups) + len(drawn.candidates)
     group = np.repeat(np.arange(len(groups), dtype=np.int32), groups.counts + 1)
     positive = np.zeros(rows, np.bool_)
@@ -66,7 +66,7 @@ def training_rows(
             source.cast(pa.string()),
             pa.array(prob, mask=positive),
             pa.array(groups.times_us[group]).cast(TIMESTAMP),
-            pa.nulls(rows, pa.string()),
+            pa.repeat(pa.scalar(split, pa.string()), rows),
             positives.buckets[users],
         ],
         schema=TRAINING_SCHEMA,

@@ -5,7 +5,7 @@ actors, or a loop in one process.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import numpy as np
@@ -13,14 +13,15 @@ import pyarrow as pa
 
 from headrace_compute.errors import NoPositivesError
 from headrace_compute.inputs.events import no_interactions
-from headrace_compute.inputs.source import read_source
+from headrace_compute.inputs.source import Source, read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
 from headrace_compute.model import DataFile, Shard
 from headrace_compute.sink import Sink, W
 from headrace_compute.training.core import CoreRound, core_round, survivors
+from headrace_compute.training.fractions import find_cuts
 from headrace_compute.training.items import build_index, measure_index
 from headrace_compute.training.negatives import SampledShard, forecast_shard, sample_shard
-from headrace_compute.training.pairs import fold_shard
+from headrace_compute.training.pairs import first_positives, fold_shard
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.sampler import build_sampler
 
@@ -29,19 +30,36 @@ FORECAST_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
+class SplitRows:
+    """What a run made of a split; the numbers are those of SplitResult, the name is None without a split."""
+
+    name: str | None
+    positives: int
+    positives_outside_candidates: int
+    negatives: int
+    negatives_short: int
+    positives_without_user: int
+    positives_without_item: int
+
+
+@dataclass(frozen=True)
 class Dataset(Generic[W]):
-    """What a sampling run made; the numbers are those of NegativesResult."""
+    """What a sampling run made; the numbers are those of NegativesResult.
+
+    Attributes:
+        parts: Those of the first split, then those of the next.
+        splits: The first is train; without a split it is the only one.
+        cuts_us: Where the others begin, if time divides them.
+    """
 
     parts: tuple[W, ...]
     source_pairs: int
     core_pairs: int
     core_users: int
     core_items: int
-    positives: int
-    positives_outside_candidates: int
-    negatives: int
-    negatives_short: int
     candidates: int
+    splits: tuple[SplitRows, ...]
+    cuts_us: tuple[int, ...]
 
 
 async def make_dataset(
@@ -74,51 +92,112 @@ async def make_dataset(
         NoPositivesError: The core or the positive types left nothing.
     """
     source = await read_source(workers, files, catalog, shards, as_of_us, progress)
+    params = await _with_cuts(workers, source, shards, params, progress)
+    names = (None,) if params.split is None else params.split.names
 
-    async def fold(shard: Shard, share: Sequence[Any]) -> Sequence[Any]:
-        folded = await workers.hold_each(3, fold_shard, shard, params, source.numbering, *share)
+    async def fold(shard: Shard, share: Sequence[Any]) -> _Folded:
+        held = await workers.hold_each(
+            1 + 2 * len(names), fold_shard, shard, params, source.numbering, *share
+        )
         workers.let_go(share)
-        return folded
+        counts, *views = held
+        return _Folded(counts, list(zip(views[::2], views[1::2], strict=True)))
 
     folded = await each("pairs", list(map(fold, shards, source.shares)), progress)
-    pairs = [pairs for pairs, _, _ in folded]
-    index = await workers.hold(build_index, source.numbering, *(counts for _, _, counts in folded))
+    pairs = [shard.core for shard in folded]
+    index = await workers.hold(build_index, source.numbering, *(shard.counts for shard in folded))
     items, candidates = await workers.run(measure_index, index)
     everything = np.ones(items, np.bool_)
     whole = await _round(workers, pairs, everything, 0, progress)
     if whole.pairs == 0:
-        raise no_interactions(as_of_us)
+        raise no_interactions(params.split.cuts_us[0] if params.split and params.split.cuts_us else as_of_us)
     alive, core = await _find_core(workers, pairs, everything, params, progress)
     if core.pairs == 0:
         raise _no_positives(whole, core, params)
 
-    sampler = await workers.hold(build_sampler, index, params)
-    living = await workers.put(alive)
+    drawn_from = (await workers.put(alive), index, await workers.hold(build_sampler, index, params))
     if core.pairs * (1 + params.negative_ratio) > FORECAST_ROWS:
         forecasts = [
-            workers.run(forecast_shard, pairs, positives, living, index, sampler, params)
-            for pairs, positives, _ in folded
+            workers.run(forecast_shard, *view, shard.core, *drawn_from, params.of_split(number == 0), name)
+            for shard in folded
+            for number, (name, view) in enumerate(zip(names, shard.views, strict=True))
         ]
         await admit(sum(await each("forecast", forecasts, progress)), 0)
-    sampling = [
-        workers.run(sample_shard, pairs, positives, living, index, sampler, params, sink, f"{number:04d}")
-        for number, (pairs, positives, _) in enumerate(folded)
-    ]
-    sampled: list[SampledShard[W]] = await each("sample", sampling, progress)
-    positives = sum(shard.positives for shard in sampled)
-    if positives == 0:
+
+    async def sample(place: int, shard: _Folded) -> list[SampledShard[W]]:
+        sampled = [
+            await workers.run(
+                sample_shard,
+                *view,
+                shard.core,
+                *drawn_from,
+                params.of_split(number == 0),
+                name,
+                sink,
+                f"{number}-{name}-{place:04d}" if name else f"{place:04d}",
+            )
+            for number, (name, view) in enumerate(zip(names, shard.views, strict=True))
+        ]
+        workers.let_go([held for view in shard.views for held in view])
+        return sampled
+
+    sampled = await each("sample", list(map(sample, range(len(folded)), folded)), progress)
+    of_splits = list(zip(*sampled, strict=True))
+    splits = tuple(map(_added_up, names, of_splits))
+    if splits[0].positives == 0:
         raise _no_positives(whole, core, params)
     return Dataset(
-        parts=tuple(part for shard in sampled for part in shard.parts),
+        parts=tuple(part for split in of_splits for shard in split for part in shard.parts),
         source_pairs=whole.pairs,
         core_pairs=core.pairs,
         core_users=core.users,
         core_items=core.items,
-        positives=positives,
-        positives_outside_candidates=sum(shard.outside for shard in sampled),
-        negatives=sum(shard.negatives for shard in sampled),
-        negatives_short=sum(shard.short for shard in sampled),
         candidates=candidates,
+        splits=splits,
+        cuts_us=params.split.cuts_us if params.split else (),
+    )
+
+
+@dataclass(frozen=True)
+class _Folded:
+    """What `fold_shard` gave for a shard, held by the workers: the views are Pairs and Positives."""
+
+    counts: Any
+    views: list[tuple[Any, Any]]
+
+    @property
+    def core(self) -> Any:
+        """The Pairs that the core is made of: what the first split knows."""
+        return self.views[0][0]
+
+
+async def _with_cuts(
+    workers: Workers, source: Source, shards: Sequence[Shard], params: SamplingParams, progress: Progress
+) -> SamplingParams:
+    """The parameters with cut times in the place of fractions."""
+    if params.split is None or not params.split.fractions:
+        return params
+    finding = [
+        workers.hold(first_positives, shard, params, source.numbering, *share)
+        for shard, share in zip(shards, source.shares, strict=True)
+    ]
+    times = await each("cuts", finding, progress)
+    cuts_us = await find_cuts(workers, times, params.split.fractions)
+    workers.let_go(times)
+    # Without any positive there is nothing to divide, as the run will say.
+    split = replace(params.split, cuts_us=cuts_us, fractions=()) if cuts_us else None
+    return replace(params, split=split)
+
+
+def _added_up(name: str | None, shards: Sequence[SampledShard[W]]) -> SplitRows:
+    return SplitRows(
+        name,
+        positives=sum(shard.positives for shard in shards),
+        positives_outside_candidates=sum(shard.outside for shard in shards),
+        negatives=sum(shard.negatives for shard in shards),
+        negatives_short=sum(shard.short for shard in shards),
+        positives_without_user=sum(shard.without_user for shard in shards),
+        positives_without_item=sum(shard.without_item for shard in shards),
     )
 
 
@@ -150,11 +229,13 @@ async def _round(
 def _no_positives(source: CoreRound, core: CoreRound, params: SamplingParams) -> NoPositivesError:
     types = ", ".join(params.positive_types)
     kept = f"keeps {core.pairs}, none of them of a positive type ({types})" if core.pairs else "keeps none"
+    seen = f"{source.pairs} (user, item) pairs{' that train sees' if params.split else ''}"
     return NoPositivesError(
-        f"No positives are left: of {source.pairs} (user, item) pairs the core with "
+        f"No positives are left: of {seen} the core with "
         f"min_interactions_per_user = {params.min_interactions_per_user} and "
         f"min_interactions_per_item = {params.min_interactions_per_item} {kept}. "
-        f"Lower the two settings, {'name other types, ' if core.pairs else ''}or upload more.",
+        f"Lower the two settings, {'name other types, ' if core.pairs else ''}"
+        f"{'choose later cuts, ' if params.split and params.split.cuts_us else ''}or upload more.",
         {
             "pairs": str(source.pairs),
             "core_pairs": str(core.pairs),

@@ -11,7 +11,6 @@ from headrace_compute.kernels.sampling import alias_table, draw_negatives, sourc
 from headrace_compute.model import StoreConfig
 from headrace_compute.training.groups import Groups, Known
 from headrace_compute.training.items import ItemIndex
-from headrace_compute.training.pairs import Pairs
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.strategies import components
 
@@ -69,13 +68,13 @@ def build_sampler(config: StoreConfig, index: ItemIndex, params: SamplingParams)
     )
 
 
-def draw(pairs: Pairs, known: Known, sampler: CandidateSampler, keys: np.ndarray, groups: Groups) -> Drawn:
+def draw(known: Known, sampler: CandidateSampler, keys: np.ndarray, groups: Groups) -> Drawn:
     """Draws for some positives: of each first its exposures, if it has any, then by weight."""
     weighted, probs = draw_negatives(
         keys,
         groups.users,
         groups.weighted,
-        pairs.starts,
+        known.starts,
         known.candidates,
         sampler.thresholds,
         sampler.aliases,

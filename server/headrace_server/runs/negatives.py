@@ -21,6 +21,7 @@ from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import requests
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
 from headrace_server.runs.job import Made, MadeTable, RunKind
+from headrace_server.runs.splits import check_cuts, requested_split, split_results, split_warnings
 from headrace_server.services import Services
 from headrace_server.settings import Settings
 
@@ -65,7 +66,7 @@ class NegativesJob:
             admit,
         )
         table = MadeTable(self.key, "training_data", TRAINING_SCHEMA, made.parts)
-        return Made((table,), _result(inputs, made))
+        return Made((table,), _result(inputs, self.params, made))
 
 
 def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings) -> SamplingParams:
@@ -75,10 +76,6 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
         InvalidFieldError: A value is out of range.
     """
     ratio = request.negative_ratio if request.HasField("negative_ratio") else settings.negative_sampling_ratio
-    if not 1 <= ratio <= MAX_RATIO:
-        raise requests.invalid(
-            "negative_ratio", f"Field negative_ratio is {ratio}; it must be 1 to {MAX_RATIO:,}."
-        )
 
     def setting(name: str) -> int:
         return int(getattr(request, name) if request.HasField(name) else getattr(settings, name))  # type: ignore[arg-type]
@@ -86,7 +83,7 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
     types = _positive_types(request)
     return SamplingParams(
         seed=request.seed,
-        negative_ratio=ratio,
+        negative_ratio=_ratio("negative_ratio", ratio),
         strategy=_strategy(request, types),
         alpha=_number(request, "alpha", MAX_EXPONENT),
         zipf_exponent=_number(request, "zipf_exponent", MAX_EXPONENT),
@@ -95,7 +92,25 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
         max_interactions_per_user=setting("max_interactions_per_user"),
         min_interactions_per_user=setting("min_interactions_per_user"),
         min_interactions_per_item=setting("min_interactions_per_item"),
+        split=requested_split(request),
+        eval_negative_ratio=_eval_ratio(request),
     )
+
+
+def _eval_ratio(request: run_pb2.SampleNegativesRequest) -> int | None:
+    if not request.HasField("eval_negative_ratio"):
+        return None
+    if not request.HasField("split"):
+        raise requests.invalid(
+            "eval_negative_ratio", "Field eval_negative_ratio is for valid and test; give split as well."
+        )
+    return _ratio("eval_negative_ratio", request.eval_negative_ratio)
+
+
+def _ratio(field: str, ratio: int) -> int:
+    if not 1 <= ratio <= MAX_RATIO:
+        raise requests.invalid(field, f"Field {field} is {ratio}; it must be 1 to {MAX_RATIO:,}.")
+    return ratio
 
 
 def _positive_types(request: run_pb2.SampleNegativesRequest) -> tuple[str, ...]:
@@ -136,12 +151,16 @@ def _number(
 
 def _job(services: Services, request: run_pb2.SampleNegativesRequest, inputs: RunInputs) -> NegativesJob:
     key = tables.dataset_key(services.config, inputs.tenant, request.dataset or DEFAULT_DATASET)
-    return NegativesJob(inputs, key, sampling_params(request, services.settings))
+    params = sampling_params(request, services.settings)
+    check_cuts(params.split, inputs.as_of_us)
+    return NegativesJob(inputs, key, params)
 
 
 def _check(services: Services, request: run_pb2.SampleNegativesRequest) -> None:
-    sampling_params(request, services.settings)
+    params = sampling_params(request, services.settings)
     check_inputs(request)
+    if request.HasField("as_of"):
+        check_cuts(params.split, requests.instant_us("as_of", request.as_of))
     tables.dataset_key(services.config, request.tenant_id, request.dataset or DEFAULT_DATASET)
 
 
@@ -168,7 +187,7 @@ def _filled(services: Services, request: run_pb2.SampleNegativesRequest) -> run_
     return filled
 
 
-def _result(inputs: RunInputs, made: Dataset[Any]) -> run_pb2.NegativesResult:
+def _result(inputs: RunInputs, params: SamplingParams, made: Dataset[Any]) -> run_pb2.NegativesResult:
     return run_pb2.NegativesResult(
         inputs=inputs.versions(),
         as_of=timestamp_message(inputs.as_of_us),
@@ -176,11 +195,13 @@ def _result(inputs: RunInputs, made: Dataset[Any]) -> run_pb2.NegativesResult:
         core_pairs=made.core_pairs,
         core_users=made.core_users,
         core_items=made.core_items,
-        positives=made.positives,
-        positives_outside_candidates=made.positives_outside_candidates,
-        negatives=made.negatives,
-        negatives_short=made.negatives_short,
         candidates=made.candidates,
+        positives=sum(split.positives for split in made.splits),
+        positives_outside_candidates=sum(split.positives_outside_candidates for split in made.splits),
+        negatives=sum(split.negatives for split in made.splits),
+        negatives_short=sum(split.negatives_short for split in made.splits),
+        splits=split_results(made),
+        warnings=split_warnings(params, made),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headrace import __version__
-from headrace.cli import data, runs, tables
+from headrace.cli import data, features, negatives, runs, tables
 
 app = typer.Typer(
     name="headrace",
@@ -18,6 +18,8 @@ app = typer.Typer(
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
 app.add_typer(data.app)
+app.add_typer(features.app)
+app.add_typer(negatives.app)
 app.add_typer(tables.app)
 app.add_typer(runs.app)
 

@@ -80,6 +80,22 @@ def show_report(report: validation_pb2.Report) -> None:
     show_warnings(report.warnings)
 
 
+def show_splits(splits: Sequence[run_pb2.SplitResult]) -> None:
+    """Prints what a sampling run wrote of each split; nothing without one."""
+    if not splits:
+        return
+    numbers = ("positives", "negatives", "short", "user not in core", "item not in core")
+    table = _table("split", "begins", *numbers, title="Splits", right=len(numbers))
+    for split in splits:
+        table.add_row(
+            split.name,
+            split.start.ToJsonString() if split.HasField("start") else "",
+            *(f"{count:,}" for count in (split.positives, split.negatives, split.negatives_short)),
+            *(f"{count:,}" for count in (split.positives_without_user, split.positives_without_item)),
+        )
+    stdout().print(table)
+
+
 def show_warnings(warnings: Sequence[validation_pb2.Warning]) -> None:
     """Prints warnings, one below the other."""
     for warning in warnings:

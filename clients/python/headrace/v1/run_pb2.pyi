@@ -494,6 +494,8 @@ class SampleNegativesRequest(_message.Message):
     KNOWN_AT_FIELD_NUMBER: _builtins.int
     ZIPF_EXPONENT_FIELD_NUMBER: _builtins.int
     UNIFORM_SHARE_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    EVAL_NEGATIVE_RATIO_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose tables. Required."""
     dataset: _builtins.str
@@ -532,6 +534,8 @@ class SampleNegativesRequest(_message.Message):
     """Exponent of the zipf strategy, 0.0 to 4.0. Unset = 1; 0 is uniform."""
     uniform_share: _builtins.float
     """Share of uniform in the mixed strategy, 0.0 to 1.0. Unset = 0.5; 0 is popularity, 1 is uniform."""
+    eval_negative_ratio: _builtins.int
+    """Distinct negatives for each positive of valid and test, 1 to 1,000; with split only. Unset = negative_ratio."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
@@ -548,6 +552,10 @@ class SampleNegativesRequest(_message.Message):
         """Pins, for each input whose version is not named, the newest version committed at or before
         this instant by the clocks of the servers. A version that is named must not be newer.
         """
+
+    @_builtins.property
+    def split(self) -> Global___Split:
+        """How the training set is divided into train, valid and test. Unset = not at all."""
 
     def __init__(
         self,
@@ -570,13 +578,17 @@ class SampleNegativesRequest(_message.Message):
         known_at: _timestamp_pb2.Timestamp | None = ...,
         zipf_exponent: _builtins.float | None = ...,
         uniform_share: _builtins.float | None = ...,
+        split: Global___Split | None = ...,
+        eval_negative_ratio: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "eval_negative_ratio", b"eval_negative_ratio", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "split", b"split", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "eval_negative_ratio", b"eval_negative_ratio", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "split", b"split", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
+    _WhichOneofReturnType__eval_negative_ratio: _TypeAlias = _typing.Literal["eval_negative_ratio"]  # noqa: Y015
+    _WhichOneofArgType__eval_negative_ratio: _TypeAlias = _typing.Literal["_eval_negative_ratio", b"_eval_negative_ratio"]  # noqa: Y015
     _WhichOneofReturnType__interactions_version: _TypeAlias = _typing.Literal["interactions_version"]  # noqa: Y015
     _WhichOneofArgType__interactions_version: _TypeAlias = _typing.Literal["_interactions_version", b"_interactions_version"]  # noqa: Y015
     _WhichOneofReturnType__items_version: _TypeAlias = _typing.Literal["items_version"]  # noqa: Y015
@@ -595,6 +607,8 @@ class SampleNegativesRequest(_message.Message):
     _WhichOneofArgType__zipf_exponent: _TypeAlias = _typing.Literal["_zipf_exponent", b"_zipf_exponent"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alpha) -> _WhichOneofReturnType__alpha | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__eval_negative_ratio) -> _WhichOneofReturnType__eval_negative_ratio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__interactions_version) -> _WhichOneofReturnType__interactions_version | None: ...
     @_typing.overload
@@ -615,6 +629,96 @@ class SampleNegativesRequest(_message.Message):
 Global___SampleNegativesRequest: _TypeAlias = SampleNegativesRequest  # noqa: Y015
 
 @_typing.final
+class Split(_message.Message):
+    """Split says how a training set is divided. The column split has train, valid or test, and the rows of
+    each follow each other in the table. The core, the cap, the candidates and their weights are those of
+    what train sees; valid and test have the positives whose user and item are in that core.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPORAL_FIELD_NUMBER: _builtins.int
+    LEAVE_LAST_OUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def temporal(self) -> Global___TemporalSplit:
+        """By time."""
+
+    @_builtins.property
+    def leave_last_out(self) -> Global___LeaveLastOutSplit:
+        """Each user's last positive is test, the one before it valid."""
+
+    def __init__(
+        self,
+        *,
+        temporal: Global___TemporalSplit | None = ...,
+        leave_last_out: Global___LeaveLastOutSplit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["leave_last_out", b"leave_last_out", "split", b"split", "temporal", b"temporal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leave_last_out", b"leave_last_out", "split", b"split", "temporal", b"temporal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_split: _TypeAlias = _typing.Literal["temporal", "leave_last_out"]  # noqa: Y015
+    _WhichOneofArgType_split: _TypeAlias = _typing.Literal["split", b"split"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_split) -> _WhichOneofReturnType_split | None: ...
+
+Global___Split: _TypeAlias = Split  # noqa: Y015
+
+@_typing.final
+class TemporalSplit(_message.Message):
+    """TemporalSplit divides by when a pair first is positive. It has either cuts or fractions, one (train and
+    test) or two (train, valid and test) of them, ascending. Train is what a run without a split makes
+    whose as_of is the first cut. No negative of a split is an item that its user knows by the split's end.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUTS_FIELD_NUMBER: _builtins.int
+    FRACTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cuts(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """When each split after train begins; before as_of."""
+
+    @_builtins.property
+    def fractions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Shares of the source's positives before each, 0 to 1, exclusive: the cut is the time of the positive at
+        place floor(fraction * positives), from 0, in the order of time, and positives of that time are behind it.
+        """
+
+    def __init__(
+        self,
+        *,
+        cuts: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
+        fractions: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuts", b"cuts", "fractions", b"fractions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemporalSplit: _TypeAlias = TemporalSplit  # noqa: Y015
+
+@_typing.final
+class LeaveLastOutSplit(_message.Message):
+    """LeaveLastOutSplit holds out each user's last two positives by (timestamp DESC, item_id ASC). Train does not see
+    events of these two pairs, valid sees that of valid. What train sees of other users may be later than
+    what is held out of one: the result warns of it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaveLastOutSplit: _TypeAlias = LeaveLastOutSplit  # noqa: Y015
+
+@_typing.final
 class NegativesResult(_message.Message):
     """NegativesResult is what a sampling run wrote."""
 
@@ -632,6 +736,8 @@ class NegativesResult(_message.Message):
     NEGATIVES_FIELD_NUMBER: _builtins.int
     NEGATIVES_SHORT_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    SPLITS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     source_pairs: _builtins.int
     """Distinct (user, item) pairs of the source, any type."""
     core_pairs: _builtins.int
@@ -662,6 +768,18 @@ class NegativesResult(_message.Message):
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """The as_of that was used."""
 
+    @_builtins.property
+    def splits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SplitResult]:
+        """Of each split in the order of the table; empty without a split. The counts above that name the source and the core are
+        of what train sees, the others are sums.
+        """
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_validation_pb2.Warning]:
+        """SPLIT_LEAKS: train sees events that are later than what valid or test holds out. EMPTY_SPLIT: a split has
+        no positive.
+        """
+
     def __init__(
         self,
         *,
@@ -677,14 +795,68 @@ class NegativesResult(_message.Message):
         negatives: _builtins.int = ...,
         negatives_short: _builtins.int = ...,
         candidates: _builtins.int = ...,
+        splits: _abc.Iterable[Global___SplitResult] | None = ...,
+        warnings: _abc.Iterable[_validation_pb2.Warning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "candidates", b"candidates", "core_items", b"core_items", "core_pairs", b"core_pairs", "core_users", b"core_users", "inputs", b"inputs", "negatives", b"negatives", "negatives_short", b"negatives_short", "output", b"output", "positives", b"positives", "positives_outside_candidates", b"positives_outside_candidates", "source_pairs", b"source_pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "candidates", b"candidates", "core_items", b"core_items", "core_pairs", b"core_pairs", "core_users", b"core_users", "inputs", b"inputs", "negatives", b"negatives", "negatives_short", b"negatives_short", "output", b"output", "positives", b"positives", "positives_outside_candidates", b"positives_outside_candidates", "source_pairs", b"source_pairs", "splits", b"splits", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NegativesResult: _TypeAlias = NegativesResult  # noqa: Y015
+
+@_typing.final
+class SplitResult(_message.Message):
+    """SplitResult is what a sampling run wrote of a split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    POSITIVES_FIELD_NUMBER: _builtins.int
+    POSITIVES_OUTSIDE_CANDIDATES_FIELD_NUMBER: _builtins.int
+    NEGATIVES_FIELD_NUMBER: _builtins.int
+    NEGATIVES_SHORT_FIELD_NUMBER: _builtins.int
+    POSITIVES_WITHOUT_USER_FIELD_NUMBER: _builtins.int
+    POSITIVES_WITHOUT_ITEM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """train, valid or test."""
+    positives: _builtins.int
+    """Positives."""
+    positives_outside_candidates: _builtins.int
+    """Positives whose item is not among the candidates."""
+    negatives: _builtins.int
+    """Negatives drawn."""
+    negatives_short: _builtins.int
+    """Negatives that could not be had because a user had too few candidates left."""
+    positives_without_user: _builtins.int
+    """Pairs left out, as their user is not in the core."""
+    positives_without_item: _builtins.int
+    """Pairs left out, as their user is in the core and their item is not."""
+    @_builtins.property
+    def start(self) -> _timestamp_pb2.Timestamp:
+        """When it begins; unset for train and where time does not divide."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        start: _timestamp_pb2.Timestamp | None = ...,
+        positives: _builtins.int = ...,
+        positives_outside_candidates: _builtins.int = ...,
+        negatives: _builtins.int = ...,
+        negatives_short: _builtins.int = ...,
+        positives_without_user: _builtins.int = ...,
+        positives_without_item: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "negatives", b"negatives", "negatives_short", b"negatives_short", "positives", b"positives", "positives_outside_candidates", b"positives_outside_candidates", "positives_without_item", b"positives_without_item", "positives_without_user", b"positives_without_user", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitResult: _TypeAlias = SplitResult  # noqa: Y015
 
 @_typing.final
 class SampleNegativesResponse(_message.Message):

@@ -1,0 +1,212 @@
+"""Commands on features: describe, features, stats."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, TypeAlias, TypeVar
+
+import typer
+
+from headrace.cli.console import (
+    LARGEST,
+    AddressOption,
+    JsonOption,
+    TenantOption,
+    answering,
+    given,
+    print_json,
+    stdout,
+)
+from headrace.cli.document import document
+from headrace.cli.progress import run_bar
+from headrace.cli.report import (
+    facts_table,
+    pace,
+    show_features,
+    show_statistics,
+    show_warnings,
+    versions_table,
+)
+from headrace.cli.run_options import AsOfOption, InteractionsVersionOption, ItemsVersionOption, KnownAtOption
+from headrace.cli.runs import RequestIdOption, asking
+from headrace.client import Client
+from headrace.connection import DEFAULT_ADDRESS
+
+T = TypeVar("T")
+
+WindowsOption: TypeAlias = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--window",
+        min=1,
+        metavar="DAYS",
+        help="Count the last days; repeat it for more. Default: 7 and 30.",
+    ),
+]
+
+app = typer.Typer()
+
+
+def _pair(text: str, value: Callable[[str], T], what: str, form: str) -> tuple[str, T]:
+    """The two sides of an option such as `purchase=4`.
+
+    Args:
+        value: Makes the right side what it stands for.
+        what: What the option is, as a message names it.
+        form: How it is written, with an example.
+    """
+    name, _, right = text.partition("=")
+    try:
+        return name, value(right)
+    except ValueError as error:
+        raise typer.BadParameter(f"Unknown {what} {text!r}; write {form}.") from error
+
+
+def _weight(text: str) -> tuple[str, float]:
+    """An option's interaction type and its weight."""
+    return _pair(text, float, "weight", "TYPE=NUMBER, as purchase=4")
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """An option's column and its limit."""
+    return _pair(text, float, "limit", "COLUMN=NUMBER, as user_features.avg_rating=0.1")
+
+
+def _baseline(text: str) -> tuple[str, int]:
+    """An option's table and its version."""
+    return _pair(text, int, "baseline", "TABLE=VERSION, as user_features=3")
+
+
+@app.command()
+def describe(
+    windows: WindowsOption = None, address: AddressOption = DEFAULT_ADDRESS, as_json: JsonOption = False
+) -> None:
+    """Show what each feature means."""
+    with answering(as_json), Client(address) as client:
+        found = client.describe_features(windows or ())
+    if as_json:
+        print_json(found)
+    else:
+        show_features(found.features)
+
+
+@app.command()
+def features(
+    tenant: TenantOption,
+    as_of: AsOfOption = None,
+    known_at: KnownAtOption = None,
+    windows: WindowsOption = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight",
+            metavar="TYPE=NUMBER",
+            help="Weight of an interaction type in engagement_score; repeat it for more.",
+        ),
+    ] = None,
+    half_life_days: Annotated[
+        float | None,
+        typer.Option(help="Days after which an event adds half to engagement_score. Default: 30."),
+    ] = None,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Views that the tenant's own rate stands for in smoothed rates. Default: 10.",
+        ),
+    ] = None,
+    interactions_version: InteractionsVersionOption = None,
+    items_version: ItemsVersionOption = None,
+    max_l_infinity: Annotated[
+        float | None,
+        typer.Option("--max-l-infinity", help="Warn of columns of values that drifted further, 0 to 1."),
+    ] = None,
+    max_jensen_shannon: Annotated[
+        float | None,
+        typer.Option("--max-jensen-shannon", help="Warn of columns of numbers that drifted further, 0 to 1."),
+    ] = None,
+    max_drift: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max-drift", metavar="COLUMN=NUMBER", help="The same for one column; repeat it for more."
+        ),
+    ] = None,
+    baselines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            metavar="TABLE=VERSION",
+            help="What drift is from; repeat it for more. Default: the version before.",
+        ),
+    ] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Show the statistics of what was written, and its drift.")
+    ] = False,
+    request_id: RequestIdOption = "",
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute user_features and item_features anew. Ctrl-C ends it, unless it has a request id."""
+    with answering(as_json):
+        limits = given(
+            l_infinity=max_l_infinity,
+            jensen_shannon=max_jensen_shannon,
+            columns=dict(map(_limit, max_drift)) if max_drift else None,
+            baseline_versions=dict(map(_baseline, baselines)) if baselines else None,
+        )
+        options = given(
+            interactions_version=interactions_version,
+            items_version=items_version,
+            known_at=known_at,
+            windows=windows,
+            weights=dict(map(_weight, weights)) if weights else None,
+            half_life_days=half_life_days,
+            smoothing=smoothing,
+            drift_limits=limits or None,
+            request_id=request_id,
+        )
+    with answering(as_json), Client(address) as client, asking(client, tenant, request_id):
+        started = time.monotonic()
+        with run_bar("features") as show:
+            result = client.compute_features(tenant, as_of=as_of, on_progress=show, **options)
+        elapsed_s = time.monotonic() - started
+        from_versions = limits.get("baseline_versions", {})
+        written = [
+            client.feature_statistics(
+                tenant,
+                output.table,
+                version=output.version,
+                baseline_version=from_versions.get(output.table),
+            )
+            for output in (result.outputs if stats else ())
+        ]
+    if as_json:
+        told = document(result)
+        print_json(told | {"statistics": list(map(document, written))} if stats else told)
+        return
+    facts = [("as of", result.as_of.ToJsonString()), ("interactions", result.interactions)]
+    stdout().print(pace(result.interactions, "interactions", elapsed_s))
+    stdout().print(facts_table("Features", facts), versions_table(result.inputs, result.outputs))
+    for statistics in written:
+        show_statistics(statistics)
+    show_warnings(result.warnings)
+
+
+@app.command("stats")
+def feature_stats(
+    table: Annotated[str, typer.Argument(help="user_features or item_features.")],
+    tenant: TenantOption,
+    version: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Default: the newest.")] = None,
+    baseline: Annotated[
+        int | None,
+        typer.Option(min=0, max=LARGEST, help="The version that drift is from. Default: the one before."),
+    ] = None,
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the columns of features are like, and how far they have drifted."""
+    with answering(as_json), Client(address) as client:
+        found = client.feature_statistics(tenant, table, version=version, baseline_version=baseline)
+    if as_json:
+        print_json(found)
+    else:
+        show_statistics(found)

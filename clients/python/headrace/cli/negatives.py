@@ -1,0 +1,186 @@
+"""The command that makes training data."""
+
+import time
+from datetime import datetime
+from typing import Annotated, Literal
+
+import typer
+
+from headrace.cli.console import (
+    AddressOption,
+    JsonOption,
+    TenantOption,
+    answering,
+    given,
+    moment,
+    print_json,
+    stdout,
+)
+from headrace.cli.progress import run_bar
+from headrace.cli.report import facts_table, pace, show_splits, show_warnings, versions_table
+from headrace.cli.run_options import AsOfOption, InteractionsVersionOption, ItemsVersionOption, KnownAtOption
+from headrace.cli.runs import RequestIdOption, asking
+from headrace.client import Client
+from headrace.connection import DEFAULT_ADDRESS
+from headrace.request import TemporalSplit
+
+LARGEST_SETTING = 2**32 - 1
+LARGEST_SEED = 2**64 - 1
+
+app = typer.Typer()
+
+
+@app.command()
+def negatives(
+    tenant: TenantOption,
+    ratio: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=LARGEST_SETTING, help="Negatives for each positive. Default: the server's, 4."
+        ),
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="popularity (default), uniform, zipf, mixed or exposed.")
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=4.0,
+            help="Exponent of popularity, in mixed and exposed too. Default: 0.75; 0 is uniform.",
+        ),
+    ] = None,
+    zipf_exponent: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=4.0, help="Exponent of the rank, of zipf. Default: 1; 0 is uniform."),
+    ] = None,
+    uniform_share: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Of uniform in mixed; the rest is popularity. Default: 0.5."),
+    ] = None,
+    positive_types: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TYPE", help="Makes a positive; repeat it for more. Default: click, purchase, like."
+        ),
+    ] = None,
+    max_interactions_per_user: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=LARGEST_SETTING,
+            help="Newest positives kept of a user. Default: the server's, 50. 0: no limit.",
+        ),
+    ] = None,
+    min_interactions_per_user: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_SETTING, help="Distinct items a user needs. Default: the server's, 5. 0: off."
+        ),
+    ] = None,
+    min_interactions_per_item: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=LARGEST_SETTING, help="Distinct users an item needs. Default: the server's, 5. 0: off."
+        ),
+    ] = None,
+    split_at: Annotated[
+        list[datetime] | None,
+        typer.Option(
+            parser=moment,
+            metavar="ISO8601",
+            help="Split by time: test begins then; given twice, valid and test. Train sees nothing of it.",
+        ),
+    ] = None,
+    split_fraction: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="SHARE",
+            help="The same, behind this share of the positives; twice for valid and test, as 0.8 and 0.9.",
+        ),
+    ] = None,
+    leave_last_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-last-out",
+            help="Split by user: the last positive is test, the one before it valid. Leaks across users.",
+        ),
+    ] = False,
+    eval_ratio: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=LARGEST_SETTING,
+            help="The ratio of valid and test. Default: that of train.",
+        ),
+    ] = None,
+    as_of: AsOfOption = None,
+    known_at: KnownAtOption = None,
+    interactions_version: InteractionsVersionOption = None,
+    items_version: ItemsVersionOption = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Equal seeds give equal tables.")] = 0,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the training set. Default: training_data.")
+    ] = None,
+    request_id: RequestIdOption = "",
+    address: AddressOption = DEFAULT_ADDRESS,
+    as_json: JsonOption = False,
+) -> None:
+    """Make training data: positives, and negatives sampled for them. Ctrl-C as for features."""
+    split = _split(split_at, split_fraction, leave_last_out)
+    options = given(
+        negative_ratio=ratio,
+        strategy=strategy,
+        alpha=alpha,
+        zipf_exponent=zipf_exponent,
+        uniform_share=uniform_share,
+        positive_interaction_types=positive_types,
+        max_interactions_per_user=max_interactions_per_user,
+        min_interactions_per_user=min_interactions_per_user,
+        min_interactions_per_item=min_interactions_per_item,
+        split=split,
+        eval_negative_ratio=eval_ratio,
+        interactions_version=interactions_version,
+        items_version=items_version,
+        known_at=known_at,
+        dataset=dataset,
+        seed=seed,
+        request_id=request_id,
+    )
+    with answering(as_json), Client(address) as client, asking(client, tenant, request_id):
+        started = time.monotonic()
+        with run_bar("negatives") as show:
+            result = client.sample_negatives(tenant, as_of=as_of, on_progress=show, **options)
+        elapsed_s = time.monotonic() - started
+    if as_json:
+        print_json(result)
+        return
+    facts = [
+        ("as of", result.as_of.ToJsonString()),
+        ("pairs of the source", result.source_pairs),
+        ("pairs in the core", result.core_pairs),
+        ("users in the core", result.core_users),
+        ("items in the core", result.core_items),
+        ("positives", result.positives),
+        ("positives outside the candidates", result.positives_outside_candidates),
+        ("negatives", result.negatives),
+        ("negatives that could not be had", result.negatives_short),
+        ("candidates", result.candidates),
+    ]
+    stdout().print(pace(result.output.rows, "rows", elapsed_s))
+    stdout().print(facts_table("Negatives", facts), versions_table(result.inputs, [result.output]))
+    show_splits(result.splits)
+    show_warnings(result.warnings)
+
+
+def _split(
+    cuts: list[datetime] | None, fractions: list[float] | None, leave_last_out: bool
+) -> TemporalSplit | Literal["leave_last_out"] | None:
+    """The split that options ask for."""
+    if sum(map(bool, (cuts, fractions, leave_last_out))) > 1:
+        raise typer.BadParameter("Give one of --split-at, --split-fraction and --leave-last-out.")
+    if leave_last_out:
+        return "leave_last_out"
+    if cuts:
+        return {"cuts": cuts}
+    return {"fractions": fractions} if fractions else None
