@@ -143,6 +143,17 @@ def read_parts(
     return pa.concat_tables(tables)
 
 
+def read_pieces(store: ObjectStore, key: str, rows: int) -> Iterator[pa.Table]:
+    """All rows of a part, at most so many at a time; its bytes are held.
+
+    Raises:
+        PartLostError, StoreUnavailableError: As `read_part`.
+    """
+    with _opened(store, key, at_once=True) as file:
+        for batch in file.iter_batches(rows, use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
 def read_first_rows(store: ObjectStore, key: str, group: int, limit: int) -> pa.Table:
     """The first rows of a row group, at most `limit`; what is behind them is hardly looked at."""
     pieces: list[pa.RecordBatch] = []
@@ -168,19 +179,25 @@ def verify_part(store: ObjectStore, part: Part) -> None:
     if found != (part.size_bytes, part.checksum, part.rows):
         raise PartLostError(
             f"The part {part.key} is damaged: it has {found[0]} bytes, checksum {found[1]}, "
-            f"{found[2]} rows instead of {part.size_bytes}, {part.checksum} and {part.rows}. {ANEW}"
+            f"{found[2]} rows instead of {part.size_bytes}, {part.checksum} and {part.rows}. {ANEW}",
+            {"part": part.key},
         )
 
 
 def _gone(key: str) -> PartLostError:
-    return PartLostError(f"The part {key} is gone from the store. {ANEW}")
+    return PartLostError(f"The part {key} is gone from the store. {ANEW}", {"part": key})
+
+
+def _unreadable(key: str, error: Exception) -> PartLostError:
+    message = f"The part {key} cannot be read: {type(error).__name__}. {ANEW}"
+    return PartLostError(message, {"part": key})
 
 
 def _rows(key: str, data: bytes) -> int:
     try:
         return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
     except (OSError, pa.ArrowException) as error:
-        raise PartLostError(f"The part {key} cannot be read: {type(error).__name__}. {ANEW}") from error
+        raise _unreadable(key, error) from error
 
 
 def _column_stats(column: pa.ChunkedArray) -> ColumnStats:
@@ -210,6 +227,9 @@ def _opened(
     except KeyMissingError:
         raise _gone(key) from None
     except pa.ArrowInvalid as error:
-        raise PartLostError(f"The part {key} is damaged, and no Parquet any more. {ANEW}") from error
+        message = f"The part {key} is damaged, and no Parquet any more. {ANEW}"
+        raise PartLostError(message, {"part": key}) from error
     except (OSError, pa.ArrowException) as error:
+        if at_once:  # The store has done its part.
+            raise _unreadable(key, error) from error
         raise StoreUnavailableError(f"The part {key} cannot be read: {type(error).__name__}.") from error

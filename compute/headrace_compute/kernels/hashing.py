@@ -41,7 +41,8 @@ def _round(lane: Any, word: Any) -> Any:
 
 
 @nb.njit(nogil=True, inline="always")
-def _avalanche(h: Any) -> Any:
+def avalanche(h: Any) -> Any:
+    """What XXH64 ends with: each bit of the word depends on all of them; callable from other kernels."""
     h = (h ^ (h >> U64(33))) * _P2
     h = (h ^ (h >> U64(29))) * _P3
     return h ^ (h >> U64(32))
@@ -74,7 +75,7 @@ def xxh64(data: Any, start: int, end: int) -> Any:
     while at < end:
         h = _rotl(h ^ (U64(data[at]) * _P5), 11) * _P1
         at += 1
-    return _avalanche(h)
+    return avalanche(h)
 
 
 @nb.njit(void(BYTES, INT64S, UINT64S_OUT), nogil=True, cache=True)

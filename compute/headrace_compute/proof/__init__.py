@@ -1,0 +1,1 @@
+"""Proof of origin: whether the rows of a version are those that its lineage gives."""
