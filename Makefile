@@ -35,6 +35,15 @@ test: $(READY) ## Run the tests, against real servers; one of each kind
 test-all: $(READY) ## Run all variants too, and property tests longer; ARGS="--end-by=TIME" skips what begins later
 	@$(RUN)/python $(PYTEST) -m 'slow or not slow' --hypothesis-profile=long --timeout=600 $(ARGS)
 
+.PHONY: trainers
+trainers: $(READY) ## Install PyTorch, RecBole and datasets, some 5 GB, into .trainers
+	@test -x .trainers/bin/python || $${PYTHON:-python3} -m venv .trainers
+	@$(UV) pip install --quiet --python .trainers/bin/python -r tests/trainers/requirements.txt -e 'clients/python[torch]'
+
+.PHONY: test-trainers
+test-trainers: trainers ## Run the tests in which these read our data; `make test-all` runs them too, once they are installed
+	@$(RUN)/python -m pytest -m slow tests/integration/test_trainers.py
+
 .PHONY: coverage
 coverage: $(READY) ## Run the tests and tell what of the code they reach, servers and workers included
 	@rm -f .coverage .coverage.*

@@ -11,14 +11,16 @@ import pyarrow as pa
 from google.protobuf.message import Message
 
 from headrace import request
-from headrace.arrow import ArrowReader
 from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
 from headrace.encoding import Format
 from headrace.errors import HeadraceError, from_rpc
+from headrace.read import TableReader
 from headrace.resume import AsyncRunner
 from headrace.row import DataType, Row, to_interaction, to_item
 from headrace.run import OnRunProgress, Result, RunReader
 from headrace.source import ArrowData, Compression, File, Rows
+from headrace.training import AsyncTrainingData
+from headrace.training.epochs import TrainingOptions
 from headrace.transfer import OnProgress
 from headrace.v1 import (
     feature_pb2,
@@ -262,15 +264,19 @@ class AsyncClient:
         self, tenant: str, table: str, **options: Unpack[request.ReadOptions]
     ) -> AsyncIterator[pa.RecordBatch]:
         """The same batch by batch, at least one; memory does not grow with the table."""
-        reader, count = ArrowReader(), 0
-        question = request.read_request(tenant, table, **options)
-        async with self._streaming(self._stub.ReadTable(question)) as responses:
-            async for response in responses:
-                for batch in reader.receive(response):
-                    count += 1
-                    yield batch
-        if not count:
+        reader = TableReader(request.read_request(tenant, table, **options))
+        async for batch in self._batches(reader):
+            yield batch
+        if reader.schema is None:
             yield reader.empty()
+
+    async def training_data(
+        self, tenant: str, dataset: str = "training_data", **options: Unpack[TrainingOptions]
+    ) -> AsyncTrainingData:
+        """A training set as a trainer reads it: Arrow batches, epoch by epoch, shuffled by a seed."""
+        data = AsyncTrainingData(self._batches, tenant, dataset, **options)
+        await data.open()
+        return data
 
     async def health(self) -> health_pb2.CheckHealthResponse:
         """How the server is."""
@@ -283,6 +289,17 @@ class AsyncClient:
                     async for response in responses:
                         reader.receive(response)
                 return reader.outcome()
+            except HeadraceError as error:
+                await asyncio.sleep(reader.pause_s(error))
+
+    async def _batches(self, reader: TableReader) -> AsyncIterator[pa.RecordBatch]:
+        while not reader.is_whole:
+            try:
+                async with self._streaming(self._stub.ReadTable(reader.question())) as responses:
+                    async for response in responses:
+                        for batch in reader.receive(response):
+                            yield batch
+                return
             except HeadraceError as error:
                 await asyncio.sleep(reader.pause_s(error))
 

@@ -11,14 +11,16 @@ import pyarrow as pa
 from google.protobuf.message import Message
 
 from headrace import request
-from headrace.arrow import ArrowReader
 from headrace.connection import CHANNEL_OPTIONS, DEFAULT_ADDRESS, UNARY_TIMEOUT_S
 from headrace.encoding import Format
 from headrace.errors import HeadraceError, from_rpc
+from headrace.read import TableReader
 from headrace.resume import Runner
 from headrace.row import DataType, Row, to_interaction, to_item
 from headrace.run import OnRunProgress, Result, RunReader
 from headrace.source import ArrowData, Compression, File
+from headrace.training import TrainingData
+from headrace.training.epochs import TrainingOptions
 from headrace.transfer import OnProgress
 from headrace.v1 import (
     feature_pb2,
@@ -362,16 +364,37 @@ class Client:
     def read_batches(
         self, tenant: str, table: str, **options: Unpack[request.ReadOptions]
     ) -> Iterator[pa.RecordBatch]:
-        """The same batch by batch, at least one; memory does not grow with the table."""
-        reader, count = ArrowReader(), 0
-        question = request.read_request(tenant, table, **options)
-        with self._streaming(self._stub.ReadTable(question)) as responses:
-            for response in responses:
-                for batch in reader.receive(response):
-                    count += 1
-                    yield batch
-        if not count:
+        """The same batch by batch, at least one; memory does not grow with the table.
+
+        A read that breaks goes on by itself behind the last row that came, in the same version.
+        """
+        reader = TableReader(request.read_request(tenant, table, **options))
+        yield from self._batches(reader)
+        if reader.schema is None:
             yield reader.empty()
+
+    def training_data(
+        self, tenant: str, dataset: str = "training_data", **options: Unpack[TrainingOptions]
+    ) -> TrainingData:
+        """A training set as a trainer reads it: Arrow batches, epoch by epoch, shuffled by a seed.
+
+            data = client.training_data("acme", split="train", shuffle_seed=1, batch_rows=1_000)
+            for epoch in range(5):
+                for batch in data:  # a pyarrow.RecordBatch
+                    ...
+
+        It stops and goes on exactly (`state_dict`, `load_state_dict`), and several trainers share an
+        epoch (`rank`, `ranks`). `headrace.torch` makes an IterableDataset of it.
+
+        Args:
+            tenant: Whose.
+            dataset: Its name.
+            options: See `TrainingOptions`.
+
+        Raises:
+            ValueError: An option makes no sense, or rows are not whole groups of group_rows.
+        """
+        return TrainingData(self._batches, tenant, dataset, **options)
 
     def health(self) -> health_pb2.CheckHealthResponse:
         """How the server is."""
@@ -384,6 +407,16 @@ class Client:
                     for response in responses:
                         reader.receive(response)
                 return reader.outcome()
+            except HeadraceError as error:
+                time.sleep(reader.pause_s(error))
+
+    def _batches(self, reader: TableReader) -> Iterator[pa.RecordBatch]:
+        while not reader.is_whole:
+            try:
+                with self._streaming(self._stub.ReadTable(reader.question())) as responses:
+                    for response in responses:
+                        yield from reader.receive(response)
+                return
             except HeadraceError as error:
                 time.sleep(reader.pause_s(error))
 
