@@ -33,6 +33,8 @@
     │   ├── RowTooLargeError          a row that no response can hold
     │   ├── RunFinishedError
     │   ├── RunCancelledError
+    │   ├── InputGoneError            what a version was derived from is gone
+    │   ├── NotDerivableError         a version that this code cannot derive again
     │   └── StoreDeniedError
     ├── NotFoundError
     │   ├── UploadNotFoundError
@@ -289,6 +291,18 @@ class RunCancelledError(PreconditionError):
     """The run was cancelled."""
 
     reason = "RUN_CANCELLED"
+
+
+class InputGoneError(PreconditionError):
+    """Something that a version of a table was derived from is gone; attributes name it."""
+
+    reason = "INPUT_GONE"
+
+
+class NotDerivableError(PreconditionError):
+    """A version of a table that this code cannot derive again."""
+
+    reason = "NOT_DERIVABLE"
 
 
 class StoreDeniedError(PreconditionError):

@@ -48,6 +48,21 @@ class Sink(Protocol[W_co]):
         """An output for the rows of a stage."""
 
 
+class NoSink:
+    """Lets go of rows that come with others and are not wanted."""
+
+    def open(self, config: StoreConfig) -> "NoSink":
+        """An output that takes all."""
+        return self
+
+    def write(self, name: str, rows: pa.Table, *, stats: Sequence[str]) -> None:
+        """Takes some rows."""
+
+    def close(self) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+
 @dataclass(frozen=True)
 class PartSink:
     """Makes parts of rows.

@@ -16,6 +16,7 @@ from headrace.v1 import (
     table_pb2,
     upload_pb2,
     validation_pb2,
+    verification_pb2,
 )
 from headrace_compute.errors import UploadNotFoundError
 from headrace_compute.model import DataType
@@ -196,6 +197,12 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         with self._services.reads.enter(request.tenant_id, context.peer()):
             async for response in reading.read_table(self._services, request):
                 yield response
+
+    async def VerifyTable(
+        self, request: verification_pb2.VerifyTableRequest, context: Context
+    ) -> verification_pb2.VerifyTableResponse:
+        """Derives a version again and compares."""
+        return await self._runs.verify(request)
 
     async def CheckHealth(
         self, request: health_pb2.CheckHealthRequest, context: Context

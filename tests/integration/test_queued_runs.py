@@ -22,7 +22,7 @@ from harness.watch import eventually
 
 from headrace import Client
 from headrace.errors import RunCancelledError
-from headrace.v1 import run_pb2
+from headrace.v1 import run_pb2, verification_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
 TESTS = Path(__file__).parents[1]
@@ -210,6 +210,35 @@ def test_a_run_that_waits_when_its_server_is_killed_waits_on_the_next_one(
     client.cancel_run(tenant, holder)
     assert client.compute_features(tenant, request_id=waiting).interactions == rows
     assert client.get_run(tenant, waiting).attempts == 1
+
+
+def test_a_verification_waits_and_ends_as_a_run_without_an_id_does(
+    narrow: Narrow, client: Client, stub: PipelineServiceStub, tenant: str, rows: int
+) -> None:
+    client.compute_features(tenant)
+    request = verification_pb2.VerifyTableRequest(tenant_id=tenant, table="item_features")
+
+    def listed() -> list[tuple[str, Any]]:
+        return [(run.kind, run.state) for run in client.runs(tenant)]
+
+    holder = _begun(narrow, stub, tenant)
+    waiting: Any = stub.VerifyTable.future(request)
+    eventually(lambda: listed() == [("verification", QUEUED), ("features", RUNNING)])
+    assert narrow.queued == 1
+    waiting.cancel()
+    eventually(lambda: narrow.queued == 0)
+    waiting = stub.VerifyTable.future(request)
+    eventually(lambda: narrow.queued == 1)
+    holder.cancel()
+    found = waiting.result(SECONDS)
+    assert (found.version.rows, found.HasField("difference")) == (client.list_tables(tenant)[2].rows, False)
+    before = narrow.have_next_run_stand_still()
+    held: Any = stub.VerifyTable.future(request)
+    eventually(lambda: narrow.standing_still > before, SECONDS)
+    assert listed() == [("verification", RUNNING)]
+    held.cancel()
+    eventually(lambda: not listed())
+    assert client.compute_features(tenant).interactions == rows
 
 
 @pytest.mark.slow

@@ -186,7 +186,7 @@ def test_one_altered_value_is_found_with_its_bucket_its_row_and_its_column(shop:
         buckets = rows["bucket"].to_pylist()
         assert found is not None
         # Files begin a fragment where a bucket does: a changed key must not move the row.
-        assert (found.bucket, found.row) == (buckets[number], number - buckets.index(buckets[number]))
+        assert (found.section.bucket, found.row) == (buckets[number], number - buckets.index(buckets[number]))
         assert [value.column for value in found.values] == [name]
         assert (found.is_stored, found.is_derived) == (True, True)
         assert (found.values[0].derived is None) == (was is None)
@@ -204,7 +204,7 @@ def test_rows_that_are_gone_doubled_swapped_or_strange_are_found(shop: Shop, kin
     def only(order: Sequence[int]) -> Difference:
         found = shop.compare(kind, shop.write(rows.take(pa.array(order))))
         assert found is not None
-        assert found.bucket == crowded
+        assert found.section.bucket == crowded
         return found
 
     everything = list(range(count))
@@ -222,7 +222,7 @@ def test_rows_that_are_gone_doubled_swapped_or_strange_are_found(shop: Shop, kin
     strange = rows.set_column(rows.column_names.index("bucket"), "bucket", moved)
     found = shop.compare(kind, shop.write(strange))
     assert found is not None
-    assert found.bucket == min(absent, buckets[0])
+    assert found.section.bucket == min(absent, buckets[0])
 
 
 def test_the_first_bucket_is_told_and_what_differs_in_its_row(shop: Shop) -> None:
@@ -233,7 +233,7 @@ def test_the_first_bucket_is_told_and_what_differs_in_its_row(shop: Shop) -> Non
     assert found is not None
     number = next(number for number, prob in enumerate(probs) if prob is not None)
     row = rows.slice(number, 1).to_pylist()[0]
-    assert (found.bucket, found.row) == (row["bucket"], number)
+    assert (found.section.bucket, found.row) == (row["bucket"], number)
     assert (found.key["user_id"], found.key["item_id"]) == (f'"{row["user_id"]}"', f'"{row["item_id"]}"')
     assert found.values == (DifferentValue("sampling_prob", repr(probs[number]), repr(row["sampling_prob"])),)
 

@@ -31,6 +31,7 @@ from headrace.v1 import (
     table_pb2,
     upload_pb2,
     validation_pb2,
+    verification_pb2,
 )
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -278,6 +279,13 @@ class AsyncClient:
         await data.open()
         return data
 
+    async def verify(
+        self, tenant: str, table: str, *, version: int | None = None, timeout_s: float | None = None
+    ) -> verification_pb2.VerifyTableResponse:
+        """Has a version derived again and compared; `timeout_s` None = however long that takes."""
+        question = verification_pb2.VerifyTableRequest(tenant_id=tenant, table=table, version=version)
+        return await self._within(timeout_s, self._stub.VerifyTable, question)
+
     async def health(self) -> health_pb2.CheckHealthResponse:
         """How the server is."""
         return await self._ask(self._stub.CheckHealth, health_pb2.CheckHealthRequest())
@@ -304,8 +312,13 @@ class AsyncClient:
                 await asyncio.sleep(reader.pause_s(error))
 
     async def _ask(self, method: Callable[..., Awaitable[_Answer]], question: Message) -> _Answer:
+        return await self._within(self._timeout_s, method, question)
+
+    async def _within(
+        self, timeout_s: float | None, method: Callable[..., Awaitable[_Answer]], question: Message
+    ) -> _Answer:
         try:
-            return await method(question, timeout=self._timeout_s)
+            return await method(question, timeout=timeout_s)
         except grpc.RpcError as error:
             raise from_rpc(error, self.address) from error
 

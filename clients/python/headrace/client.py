@@ -31,6 +31,7 @@ from headrace.v1 import (
     table_pb2,
     upload_pb2,
     validation_pb2,
+    verification_pb2,
 )
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -396,6 +397,28 @@ class Client:
         """
         return TrainingData(self._batches, tenant, dataset, **options)
 
+    def verify(
+        self, tenant: str, table: str, *, version: int | None = None, timeout_s: float | None = None
+    ) -> verification_pb2.VerifyTableResponse:
+        """Has a version of features or a training set derived again and compared with what is stored.
+
+        It has no `difference` if the rows are the same to the last bit. It takes as long as the run did, and
+        its turn among runs; leaving early, as by Ctrl-C, ends it.
+
+        Args:
+            tenant: Whose table.
+            table: `user_features`, `item_features` or a training set.
+            version: Default the newest.
+            timeout_s: Seconds after which it is given up. Default never.
+
+        Raises:
+            InputGoneError: What it was derived from is gone.
+            NotDerivableError: The server cannot derive it.
+            PartLostError: The version itself has lost a part.
+        """
+        question = verification_pb2.VerifyTableRequest(tenant_id=tenant, table=table, version=version)
+        return self._within(timeout_s, self._stub.VerifyTable, question)
+
     def health(self) -> health_pb2.CheckHealthResponse:
         """How the server is."""
         return self._ask(self._stub.CheckHealth, health_pb2.CheckHealthRequest())
@@ -421,8 +444,11 @@ class Client:
                 time.sleep(reader.pause_s(error))
 
     def _ask(self, method: Callable[..., _Answer], question: Message) -> _Answer:
+        return self._within(self._timeout_s, method, question)
+
+    def _within(self, timeout_s: float | None, method: Callable[..., _Answer], question: Message) -> _Answer:
         try:
-            return method(question, timeout=self._timeout_s)
+            return method(question, timeout=timeout_s)
         except grpc.RpcError as error:
             raise from_rpc(error, self.address) from error
 

@@ -17,6 +17,8 @@
     │   ├── WrongTableKindError       the table to write holds something else
     │   ├── RunFinishedError          the run's outcome is fixed, so it cannot be cancelled
     │   ├── RunCancelledError         the run was cancelled
+    │   ├── InputGoneError            what a version was derived from is gone
+    │   ├── NotDerivableError         the server cannot derive the version again
     │   └── StoreDeniedError          the server's store refuses the server
     ├── NotFoundError
     │   ├── UploadNotFoundError
@@ -181,6 +183,14 @@ class RunCancelledError(PreconditionError):
     """The run was cancelled; start a new one under another id."""
 
 
+class InputGoneError(PreconditionError):
+    """What a version was derived from is gone; `metadata` names the table, the version and the part."""
+
+
+class NotDerivableError(PreconditionError):
+    """The server cannot derive the version again: another code wrote it, or no run did."""
+
+
 class StoreDeniedError(PreconditionError):
     """The server's store refuses the server; whoever runs it must mend that."""
 
@@ -299,6 +309,8 @@ _BY_REASON: Mapping[str, type[HeadraceError]] = {
     "RUN_NOT_FOUND": RunNotFoundError,
     "RUN_FINISHED": RunFinishedError,
     "RUN_CANCELLED": RunCancelledError,
+    "INPUT_GONE": InputGoneError,
+    "NOT_DERIVABLE": NotDerivableError,
     "STATISTICS_NOT_FOUND": StatisticsNotFoundError,
     "STORE_DENIED": StoreDeniedError,
     "STORE_FULL": StoreFullError,

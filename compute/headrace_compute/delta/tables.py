@@ -59,6 +59,7 @@ __all__ = [
     "log_entries",
     "newest_version",
     "open_table",
+    "origin",
     "rejects_key",
     "statistics_at",
     "table_key",
@@ -127,6 +128,22 @@ def find_commit(config: StoreConfig, table_key: str, transaction: str) -> tuple[
 def statistics_at(config: StoreConfig, table_key: str, version: int) -> str | None:
     """The statistics of a version that there is, as JSON; None if its commit has none."""
     return commit_statistics(open_store(config), table_key, version)
+
+
+def origin(config: StoreConfig, snapshot: Snapshot) -> dict[str, str]:
+    """What the newest commit up to a version that changed its rows says of itself (`headrace.*` keys).
+
+    Compaction, and whatever else arranges rows anew, changes none.
+
+    Raises:
+        StoreUnavailableError: The log lacks that commit.
+    """
+    store = open_store(config)
+    for version in range(snapshot.version, 0, -1):
+        entry = read_entry(store, snapshot.table_key, version, snapshot.kind)
+        if entry.data_change:
+            return entry.metadata
+    return {}
 
 
 def table_uri(config: StoreConfig, table_key: str) -> str:

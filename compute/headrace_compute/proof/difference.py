@@ -1,4 +1,4 @@
-"""The first difference between the rows of a bucket as they are stored and as they are derived."""
+"""The first difference between the rows of a section as they are stored and as they are derived."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ import pyarrow as pa
 from headrace_compute.errors import StoreUnavailableError
 from headrace_compute.formats.value_text import SHOWN_CHARACTERS, value_texts
 from headrace_compute.kernels.digests import row_hashes
+from headrace_compute.proof.digest import Section
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,16 @@ class DifferentValue:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first row of a bucket that differs.
+    """The first row of a section that differs.
 
     Attributes:
-        row: Its place among the rows of the bucket, from 0.
+        row: Its place among the rows of the section, from 0.
         is_stored, is_derived: Whether the version has such a row, and whether its lineage gives one.
         key: Text of the columns that say which row it is, by name; those of the stored one if there is one.
         values: Those that differ; all if only one of the two is there.
     """
 
-    bucket: int
+    section: Section
     row: int
     is_stored: bool
     is_derived: bool
@@ -43,12 +44,14 @@ class Difference:
     values: tuple[DifferentValue, ...]
 
 
-def first_difference(bucket: int, keys: tuple[str, ...], stored: pa.Table, derived: pa.Table) -> Difference:
+def first_difference(
+    section: Section, keys: tuple[str, ...], stored: pa.Table, derived: pa.Table
+) -> Difference:
     """Finds the first row that differs.
 
     Args:
         keys: Columns that say which row one is.
-        stored, derived: Rows of the bucket, in their order.
+        stored, derived: Rows of the section, in their order.
 
     Raises:
         StoreUnavailableError: There is none, so the rows have been read in two ways.
@@ -61,11 +64,11 @@ def first_difference(bucket: int, keys: tuple[str, ...], stored: pa.Table, deriv
         if _differs(stored, derived, name, row)
     )
     if row == stored.num_rows == derived.num_rows:
-        raise StoreUnavailableError(f"The rows of bucket {bucket} do not read twice the same; try again.")
+        raise StoreUnavailableError(f"Bucket {section.bucket} does not read twice the same; try again.")
     is_stored, is_derived = row < stored.num_rows, row < derived.num_rows
     named = theirs if is_stored else ours
     key = {name: text for name in keys if (text := named.get(name)) is not None}
-    return Difference(bucket, row, is_stored, is_derived, key, values)
+    return Difference(section, row, is_stored, is_derived, key, values)
 
 
 def _first_row(stored: np.ndarray, derived: np.ndarray) -> int:

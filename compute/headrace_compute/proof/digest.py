@@ -1,6 +1,7 @@
-"""Digests of the rows of each bucket, in the order of the table."""
+"""Digests of the rows of each section of a table, in the order of the table."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,22 @@ import pyarrow.compute as pc
 from headrace_compute.columns import BUCKET
 from headrace_compute.kernels.digests import joined_digest, row_hashes, run_digests
 
+SPLIT = "split"
+"""The column of training data that says which split a row is in."""
+
 NO_BUCKET = -1
 """The bucket of rows that have none."""
+
+
+class Section(NamedTuple):
+    """The rows of one bucket, of a table with splits those of one split; a stage makes all of them.
+
+    Attributes:
+        split: Empty without splits.
+    """
+
+    bucket: int
+    split: str
 
 
 class Digest(NamedTuple):
@@ -31,36 +46,34 @@ class Digest(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Rows of one bucket that follow each other."""
+    """Rows of one section that follow each other."""
 
-    bucket: int
+    section: Section
     rows: pa.Table
     digest: Digest
 
 
 def runs_of(rows: pa.Table) -> Iterator[Run]:
-    """The rows of a table, cut where the bucket changes.
+    """The rows of a table, cut where the section changes.
 
     Raises:
         TypeError: A column is of a type that no table of ours has.
-        pyarrow.ArrowInvalid: The buckets are no numbers.
+        pyarrow.ArrowInvalid: The buckets are no numbers, or the splits no names.
     """
-    buckets = buckets_of(rows)
-    starts = np.flatnonzero(np.diff(buckets, prepend=NO_BUCKET - 1))
-    edges = np.append(starts, len(buckets))
+    if not rows.num_rows:
+        return
+    buckets = _column(rows, BUCKET, pa.int64(), NO_BUCKET).to_numpy()
+    splits = _column(rows, SPLIT, pa.string(), "").dictionary_encode().unify_dictionaries().combine_chunks()
+    changes = (np.diff(buckets) != 0) | (np.diff(splits.indices.to_numpy()) != 0)
+    edges = np.array([0, *(np.flatnonzero(changes) + 1), rows.num_rows])
     digests = run_digests(row_hashes(rows), edges)
-    for number, begin in enumerate(starts):
-        count = int(edges[number + 1] - begin)
-        yield Run(int(buckets[begin]), rows.slice(begin, count), Digest(count, int(digests[number])))
+    for (begin, end), value in zip(pairwise(edges), digests, strict=True):
+        section = Section(int(buckets[begin]), splits[begin].as_py())
+        yield Run(section, rows.slice(begin, end - begin), Digest(int(end - begin), int(value)))
 
 
-def buckets_of(rows: pa.Table) -> np.ndarray:
-    """The bucket of each row, int64.
-
-    Raises:
-        pyarrow.ArrowInvalid: They are no numbers.
-    """
-    if BUCKET not in rows.column_names:
-        return np.full(rows.num_rows, NO_BUCKET)
-    numbers: np.ndarray = pc.fill_null(rows[BUCKET].cast(pa.int64()), NO_BUCKET).to_numpy()
-    return numbers
+def _column(rows: pa.Table, name: str, kind: pa.DataType, default: int | str) -> pa.ChunkedArray:
+    """A column of a table; a default where it is null, or not there."""
+    if name not in rows.column_names:
+        return pa.chunked_array([pa.repeat(pa.scalar(default, kind), rows.num_rows)])
+    return pc.fill_null(rows[name].cast(kind), default)

@@ -23,6 +23,7 @@ from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import messages, requests
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
 from headrace_server.runs.job import Made, MadeTable, RunKind
+from headrace_server.runs.lineage import Lineage
 from headrace_server.runs.statistics import check_baselines
 from headrace_server.services import Services
 
@@ -176,6 +177,14 @@ def _job(services: Services, request: run_pb2.ComputeFeaturesRequest, inputs: Ru
     return FeaturesJob(services.config, inputs, params, limits, users_key, items_key)
 
 
+def _again(services: Services, table_key: str, lineage: Lineage, inputs: RunInputs) -> FeaturesJob:
+    """Both tables: neither can be had without the other."""
+    users_key = tables.user_features_key(services.config, inputs.tenant)
+    items_key = tables.item_features_key(services.config, inputs.tenant)
+    params = lineage.params(FeatureParams)
+    return FeaturesJob(services.config, inputs, params, DriftLimits(), users_key, items_key)
+
+
 def _check(services: Services, request: run_pb2.ComputeFeaturesRequest) -> None:
     check_inputs(request)
     drift_limits(request)
@@ -213,4 +222,5 @@ FEATURES = RunKind(
     _written_out,
     _filled,
     _job,
+    _again,
 )

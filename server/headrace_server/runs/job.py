@@ -21,6 +21,7 @@ from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.drift import DriftLimits
 from headrace_compute.workers.pool import RunExecutor
 from headrace_server.runs.inputs import RunInputs, RunRequest, version_message
+from headrace_server.runs.lineage import Lineage
 from headrace_server.services import Services
 
 RunResult: TypeAlias = run_pb2.FeaturesResult | run_pb2.NegativesResult
@@ -101,6 +102,7 @@ class RunKind(Generic[Response]):
         written_out: A request that names the defaults that no server may change: equal ones ask for the same.
         filled: A request that names the defaults of this server, so that another one makes the same of it.
         job: Makes a job of a request and its pinned inputs.
+        again: Makes a job that derives the table of a key again from its lineage and its inputs.
     """
 
     name: Literal["features", "negatives"]
@@ -111,6 +113,7 @@ class RunKind(Generic[Response]):
     written_out: Callable[[Any], RunRequest]
     filled: Callable[[Services, Any], RunRequest]
     job: Callable[[Services, Any, RunInputs], Job]
+    again: Callable[[Services, str, Lineage, RunInputs], Job]
 
 
 def with_outputs(result: RunResult, outputs: list[Snapshot]) -> RunResult:

@@ -21,6 +21,7 @@ from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import requests
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
 from headrace_server.runs.job import Made, MadeTable, RunKind
+from headrace_server.runs.lineage import Lineage
 from headrace_server.runs.splits import check_cuts, requested_split, split_results, split_warnings
 from headrace_server.services import Services
 from headrace_server.settings import Settings
@@ -156,6 +157,13 @@ def _job(services: Services, request: run_pb2.SampleNegativesRequest, inputs: Ru
     return NegativesJob(inputs, key, params)
 
 
+def _again(services: Services, table_key: str, lineage: Lineage, inputs: RunInputs) -> NegativesJob:
+    params = lineage.params(SamplingParams)
+    if params.strategy not in STRATEGIES:
+        raise lineage.not_derivable(f"strategy = {params.strategy}")
+    return NegativesJob(inputs, table_key, params)
+
+
 def _check(services: Services, request: run_pb2.SampleNegativesRequest) -> None:
     params = sampling_params(request, services.settings)
     check_inputs(request)
@@ -214,4 +222,5 @@ NEGATIVES = RunKind(
     _written_out,
     _filled,
     _job,
+    _again,
 )

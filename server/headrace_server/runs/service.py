@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from google.protobuf import json_format
 
-from headrace.v1 import run_pb2
+from headrace.v1 import run_pb2, verification_pb2
 from headrace_compute.errors import (
     ComputeUnavailableError,
     HeadraceError,
@@ -36,6 +36,7 @@ from headrace_server.runs.live import QUEUED, LiveRun, LiveRuns
 from headrace_server.runs.outputs import row_messages, settled
 from headrace_server.runs.progress import Reported
 from headrace_server.runs.run import begun
+from headrace_server.runs.verification import verify
 from headrace_server.services import Services
 
 FOLLOW_SECONDS = 1.0
@@ -49,6 +50,9 @@ CANCEL_LOOK_SECONDS = 0.25
 
 LISTED_RUNS = 100
 """Runs of a list at most; each one's journal is read."""
+
+VERIFICATION = "verification"
+"""What a verification under way is called among runs."""
 
 FORGET_SECONDS = 3600.0
 """How often old runs are deleted."""
@@ -139,6 +143,15 @@ class Runs:
             elif (run := found[name]) is not None:
                 response.runs.append(self._message(run))
         return response
+
+    async def verify(
+        self, request: verification_pb2.VerifyTableRequest
+    ) -> verification_pb2.VerifyTableResponse:
+        """Serves VerifyTable: work as a run's is, which ends with its call."""
+        tenant = requests.check_tenant(request.tenant_id)
+        live = LiveRun(tenant, VERIFICATION, uuid.uuid4().hex, "", time.time_ns() // 1000)
+        with self._services.runs.enter(tenant) as place, self._live.joined(live):
+            return await verify(self._services, request, place, live)
 
     async def forget(self) -> None:
         """Deletes runs that ended long ago, until it is cancelled."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headrace import __version__
-from headrace.cli import data, features, negatives, runs, tables
+from headrace.cli import data, features, negatives, runs, tables, verify
 
 app = typer.Typer(
     name="headrace",
@@ -22,6 +22,7 @@ app.add_typer(features.app)
 app.add_typer(negatives.app)
 app.add_typer(tables.app)
 app.add_typer(runs.app)
+app.add_typer(verify.app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -4,7 +4,7 @@ Results go to stdout, everything else (progress, errors) to stderr. Exit codes:
 
 0  success; also an upload without any row, and one that kept some of its rows out
 1  the data was refused: the upload as a whole, every row of it, or a file that is no table
-   of rows; for validate, if any row would be rejected
+   of rows; for validate, if any row would be rejected; for verify, if a row differs
 2  a usage, transport or server error, or input that cannot be read
 130  interrupted; and killed by SIGPIPE when the reader of stdout goes away, as other tools are
 """

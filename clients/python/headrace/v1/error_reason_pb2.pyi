@@ -171,7 +171,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_PART_LOST: _ErrorReason.ValueType  # 52
     """DATA_LOSS: the store has lost or damaged a part, of an upload that is therefore not
-    committed, or of a table. Metadata: {}. Do not retry; upload its rows anew under another id.
+    committed, or of a table. Metadata: {"part": "features/acme/user_features/7f3a-0001.parquet"}, where it is known. Do
+    not retry; upload its rows anew under another id, or, of features and training sets, make the table anew.
     """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 53
     """INVALID_ARGUMENT: the bytes of a message cannot be decoded as what the call takes.
@@ -216,6 +217,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: that version of the table has no statistics: it was written before
     this server's version kept statistics. Metadata: {"table": "user_features", "version": "3"}. Do not retry;
     compute the features anew.
+    """
+    ERROR_REASON_INPUT_GONE: _ErrorReason.ValueType  # 90
+    """FAILED_PRECONDITION: a version cannot be verified, as something that it was derived from is gone: a version
+    of a table, or a part of it. Metadata: {"table": "interactions", "version": "3", "part":
+    "raw-data/acme/interactions/9c1e.parquet"}; part is missing if the whole version is gone. Do not retry.
+    """
+    ERROR_REASON_NOT_DERIVABLE: _ErrorReason.ValueType  # 91
+    """FAILED_PRECONDITION: a version cannot be verified by this server: it was not written by a run, or with
+    parameters that this version of Headrace does not know, or it differs from what this version derives and was
+    written by another one. Metadata: {"table": "user_features", "version": "3", "code_version": "0.2.0",
+    "parameter": "decay"}, the last two where they matter. Do not retry on this version.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -373,7 +385,8 @@ stream go. Metadata: {"idle_seconds": "600"}. Retry at once; an upload resumes.
 """
 ERROR_REASON_PART_LOST: ErrorReason.ValueType  # 52
 """DATA_LOSS: the store has lost or damaged a part, of an upload that is therefore not
-committed, or of a table. Metadata: {}. Do not retry; upload its rows anew under another id.
+committed, or of a table. Metadata: {"part": "features/acme/user_features/7f3a-0001.parquet"}, where it is known. Do
+not retry; upload its rows anew under another id, or, of features and training sets, make the table anew.
 """
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 53
 """INVALID_ARGUMENT: the bytes of a message cannot be decoded as what the call takes.
@@ -418,5 +431,16 @@ ERROR_REASON_STATISTICS_NOT_FOUND: ErrorReason.ValueType  # 80
 """NOT_FOUND: that version of the table has no statistics: it was written before
 this server's version kept statistics. Metadata: {"table": "user_features", "version": "3"}. Do not retry;
 compute the features anew.
+"""
+ERROR_REASON_INPUT_GONE: ErrorReason.ValueType  # 90
+"""FAILED_PRECONDITION: a version cannot be verified, as something that it was derived from is gone: a version
+of a table, or a part of it. Metadata: {"table": "interactions", "version": "3", "part":
+"raw-data/acme/interactions/9c1e.parquet"}; part is missing if the whole version is gone. Do not retry.
+"""
+ERROR_REASON_NOT_DERIVABLE: ErrorReason.ValueType  # 91
+"""FAILED_PRECONDITION: a version cannot be verified by this server: it was not written by a run, or with
+parameters that this version of Headrace does not know, or it differs from what this version derives and was
+written by another one. Metadata: {"table": "user_features", "version": "3", "code_version": "0.2.0",
+"parameter": "decay"}, the last two where they matter. Do not retry on this version.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -11,6 +11,7 @@ from headrace.v1 import statistics_pb2 as headrace_dot_v1_dot_statistics__pb2
 from headrace.v1 import table_pb2 as headrace_dot_v1_dot_table__pb2
 from headrace.v1 import upload_pb2 as headrace_dot_v1_dot_upload__pb2
 from headrace.v1 import validation_pb2 as headrace_dot_v1_dot_validation__pb2
+from headrace.v1 import verification_pb2 as headrace_dot_v1_dot_verification__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -137,6 +138,11 @@ class PipelineServiceStub:
                 '/headrace.v1.PipelineService/ReadTable',
                 request_serializer=headrace_dot_v1_dot_table__pb2.ReadTableRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_table__pb2.ReadTableResponse.FromString,
+                _registered_method=True)
+        self.VerifyTable = channel.unary_unary(
+                '/headrace.v1.PipelineService/VerifyTable',
+                request_serializer=headrace_dot_v1_dot_verification__pb2.VerifyTableRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_verification__pb2.VerifyTableResponse.FromString,
                 _registered_method=True)
         self.CheckHealth = channel.unary_unary(
                 '/headrace.v1.PipelineService/CheckHealth',
@@ -298,6 +304,15 @@ class PipelineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyTable(self, request, context):
+        """VerifyTable derives a version of user_features, item_features or a training set again from its lineage, writes
+        nothing, and compares: the version has the same rows, or here is the first one that differs. It takes as long as
+        the run did that wrote it, and its turn among runs; it ends when the call does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckHealth(self, request, context):
         """CheckHealth tells whether the server can do its work. It answers at once,
         whatever the state of the services behind it.
@@ -398,6 +413,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.ReadTable,
                     request_deserializer=headrace_dot_v1_dot_table__pb2.ReadTableRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_table__pb2.ReadTableResponse.SerializeToString,
+            ),
+            'VerifyTable': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyTable,
+                    request_deserializer=headrace_dot_v1_dot_verification__pb2.VerifyTableRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_verification__pb2.VerifyTableResponse.SerializeToString,
             ),
             'CheckHealth': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckHealth,
@@ -898,6 +918,33 @@ class PipelineService:
             '/headrace.v1.PipelineService/ReadTable',
             headrace_dot_v1_dot_table__pb2.ReadTableRequest.SerializeToString,
             headrace_dot_v1_dot_table__pb2.ReadTableResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyTable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.PipelineService/VerifyTable',
+            headrace_dot_v1_dot_verification__pb2.VerifyTableRequest.SerializeToString,
+            headrace_dot_v1_dot_verification__pb2.VerifyTableResponse.FromString,
             options,
             channel_credentials,
             insecure,

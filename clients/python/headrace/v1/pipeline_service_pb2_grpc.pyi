@@ -15,6 +15,7 @@ from headrace.v1 import statistics_pb2 as _statistics_pb2
 from headrace.v1 import table_pb2 as _table_pb2
 from headrace.v1 import upload_pb2 as _upload_pb2
 from headrace.v1 import validation_pb2 as _validation_pb2
+from headrace.v1 import verification_pb2 as _verification_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -113,6 +114,11 @@ class PipelineServiceStub:
     """ListTables lists the tables a tenant has."""
     ReadTable: _grpc.UnaryStreamMultiCallable[_table_pb2.ReadTableRequest, _table_pb2.ReadTableResponse]
     """ReadTable streams the rows of one version of a table."""
+    VerifyTable: _grpc.UnaryUnaryMultiCallable[_verification_pb2.VerifyTableRequest, _verification_pb2.VerifyTableResponse]
+    """VerifyTable derives a version of user_features, item_features or a training set again from its lineage, writes
+    nothing, and compares: the version has the same rows, or here is the first one that differs. It takes as long as
+    the run did that wrote it, and its turn among runs; it ends when the call does.
+    """
     CheckHealth: _grpc.UnaryUnaryMultiCallable[_health_pb2.CheckHealthRequest, _health_pb2.CheckHealthResponse]
     """CheckHealth tells whether the server can do its work. It answers at once,
     whatever the state of the services behind it.
@@ -194,6 +200,11 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """ListTables lists the tables a tenant has."""
     ReadTable: _aio.UnaryStreamMultiCallable[_table_pb2.ReadTableRequest, _table_pb2.ReadTableResponse]  # type: ignore[assignment]
     """ReadTable streams the rows of one version of a table."""
+    VerifyTable: _aio.UnaryUnaryMultiCallable[_verification_pb2.VerifyTableRequest, _verification_pb2.VerifyTableResponse]  # type: ignore[assignment]
+    """VerifyTable derives a version of user_features, item_features or a training set again from its lineage, writes
+    nothing, and compares: the version has the same rows, or here is the first one that differs. It takes as long as
+    the run did that wrote it, and its turn among runs; it ends when the call does.
+    """
     CheckHealth: _aio.UnaryUnaryMultiCallable[_health_pb2.CheckHealthRequest, _health_pb2.CheckHealthResponse]  # type: ignore[assignment]
     """CheckHealth tells whether the server can do its work. It answers at once,
     whatever the state of the services behind it.
@@ -380,6 +391,17 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_table_pb2.ReadTableResponse], _abc.AsyncIterator[_table_pb2.ReadTableResponse]]:
         """ReadTable streams the rows of one version of a table."""
+
+    @_abc_1.abstractmethod
+    def VerifyTable(
+        self,
+        request: _verification_pb2.VerifyTableRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_verification_pb2.VerifyTableResponse, _abc.Awaitable[_verification_pb2.VerifyTableResponse]]:
+        """VerifyTable derives a version of user_features, item_features or a training set again from its lineage, writes
+        nothing, and compares: the version has the same rows, or here is the first one that differs. It takes as long as
+        the run did that wrote it, and its turn among runs; it ends when the call does.
+        """
 
     @_abc_1.abstractmethod
     def CheckHealth(

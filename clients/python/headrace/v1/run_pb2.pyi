@@ -82,10 +82,10 @@ class RunProgress(_message.Message):
     QUEUE_PLACE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """The step under way: `read`, then `users` and `items`, or `pairs`, `core`, `forecast` and `sample`; `commit`.
-    `queued` while the run waits for its turn.
+    Of a verification `stored` comes first. `queued` while the run waits for its turn.
     """
     shards_done: _builtins.int
-    """Shards of the step that are done; of `read`, batches of files."""
+    """Shards of the step that are done; of `read`, batches of files; of `stored`, files."""
     shards_total: _builtins.int
     """Shards the step has."""
     queue_place: _builtins.int
@@ -961,7 +961,7 @@ class Run(_message.Message):
     request_id: _builtins.str
     """The request_id it was started with; empty if it ends with its call."""
     kind: _builtins.str
-    """`features` or `negatives`."""
+    """`features` or `negatives`; or `verification`, of a VerifyTable call that is under way."""
     state: Global___RunState.ValueType
     """Where it stands."""
     attempts: _builtins.int

@@ -1,0 +1,174 @@
+"""VerifyTable: a version is derived again from its lineage and compared with what is stored.
+
+It is work as a run's is: it waits for its turn among runs, and ends with its call.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headrace.v1 import verification_pb2
+from headrace_compute.delta import tables
+from headrace_compute.errors import (
+    InputGoneError,
+    PartLostError,
+    TableNotFoundError,
+    VersionNotFoundError,
+)
+from headrace_compute.inputs.workers import admit_all
+from headrace_compute.model import DataType, Snapshot, StoreConfig, shard_plan
+from headrace_compute.proof.check import Checked, CheckSink
+from headrace_compute.proof.difference import Difference
+from headrace_compute.proof.run import prove
+from headrace_compute.sink import NoSink, Sink
+from headrace_server import __version__
+from headrace_server.reading import open_by_name
+from headrace_server.rpc import requests
+from headrace_server.rpc.run_queue import Place
+from headrace_server.runs.features import FEATURES
+from headrace_server.runs.inputs import RunInputs, timestamp_message, version_message
+from headrace_server.runs.job import Job, RunKind
+from headrace_server.runs.lineage import Lineage, read_lineage
+from headrace_server.runs.live import LiveRun
+from headrace_server.runs.negatives import NEGATIVES
+from headrace_server.services import Services
+
+MAKERS: Mapping[str, RunKind[Any]] = {
+    "training_data": NEGATIVES,
+    "user_features": FEATURES,
+    "item_features": FEATURES,
+}
+"""The kind of run that writes a kind of table."""
+
+
+async def verify(
+    services: Services, request: verification_pb2.VerifyTableRequest, place: Place, live: LiveRun
+) -> verification_pb2.VerifyTableResponse:
+    """Verifies a version when its turn has come; which one that is, is fixed when it is asked for.
+
+    Raises:
+        TableNotFoundError, VersionNotFoundError: There is no such version.
+        InvalidFieldError: The table is not one that runs write.
+        NotDerivableError: This code cannot derive it.
+        InputGoneError: What it was derived from is gone.
+        PartLostError: A part of the version itself is.
+    """
+    version = request.version if request.HasField("version") else None
+    snapshot = await _open(services, request.tenant_id, request.table, version)
+    if not place.is_held:
+        version = snapshot.version
+        del snapshot
+        await place.turn(live.queue)
+        live.begin()
+        snapshot = await _open(services, request.tenant_id, request.table, version)
+    lineage = await asyncio.to_thread(read_lineage, services.config, snapshot)
+    inputs = await asyncio.to_thread(_pinned, services.config, request.tenant_id, lineage)
+    job = MAKERS[snapshot.kind].again(services, snapshot.table_key, lineage, inputs)
+    try:
+        difference = await _difference(services, snapshot, job, live)
+    except PartLostError as error:
+        raise _named(error, lineage, inputs) from error
+    if difference is not None and lineage.code_version != __version__:
+        raise lineage.other_code(__version__)
+    return verification_pb2.VerifyTableResponse(
+        version=version_message(snapshot),
+        inputs=inputs.versions(),
+        as_of=timestamp_message(inputs.as_of_us),
+        code_version=lineage.code_version,
+        difference=None if difference is None else _message(difference),
+    )
+
+
+async def _open(services: Services, tenant_id: str, table: str, version: int | None) -> Snapshot:
+    tenant = requests.check_tenant(tenant_id)
+    if not table:
+        raise requests.invalid("table", "Field table is empty; name a table, as ListTables tells them.")
+    snapshot = await open_by_name(services, tenant, table, version)
+    if snapshot.kind not in MAKERS:
+        raise requests.invalid(
+            "table",
+            f"Field table is {table!r}, which no run derives; expected user_features, item_features or a "
+            "training set.",
+        )
+    return snapshot
+
+
+async def _difference(services: Services, snapshot: Snapshot, job: Job, live: LiveRun) -> Difference | None:
+    executor = services.pool.run_executor(live.tenant, live.run_id)
+
+    async def derive(sink: CheckSink) -> Sequence[Checked]:
+        def sink_of(key: str) -> Sink[Checked]:
+            return sink if key == snapshot.table_key else NoSink()
+
+        made = await job.make(executor, sink_of, live.report, admit_all)
+        return next(table.parts for table in made.tables if table.key == snapshot.table_key)
+
+    try:
+        return await prove(executor, snapshot.kind, snapshot.files, derive, live.report)
+    finally:
+        # The place among runs is held for as long as workers are busy with it.
+        await asyncio.shield(executor.ended())
+
+
+def _pinned(config: StoreConfig, tenant: str, lineage: Lineage) -> RunInputs:
+    """The inputs that a version was derived from. Blocks.
+
+    Raises:
+        InputGoneError: The log lacks one.
+    """
+    interactions = _pin(config, tenant, lineage, "interactions", lineage.interactions_version)
+    items = lineage.items_version
+    return RunInputs(
+        tenant,
+        interactions,
+        None if items is None else _pin(config, tenant, lineage, "items", items),
+        lineage.as_of_us,
+        shard_plan(interactions.rows),
+    )
+
+
+def _pin(config: StoreConfig, tenant: str, lineage: Lineage, name: DataType, version: int) -> Snapshot:
+    try:
+        return tables.open_table(config, tables.table_key(config, tenant, name), version)
+    except (TableNotFoundError, VersionNotFoundError):
+        facts = {"table": name, "version": str(version)}
+        raise InputGoneError(f"{_derived_from(lineage, name, version)} is gone.", facts) from None
+
+
+def _named(error: PartLostError, lineage: Lineage, inputs: RunInputs) -> InputGoneError | PartLostError:
+    """What it means that a part is gone, by the table that has it."""
+    part = error.attributes.get("part", "")
+    for snapshot in (inputs.interactions, inputs.items):
+        if snapshot is not None and part.startswith(f"{snapshot.table_key}/"):
+            name = tables.table_name(snapshot.table_key)
+            facts = {"table": name, "version": str(snapshot.version), "part": part}
+            return InputGoneError(
+                f"{_derived_from(lineage, name, snapshot.version)} has lost the part {part}.", facts
+            )
+    return PartLostError(
+        f"Version {lineage.version} of {lineage.table} has lost rows: its part {part} is gone or damaged; "
+        "make the table anew from the same versions to have them again.",
+        {"part": part},
+    )
+
+
+def _derived_from(lineage: Lineage, name: str, version: int) -> str:
+    return (
+        f"Version {lineage.version} of {lineage.table} cannot be derived again: version {version} of {name}, "
+        "which it was made from,"
+    )
+
+
+def _message(difference: Difference) -> verification_pb2.RowDifference:
+    return verification_pb2.RowDifference(
+        bucket=difference.section.bucket,
+        split=difference.section.split,
+        row=difference.row,
+        stored=difference.is_stored,
+        derived=difference.is_derived,
+        key=difference.key,
+        values=(
+            verification_pb2.ValueDifference(column=each.column, stored=each.stored, derived=each.derived)
+            for each in difference.values
+        ),
+    )
