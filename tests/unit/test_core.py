@@ -55,7 +55,7 @@ def folded(*shards: Any) -> Any:
 
 def pairs_of(rows: Any) -> Any:
     """The item_ids, the pairs and the positives of one shard."""
-    numbering, [(_, pairs, positives)] = folded(rows)
+    numbering, [(_, _, pairs, positives)] = folded(rows)
     return numbering.item_ids, pairs, positives
 
 
@@ -84,7 +84,7 @@ def find_core(shards: Any, min_per_user: int, min_per_item: int) -> Any:
     alive = np.ones(len(numbering), np.bool_)
     while True:
         total = CoreRound(np.zeros(alive.size, np.int64))
-        for _, pairs, _ in shares:
+        for _, _, pairs, _ in shares:
             total.add(*core_round(NOWHERE, pairs, alive, min_per_user))
         left = survivors(alive, total, min_per_item)
         if np.array_equal(left, alive):
@@ -140,7 +140,7 @@ def test_events_count_duplicates_once() -> None:
         ("ann", "y", "view", 1, None),
         ("ann", "z", "view", 5, None),
     ]
-    numbering, [(counts, _, _)] = folded(rows)
+    numbering, [(counts, *_)] = folded(rows)
     assert numbering.item_ids.to_pylist() == ["x", "y", "z"]
     assert (counts.numbers.tolist(), counts.events.tolist()) == ([0, 1, 2], [3, 1, 1])
 

@@ -21,14 +21,14 @@ from headrace_compute.features.feature import Feature, Grain
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.queries import points_query
 from headrace_compute.features.registry import CUT, cuts_schema_of, key_of, overalls_of, partials_of
-from headrace_compute.features.timeline import Points, Timeline, by_time, rows_of_users
+from headrace_compute.features.timeline import Points, Timeline, rows_of_users
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.duckdb_session import DuckDBSession
 from headrace_compute.inputs.events import Events, gather
 from headrace_compute.inputs.exchange import Slice, encode_texts
 from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
-from headrace_compute.kernels.timelines import stable_order
+from headrace_compute.kernels.timelines import by_time
 from headrace_compute.model import Shard, StoreConfig
 
 ITEM_CODE = "item_code"
@@ -241,7 +241,7 @@ def distinct_points(key: str, *asked: pa.Table) -> pa.Table:
     ranks = np.empty(by_bucket.size, np.uint64)
     ranks[by_bucket] = np.arange(by_bucket.size, dtype=np.uint64)
     cuts_us = _micros(cuts)
-    order = stable_order(ranks[ids], stable_order(cuts_us.view(np.uint64) ^ np.uint64(1 << 63)))
+    order = by_time(cuts_us, ranks[ids])
     ids, cuts_us = ids[order], cuts_us[order]
     is_new = np.ones(order.size, np.bool_)
     is_new[1:] = (ids[1:] != ids[:-1]) | (cuts_us[1:] != cuts_us[:-1])
@@ -271,7 +271,7 @@ def _item_points(
     is_here[codes] = is_here[wanted] = is_here[-1] = True
     places = np.cumsum(is_here, dtype=np.int32) - np.int32(1)
     groups = places[codes]
-    order = by_time(events, groups.astype(np.uint64))
+    order = by_time(events["time_us"].to_numpy(), groups.astype(np.uint64))
     points = Points(places[wanted], _micros(asked[CUT]))
     how = (points, partials_of(features), params.constants)
     timeline = Timeline(events.take(pa.array(order)), groups[order], int(places[-1]) + 1, *how)

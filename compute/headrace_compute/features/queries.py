@@ -41,13 +41,13 @@ def points_query(features: Sequence[Feature]) -> str:
     They are made of the tables `points` (place, as_of_us, item_code if it is about items, and the partials of
     each), in the order of `place`, `overalls` (as_of_us, and what all items had then) and `catalog`.
     """
-    columns = ",\n    ".join(f"{each_cut(feature.finish)} AS {feature.name}" for feature in features)
+    columns = "".join(f",\n    {each_cut(feature.finish)} AS {feature.name}" for feature in features)
     tables = ["points"]
     if overalls_of(features):
         tables.append("LEFT JOIN overalls USING (as_of_us)")
     if any("catalog." in feature.finish for feature in features):
         tables.append("LEFT JOIN catalog USING (item_code)")
-    return f"SELECT\n    {columns}\nFROM {' '.join(tables)}\nORDER BY place"
+    return f"SELECT\n    place{columns}\nFROM {' '.join(tables)}\nORDER BY place"
 
 
 def users_query(features: Sequence[Feature]) -> str:

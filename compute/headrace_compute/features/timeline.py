@@ -46,19 +46,13 @@ def rows_of_users(events: Events) -> pa.Table:
     """
     items = events.rows["item_code"].to_numpy().astype(np.uint64)
     users = events.rows["user_code"].to_numpy().astype(np.uint64)
-    order = by_time(events.rows, users, timelines.stable_order(~items))
+    times_us = events.rows["time_us"].to_numpy()
+    order = timelines.by_time(times_us, users, timelines.stable_order(~items))
     pairs = (users << np.uint64(32) | items)[order]
     by_pair = timelines.stable_order(pairs)
     is_first = np.ones(order.size, np.int8)
     is_first[by_pair[1:]] = pairs[by_pair[1:]] != pairs[by_pair[:-1]]
     return events.rows.take(pa.array(order)).append_column("is_first", pa.array(is_first))
-
-
-def by_time(rows: pa.Table, groups: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
-    """The order of rows by group (uint64) and time_us, what is equal as it stands in `order`: int64."""
-    # A signed integer's sign turned over makes an unsigned one of the same order.
-    times = rows["time_us"].to_numpy().view(np.uint64) ^ np.uint64(1 << 63)
-    return timelines.stable_order(groups, timelines.stable_order(times, order))
 
 
 class Timeline:

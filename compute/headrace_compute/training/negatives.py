@@ -4,6 +4,7 @@ A user's rows depend only on the user's own pairs, the seed, the parameters, the
 candidates with their weights, and the core, so every shard plan gives the same rows.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -14,18 +15,46 @@ from headrace_compute import cancellation
 from headrace_compute.model import ROW_GROUP_ROWS, StoreConfig
 from headrace_compute.parts import encoded_bytes
 from headrace_compute.sink import Sink, W
-from headrace_compute.training.groups import choose, cut
+from headrace_compute.training.feature_columns import FeatureColumns, Found, Instants, asked, find
+from headrace_compute.training.groups import Groups, choose, cut
+from headrace_compute.training.history import Histories
+from headrace_compute.training.history_columns import HistoryColumns
 from headrace_compute.training.items import ItemIndex
 from headrace_compute.training.pairs import Pairs, Positives
 from headrace_compute.training.parameters import SamplingParams
-from headrace_compute.training.rows import training_rows
+from headrace_compute.training.rows import Columns, Rows, draw_rows, training_table
 from headrace_compute.training.sampler import CandidateSampler
+from headrace_compute.training.schema import schema_of
 
 PART_ROWS = 1 << 20
 """About as many rows as a part may have: bounds a worker's memory whatever the ratio."""
 
 PIECE_ROWS = 1 << 17
 """About as many are drawn and laid out between two looks at whether the stage is cancelled."""
+
+PIECE_EVENTS = 1 << 22
+"""So many events may their histories have together, and those of a part eight times as many."""
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """What to make of one split.
+
+    Attributes:
+        number: Its place, from 0.
+        name: None if there is one for all.
+        params: With the ratio and the cap of the split.
+        when: Before which instants features are.
+    """
+
+    number: int
+    name: str | None
+    params: SamplingParams
+    when: Instants
+
+    def rows(self, most: int) -> int:
+        """So many rows at a time, for `most` without histories."""
+        return min(most, most * PIECE_EVENTS // (PIECE_ROWS * max(1, self.params.history)))
 
 
 @dataclass(frozen=True)
@@ -48,6 +77,67 @@ class SampledShard(Generic[W]):
     without_item: int
 
 
+class _Shard:
+    """One shard of one split, chosen and ready to be drawn for."""
+
+    def __init__(
+        self,
+        known: Pairs,
+        positives: Positives,
+        core: Pairs,
+        alive: np.ndarray,
+        index: ItemIndex,
+        sampler: CandidateSampler,
+        plan: SplitPlan,
+    ) -> None:
+        self.chosen = choose(known, positives, core, alive, index, plan.params)
+        self._positives, self._index, self._sampler, self._plan = positives, index, sampler, plan
+
+    def cut(self, groups: Groups, rows: int) -> Iterator[Groups]:
+        """Groups that follow each other, with about so many rows at a time."""
+        return cut(groups, self._plan.rows(rows), self._plan.params)
+
+    def draw(self, groups: Groups) -> Rows:
+        """The rows of some groups."""
+        drawn_from = (self._positives, self.chosen.known, self._index, self._sampler)
+        return draw_rows(*drawn_from, self._plan.params.seed, groups)
+
+    def table(self, groups: Groups, more: Sequence[Columns]) -> pa.Table:
+        """The same with all columns."""
+        named = (self._positives, self._index.item_ids, self._sampler.sources, self._plan.name)
+        return training_table(self.draw(groups), *named, more, schema_of(self._plan.params))
+
+    def columns(
+        self, histories: Histories | None, of_users: pa.Table | None, of_items: Found | None
+    ) -> list[Columns]:
+        """The columns that the request adds."""
+        params, item_ids = self._plan.params, self._index.item_ids
+        more: list[Columns] = []
+        if of_users is not None and of_items is not None:
+            users = find("user_id", self._positives.users, of_users)
+            more.append(FeatureColumns(params, self._plan.when, users, of_items))
+        if histories is not None:
+            seen = histories.of_split(self._plan.number)
+            more.append(HistoryColumns(seen, item_ids, params.history, params.history_timestamps))
+        return more
+
+
+def ask_shard(
+    config: StoreConfig,
+    known: Pairs,
+    positives: Positives,
+    core: Pairs,
+    alive: np.ndarray,
+    index: ItemIndex,
+    sampler: CandidateSampler,
+    plan: SplitPlan,
+) -> Iterator[pa.Table]:
+    """Whose features rows have: `feature_columns.asked`. Arguments are the first ones of `sample_shard`."""
+    shard = _Shard(known, positives, core, alive, index, sampler, plan)
+    pieces = map(shard.draw, shard.cut(shard.chosen.groups, PIECE_ROWS))
+    return asked(pieces, plan.when, positives.users, index.item_ids)
+
+
 def sample_shard(
     config: StoreConfig,
     known: Pairs,
@@ -56,8 +146,10 @@ def sample_shard(
     alive: np.ndarray,
     index: ItemIndex,
     sampler: CandidateSampler,
-    params: SamplingParams,
-    split: str | None,
+    plan: SplitPlan,
+    histories: Histories | None,
+    of_users: pa.Table | None,
+    of_items: Found | None,
     sink: Sink[W],
     name: str,
 ) -> SampledShard[W]:
@@ -70,27 +162,28 @@ def sample_shard(
         alive: bool by item number: the items of the core.
         index: All items.
         sampler: The candidates.
-        params: What to make, with the ratio and the cap of the split.
-        split: Its name; None if there is one for all.
+        plan: What to make.
+        histories: Of the shard's users; None without such a column.
+        of_users, of_items: Features of what `ask_shard` asked for; None without features.
         sink: Where its rows go.
         name: What they are called by, of this shard and split alone; a number follows.
     """
-    chosen = choose(known, positives, core, alive, index, params)
-    groups = chosen.groups
-    output = sink.open(config)
-    for number, some in enumerate(cut(groups, PART_ROWS, params)):
+    shard = _Shard(known, positives, core, alive, index, sampler, plan)
+    more = shard.columns(histories, of_users, of_items)
+    chosen, output = shard.chosen, sink.open(config)
+    for number, some in enumerate(shard.cut(chosen.groups, PART_ROWS)):
         pieces = []
-        for piece in cut(some, PIECE_ROWS, params):
+        for piece in shard.cut(some, PIECE_ROWS):
             cancellation.check()
-            pieces.append(training_rows(positives, chosen.known, index, sampler, params, split, piece))
+            pieces.append(shard.table(piece, more))
         output.write(f"{name}-{number:05d}", pa.concat_tables(pieces), stats=("timestamp", "split", "bucket"))
-    negatives = int(groups.counts.sum())
+    positives_made, negatives = len(chosen.groups), int(chosen.groups.counts.sum())
     return SampledShard(
         parts=output.close(),
-        positives=len(groups),
+        positives=positives_made,
         outside=chosen.outside,
         negatives=negatives,
-        short=params.negative_ratio * len(groups) - negatives,
+        short=plan.params.negative_ratio * positives_made - negatives,
         without_user=chosen.without_user,
         without_item=chosen.without_item,
     )
@@ -104,14 +197,16 @@ def forecast_shard(
     alive: np.ndarray,
     index: ItemIndex,
     sampler: CandidateSampler,
-    params: SamplingParams,
-    split: str | None,
+    plan: SplitPlan,
+    histories: Histories | None,
+    of_users: pa.Table | None,
+    of_items: Found | None,
 ) -> int:
     """About how many bytes `sample_shard` would write: its first row group's, for as many rows as it has."""
-    chosen = choose(known, positives, core, alive, index, params)
-    groups = chosen.groups
-    for some in cut(groups, ROW_GROUP_ROWS, params):
+    shard = _Shard(known, positives, core, alive, index, sampler, plan)
+    groups = shard.chosen.groups
+    for some in cut(groups, ROW_GROUP_ROWS, plan.params):
         rows = len(groups) + int(groups.counts.sum())
-        table = training_rows(positives, chosen.known, index, sampler, params, split, some)
+        table = shard.table(some, shard.columns(histories, of_users, of_items))
         return encoded_bytes(table) * rows // len(table)
     return 0

@@ -1,8 +1,12 @@
 """What training data to make."""
 
 from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from headrace_compute.training.split import Split
+
+SNAPSHOT: Final = "snapshot"
+POINT_IN_TIME: Final = "point_in_time"
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,11 @@ class SamplingParams:
         min_interactions_per_user, min_interactions_per_item: k-core; 0 = off.
         split: None makes one of everything.
         eval_negative_ratio: That of the splits after the first; None is negative_ratio.
+        with_features: Features of one instant for all rows, or of each positive's day; None: no features.
+        feature_columns: Names of `feature_columns.columns_of`; empty takes all.
+        history: Events at most in the list of what the user did before; 0 = no such column.
+        history_types: Of these; empty = the positive types.
+        history_timestamps: Whether their times are a column too.
     """
 
     seed: int = 0
@@ -34,6 +43,11 @@ class SamplingParams:
     min_interactions_per_item: int = 5
     split: Split | None = None
     eval_negative_ratio: int | None = None
+    with_features: Literal["snapshot", "point_in_time"] | None = None
+    feature_columns: tuple[str, ...] = ()
+    history: int = 0
+    history_types: tuple[str, ...] = ()
+    history_timestamps: bool = False
 
     def of_split(self, is_first: bool) -> "SamplingParams":
         """Those of one split: the cap is the first one's, and the others may have a ratio of their own."""

@@ -1,5 +1,9 @@
 """The rows of training data: each positive, then its negatives."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,8 +14,7 @@ from headrace_compute.kernels.sampling import stream_keys
 from headrace_compute.training.groups import Groups, Known
 from headrace_compute.training.items import ItemIndex
 from headrace_compute.training.pairs import Positives
-from headrace_compute.training.parameters import SamplingParams
-from headrace_compute.training.sampler import CandidateSampler, draw
+from headrace_compute.training.sampler import CandidateSampler, Drawn, draw
 from headrace_compute.training.strategies import EXPOSED
 
 TRAINING_SCHEMA = pa.schema(
@@ -27,49 +30,104 @@ TRAINING_SCHEMA = pa.schema(
         ("bucket", pa.int16()),
     ]
 )
+"""The columns that every dataset has; those that a request adds follow them."""
 
 
-def training_rows(
-    positives: Positives,
-    known: Known,
-    index: ItemIndex,
-    sampler: CandidateSampler,
-    params: SamplingParams,
-    split: str | None,
-    groups: Groups,
-) -> pa.Table:
-    """Draws for some positives of a split and lays out their rows: each positive, then its negatives."""
+@dataclass(frozen=True)
+class Rows:
+    """Rows of some groups, by number.
+
+    Attributes:
+        groups: Whose rows they are.
+        hashes: uint64, xxh64 of each group's names.
+        group: int32, the group of each row.
+        items: int32, the item of each row.
+        is_positive: bool, one per row.
+        drawn: What was drawn, one for each other row.
+    """
+
+    groups: Groups
+    hashes: np.ndarray
+    group: np.ndarray
+    items: np.ndarray
+    is_positive: np.ndarray
+    drawn: Drawn
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @property
+    def users(self) -> np.ndarray:
+        """The user of each row."""
+        users: np.ndarray = self.groups.users[self.group]
+        return users
+
+
+class Columns(Protocol):
+    """Columns that a request adds."""
+
+    def of(self, rows: Rows) -> Sequence[pa.Array]:
+        """Their values, in the order of their fields."""
+
+
+def draw_rows(
+    positives: Positives, known: Known, index: ItemIndex, sampler: CandidateSampler, seed: int, groups: Groups
+) -> Rows:
+    """Draws for some positives of a split."""
     hashes = _hash_groups(
         positives.users.take(pa.array(groups.users)), index.item_ids.take(pa.array(groups.items))
     )
-    drawn = draw(known, sampler, stream_keys(params.seed, hashes), groups)
+    drawn = draw(known, sampler, stream_keys(seed, hashes), groups)
     rows = len(groups) + len(drawn.candidates)
-    group = np.repeat(np.arange(len(groups), dtype=np.int32), groups.counts + 1)
-    positive = np.zeros(rows, np.bool_)
-    positive[np.cumsum(groups.counts + 1) - groups.counts - 1] = True
+    is_positive = np.zeros(rows, np.bool_)
+    is_positive[np.cumsum(groups.counts + 1) - groups.counts - 1] = True
     items = np.empty(rows, np.int32)
-    items[positive] = groups.items
-    items[~positive] = index.candidates[drawn.candidates]
-    prob = np.zeros(rows)
-    prob[~positive] = drawn.probs
-    users = groups.users[group]
-    named = np.zeros(rows, np.int8)
-    named[~positive] = drawn.sources
-    names = pa.array((*sampler.sources, EXPOSED))
-    source = pa.DictionaryArray.from_arrays(pa.array(named, mask=positive), names)
+    items[is_positive] = groups.items
+    items[~is_positive] = index.candidates[drawn.candidates]
+    group = np.repeat(np.arange(len(groups), dtype=np.int32), groups.counts + 1)
+    return Rows(groups, hashes, group, items, is_positive, drawn)
+
+
+def training_table(
+    rows: Rows,
+    positives: Positives,
+    item_ids: pa.Array,
+    sources: Sequence[str],
+    split: str | None,
+    more: Sequence[Columns],
+    schema: pa.Schema,
+) -> pa.Table:
+    """Lays out rows.
+
+    Args:
+        rows: Which ones.
+        positives: Who the users are.
+        item_ids: item_id by number.
+        sources: The sampler's.
+        split: Its name; None if there is one for all.
+        more: What the columns behind TRAINING_SCHEMA's are from.
+        schema: All columns.
+    """
+    is_positive, users = rows.is_positive, rows.users
+    prob = np.zeros(len(rows))
+    prob[~is_positive] = rows.drawn.probs
+    named = np.zeros(len(rows), np.int8)
+    named[~is_positive] = rows.drawn.sources
+    source = pa.DictionaryArray.from_arrays(pa.array(named, mask=is_positive), pa.array((*sources, EXPOSED)))
     return pa.table(
         [
             positives.users.take(pa.array(users)),
-            index.item_ids.take(pa.array(items)),
-            positive.astype(np.float64),
-            hashes.view(np.int64)[group],
+            item_ids.take(pa.array(rows.items)),
+            is_positive.astype(np.float64),
+            rows.hashes.view(np.int64)[rows.group],
             source.cast(pa.string()),
-            pa.array(prob, mask=positive),
-            pa.array(groups.times_us[group]).cast(TIMESTAMP),
-            pa.repeat(pa.scalar(split, pa.string()), rows),
+            pa.array(prob, mask=is_positive),
+            pa.array(rows.groups.times_us[rows.group]).cast(TIMESTAMP),
+            pa.repeat(pa.scalar(split, pa.string()), len(rows)),
             positives.buckets[users],
+            *(column for columns in more for column in columns.of(rows)),
         ],
-        schema=TRAINING_SCHEMA,
+        schema=schema,
     )
 
 

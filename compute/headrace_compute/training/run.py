@@ -9,18 +9,25 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import numpy as np
-import pyarrow as pa
 
 from headrace_compute.errors import NoPositivesError
+from headrace_compute.features.cut_run import Wanted, features_at_cuts
 from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.source import Source, read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
 from headrace_compute.model import DataFile, Shard
 from headrace_compute.sink import Sink, W
 from headrace_compute.training.core import CoreRound, core_round, survivors
+from headrace_compute.training.feature_columns import FEATURE_PARAMS, chosen_of, find_items, instants
 from headrace_compute.training.fractions import find_cuts
 from headrace_compute.training.items import build_index, measure_index
-from headrace_compute.training.negatives import SampledShard, forecast_shard, sample_shard
+from headrace_compute.training.negatives import (
+    SampledShard,
+    SplitPlan,
+    ask_shard,
+    forecast_shard,
+    sample_shard,
+)
 from headrace_compute.training.pairs import first_positives, fold_shard
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.sampler import build_sampler
@@ -65,7 +72,7 @@ class Dataset(Generic[W]):
 async def make_dataset(
     workers: Workers,
     files: Sequence[DataFile],
-    catalog: pa.Table | None,
+    catalog: Any,
     shards: Sequence[Shard],
     as_of_us: int | None,
     params: SamplingParams,
@@ -78,7 +85,7 @@ async def make_dataset(
     Args:
         workers: Where stages run.
         files: The interactions.
-        catalog: The current catalog (item_id), in the order of item_id; None or empty if there is none.
+        catalog: The current catalog, by item_id, or what holds it; None or empty if there is none.
         shards: A plan that covers all buckets; any gives the same rows.
         as_of_us: Exclusive end of the source; None takes all.
         params: What to make.
@@ -94,16 +101,7 @@ async def make_dataset(
     source = await read_source(workers, files, catalog, shards, as_of_us, progress)
     params = await _with_cuts(workers, source, shards, params, progress)
     names = (None,) if params.split is None else params.split.names
-
-    async def fold(shard: Shard, share: Sequence[Any]) -> _Folded:
-        held = await workers.hold_each(
-            1 + 2 * len(names), fold_shard, shard, params, source.numbering, *share
-        )
-        workers.let_go(share)
-        counts, *views = held
-        return _Folded(counts, list(zip(views[::2], views[1::2], strict=True)))
-
-    folded = await each("pairs", list(map(fold, shards, source.shares)), progress)
+    folded = await _fold(workers, source, shards, params, len(names), progress)
     pairs = [shard.core for shard in folded]
     index = await workers.hold(build_index, source.numbering, *(shard.counts for shard in folded))
     items, candidates = await workers.run(measure_index, index)
@@ -115,33 +113,31 @@ async def make_dataset(
     if core.pairs == 0:
         raise _no_positives(whole, core, params)
 
-    drawn_from = (await workers.put(alive), index, await workers.hold(build_sampler, index, params))
+    drawing = _Drawing(
+        folded, (await workers.put(alive), index, await workers.hold(build_sampler, index, params))
+    )
+    when = instants(params, as_of_us)
+    plans = [SplitPlan(number, name, params.of_split(number == 0), when) for number, name in enumerate(names)]
+    joined = await _join(workers, source, catalog, shards, drawing, plans, params, progress)
     if core.pairs * (1 + params.negative_ratio) > FORECAST_ROWS:
         forecasts = [
-            workers.run(forecast_shard, *view, shard.core, *drawn_from, params.of_split(number == 0), name)
-            for shard in folded
-            for number, (name, view) in enumerate(zip(names, shard.views, strict=True))
+            workers.run(forecast_shard, *drawing.of(place, plan), folded[place].histories, *features)
+            for place, features in enumerate(joined)
+            for plan in plans
         ]
         await admit(sum(await each("forecast", forecasts, progress)), 0)
 
-    async def sample(place: int, shard: _Folded) -> list[SampledShard[W]]:
-        sampled = [
-            await workers.run(
-                sample_shard,
-                *view,
-                shard.core,
-                *drawn_from,
-                params.of_split(number == 0),
-                name,
-                sink,
-                f"{number}-{name}-{place:04d}" if name else f"{place:04d}",
-            )
-            for number, (name, view) in enumerate(zip(names, shard.views, strict=True))
-        ]
+    async def sample(place: int) -> list[SampledShard[W]]:
+        shard, sampled = folded[place], []
+        for plan in plans:
+            # The table has its parts in the order of their names.
+            name = f"{plan.number}-{plan.name}-{place:04d}" if plan.name else f"{place:04d}"
+            more = (shard.histories, *joined[place], sink, name)
+            sampled.append(await workers.run(sample_shard, *drawing.of(place, plan), *more))
         workers.let_go([held for view in shard.views for held in view])
         return sampled
 
-    sampled = await each("sample", list(map(sample, range(len(folded)), folded)), progress)
+    sampled = await each("sample", list(map(sample, range(len(folded)))), progress)
     of_splits = list(zip(*sampled, strict=True))
     splits = tuple(map(_added_up, names, of_splits))
     if splits[0].positives == 0:
@@ -163,12 +159,75 @@ class _Folded:
     """What `fold_shard` gave for a shard, held by the workers: the views are Pairs and Positives."""
 
     counts: Any
+    histories: Any
     views: list[tuple[Any, Any]]
 
     @property
     def core(self) -> Any:
         """The Pairs that the core is made of: what the first split knows."""
         return self.views[0][0]
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What rows are drawn from.
+
+    Attributes:
+        of_all: The living items, the index and the sampler.
+    """
+
+    folded: list[_Folded]
+    of_all: tuple[Any, Any, Any]
+
+    def of(self, place: int, plan: SplitPlan) -> tuple[Any, ...]:
+        """The first arguments of a stage that draws for one split of a shard."""
+        shard = self.folded[place]
+        return (*shard.views[plan.number], shard.core, *self.of_all, plan)
+
+
+async def _fold(
+    workers: Workers,
+    source: Source,
+    shards: Sequence[Shard],
+    params: SamplingParams,
+    splits: int,
+    progress: Progress,
+) -> list[_Folded]:
+    async def fold(shard: Shard, share: Sequence[Any]) -> _Folded:
+        how = (fold_shard, shard, params, source.numbering)
+        counts, histories, *views = await workers.hold_each(2 + 2 * splits, *how, *share)
+        if params.with_features is None:
+            workers.let_go(share)
+        return _Folded(counts, histories, list(zip(views[::2], views[1::2], strict=True)))
+
+    return await each("pairs", list(map(fold, shards, source.shares)), progress)
+
+
+async def _join(
+    workers: Workers,
+    source: Source,
+    catalog: Any,
+    shards: Sequence[Shard],
+    drawing: _Drawing,
+    plans: Sequence[SplitPlan],
+    params: SamplingParams,
+    progress: Progress,
+) -> list[tuple[Any, Any]]:
+    """For each shard the features of its users and those of all items, held; None each without features."""
+    if params.with_features is None:
+        return [(None, None)] * len(shards)
+    asking = [
+        workers.hold_each(2, ask_shard, *drawing.of(place, plan))
+        for place in range(len(shards))
+        for plan in plans
+    ]
+    of_users, of_items = zip(*await each("ask", asking, progress), strict=True)
+    wanted = Wanted(of_users, of_items, chosen_of(params, "user"), chosen_of(params, "item"), FEATURE_PARAMS)
+    tables = await features_at_cuts(workers, source, catalog, shards, wanted, progress)
+    _, index, _ = drawing.of_all
+    found = await workers.hold(find_items, index, *tables.items)
+    workers.let_go([*of_users, *of_items, *tables.items])
+    return [(users, found) for users in tables.users]
 
 
 async def _with_cuts(

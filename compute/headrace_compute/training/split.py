@@ -72,6 +72,15 @@ def leave_last_out_views(
     return [before_last & (items != second[users]), before_last, None]
 
 
+def first_seen(split: Split | None, views: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The first split that sees each event, int8; None if whoever is later sees more, so that time tells."""
+    if split is None or split.kind == TEMPORAL:
+        return None
+    unseen = [~view for view in views if view is not None]
+    splits: np.ndarray = np.add.reduce(unseen, axis=0, dtype=np.int8)
+    return splits
+
+
 def _held_out(starts: np.ndarray, counts: np.ndarray, items: np.ndarray, place: int) -> np.ndarray:
     """Each user's item at a place of its positives, -1 if there is none."""
     held = np.full(counts.size, -1, np.int64)

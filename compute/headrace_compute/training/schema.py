@@ -1,0 +1,20 @@
+"""The columns of a dataset."""
+
+import pyarrow as pa
+
+from headrace_compute.training.feature_columns import chosen
+from headrace_compute.training.history_columns import HISTORY, HISTORY_TIMESTAMPS
+from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.rows import TRAINING_SCHEMA
+
+
+def schema_of(params: SamplingParams) -> pa.Schema:
+    """Those of every dataset, then features, then the history."""
+    schema = TRAINING_SCHEMA
+    for name, (_, feature) in chosen(params).items():
+        schema = schema.append(pa.field(name, feature.type))
+    if params.history:
+        schema = schema.append(HISTORY)
+        if params.history_timestamps:
+            schema = schema.append(HISTORY_TIMESTAMPS)
+    return schema
