@@ -283,6 +283,10 @@ def test_features_and_negatives_print_what_they_wrote(cli: Cli, stocked: str) ->
     assert "SPLIT_LEAKS" in cli("negatives", *options, "--leave-last-out", "--eval-ratio", "9").stdout
     both = ("--leave-last-out", "--split-at", "2026-01-01")
     assert "Give one of" in cli("negatives", *options, *both, code=2).stderr
+    wide = ("--with-features", "point-in-time", "--feature", "item_price", "--history", "9")
+    cli("negatives", *options, *wide, "--history-timestamps")
+    (row,) = cli.json("read", "small", "--tenant", stocked, "--limit", "1")["rows"]
+    assert list(row)[-3:] == ["item_price", "history", "history_timestamps"]
     cli("negatives", *options)
     tables = cli.json("tables", "--tenant", stocked)["tables"]
     rows = {table["name"]: table["rows"] for table in tables}

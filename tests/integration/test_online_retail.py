@@ -84,6 +84,29 @@ def test_features_and_training_data_of_the_slice(uploaded: tuple[Client, str]) -
     drawn = set(zip(negatives["user_id"].to_pylist(), negatives["item_id"].to_pylist(), strict=True))
     assert not drawn & seen
     _check_splits(client, tenant)
+    _check_columns(client, tenant)
+
+
+def _check_columns(client: Client, tenant: str) -> None:
+    core: Any = {"min_interactions_per_user": 2, "min_interactions_per_item": 2}
+    columns = ("user_total_interactions", "item_category", "item_price")
+    client.sample_negatives(tenant, dataset="wide", **core)
+    plain = client.read_table(tenant, "wide")
+    wider: Any = {"with_features": "snapshot", "feature_columns": columns, "history": 20}
+    client.sample_negatives(tenant, dataset="wide", history_timestamps=True, **wider, **core)
+    wide = client.read_table(tenant, "wide")
+    assert wide.select(plain.column_names).equals(plain)
+    assert wide.column_names[len(plain.column_names) :] == [*columns, "history", "history_timestamps"]
+    features = client.read_table(tenant, "user_features", columns=["user_id", "total_interactions"])
+    totals = dict(zip(*(features[name].to_pylist() for name in features.column_names), strict=True))
+    for row in wide.slice(0, 2_000).to_pylist():
+        assert row["user_total_interactions"] == totals[row["user_id"]]
+        assert all(time < row["timestamp"] for time in row["history_timestamps"])
+        assert len(row["history"]) == len(row["history_timestamps"]) <= 20
+    by_day: Any = {"with_features": "point_in_time", "split": "leave_last_out"}
+    client.sample_negatives(tenant, dataset="wide", **by_day, **core)
+    assert "user_recent_items" in client.read_table(tenant, "wide", limit=1).column_names
+    assert client.read_table(tenant, "wide", version=1).equals(plain)
 
 
 def _check_splits(client: Client, tenant: str) -> None:

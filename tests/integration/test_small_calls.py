@@ -254,6 +254,10 @@ def test_an_event_at_the_end_of_time_is_a_run_s_newest(stub: PipelineServiceStub
     assert list(stub.ComputeFeatures(features))[-1].result.interactions == 2
 
 
+def _leave_last_out() -> run_pb2.Split:
+    return run_pb2.Split(leave_last_out=run_pb2.LeaveLastOutSplit())
+
+
 def _temporal(cuts: Sequence[int] = (), fractions: Sequence[float] = ()) -> run_pb2.Split:
     moments = [timestamp_pb2.Timestamp(seconds=cut) for cut in cuts]
     return run_pb2.Split(temporal=run_pb2.TemporalSplit(cuts=moments, fractions=fractions))
@@ -284,6 +288,15 @@ def _temporal(cuts: Sequence[int] = (), fractions: Sequence[float] = ()) -> run_
         ({"split": _temporal(fractions=[0.0])}, "split.temporal.fractions"),
         ({"split": _temporal(fractions=[float("nan")])}, "split.temporal.fractions"),
         ({"split": _temporal(fractions=[0.5, 0.5])}, "split.temporal.fractions"),
+        ({"with_features": "daily"}, "with_features"),
+        ({"with_features": "snapshot", "split": _leave_last_out()}, "with_features"),
+        ({"feature_columns": ["item_price"]}, "feature_columns"),
+        ({"with_features": "snapshot", "feature_columns": ["item_prise"]}, "feature_columns"),
+        ({"with_features": "snapshot", "feature_columns": ["user_recent_items"]}, "feature_columns"),
+        ({"history": 1001}, "history"),
+        ({"history_timestamps": True}, "history_timestamps"),
+        ({"history_interaction_types": ["view"]}, "history_interaction_types"),
+        ({"history": 5, "history_interaction_types": ["nod"]}, "history_interaction_types"),
         ({"eval_negative_ratio": 5}, "eval_negative_ratio"),
         ({"split": _temporal(fractions=[0.5]), "eval_negative_ratio": 0}, "eval_negative_ratio"),
         ({"dataset": "interactions"}, "dataset"),

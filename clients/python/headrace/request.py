@@ -152,6 +152,11 @@ class NegativesOptions(RunOptions, total=False):
         split: How the set is divided: by time, or each user's last positive is test and the one before it
             valid. Default not at all.
         eval_negative_ratio: The negative_ratio of valid and test.
+        with_features: Adds features to each row, of one instant or of the positive's day. Default none.
+        feature_columns: Which ones, such as `user_total_interactions`. Default all.
+        history: Adds a list of the user's last so many events before the positive. Default none.
+        history_interaction_types: Of these types. Default the positive ones.
+        history_timestamps: Adds their times too.
     """
 
     dataset: str
@@ -167,6 +172,11 @@ class NegativesOptions(RunOptions, total=False):
     min_interactions_per_item: int
     split: TemporalSplit | Literal["leave_last_out"]
     eval_negative_ratio: int
+    with_features: Literal["snapshot", "point_in_time"]
+    feature_columns: Sequence[str]
+    history: int
+    history_interaction_types: Sequence[str]
+    history_timestamps: bool
 
 
 class ReadOptions(TypedDict, total=False):

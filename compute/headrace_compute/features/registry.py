@@ -87,8 +87,13 @@ def comment_of(feature: Feature) -> str:
     return f"{feature.meaning}{unit}{null}"
 
 
+def field_of(feature: Feature) -> pa.Field:
+    """Its column, with its comment."""
+    return _field(feature.name, feature.type, comment_of(feature))
+
+
 def _fields(features: Sequence[Feature]) -> list[pa.Field]:
-    return [_field(each.name, each.type, comment_of(each)) for each in features]
+    return list(map(field_of, features))
 
 
 def _field(name: str, kind: pa.DataType, comment: str) -> pa.Field:

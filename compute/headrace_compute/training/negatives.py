@@ -105,7 +105,7 @@ class _Shard:
     def table(self, groups: Groups, more: Sequence[Columns]) -> pa.Table:
         """The same with all columns."""
         named = (self._positives, self._index.item_ids, self._sampler.sources, self._plan.name)
-        return training_table(self.draw(groups), *named, more, schema_of(self._plan.params))
+        return training_table(self.draw(groups), *named, more, schema_of(self._plan.params).remove_metadata())
 
     def columns(
         self, histories: Histories | None, of_users: pa.Table | None, of_items: Found | None

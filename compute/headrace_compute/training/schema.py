@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from headrace_compute.features.registry import field_of
 from headrace_compute.training.feature_columns import chosen
 from headrace_compute.training.history_columns import HISTORY, HISTORY_TIMESTAMPS
 from headrace_compute.training.parameters import SamplingParams
@@ -12,7 +13,7 @@ def schema_of(params: SamplingParams) -> pa.Schema:
     """Those of every dataset, then features, then the history."""
     schema = TRAINING_SCHEMA
     for name, (_, feature) in chosen(params).items():
-        schema = schema.append(pa.field(name, feature.type))
+        schema = schema.append(field_of(feature).with_name(name))
     if params.history:
         schema = schema.append(HISTORY)
         if params.history_timestamps:

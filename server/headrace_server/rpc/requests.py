@@ -5,11 +5,12 @@ that names the field.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.errors import InvalidFieldError
 from headrace_compute.model import NAME, DataType
 
@@ -103,6 +104,21 @@ def instant_us(field: str, given: timestamp_pb2.Timestamp) -> int:
             "years 1 and 9999, with 0 to 999,999,999 ns.",
         ) from None
     return -(-given.ToNanoseconds() // 1000)
+
+
+def check_types(field: str, types: Iterable[str]) -> tuple[str, ...]:
+    """Interaction types, each once, by name.
+
+    Raises:
+        InvalidFieldError: One is unknown.
+    """
+    wanted = sorted(set(types))
+    if unknown := [name for name in wanted if name not in INTERACTION_TYPES]:
+        raise invalid(
+            field,
+            f"Unknown interaction type {unknown[0][:80]!r}; expected one of {', '.join(INTERACTION_TYPES)}.",
+        )
+    return tuple(wanted)
 
 
 def check_enum(field: str, enum: Any, value: int) -> None:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from headrace.v1 import run_pb2
-from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.delta import tables
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
@@ -14,14 +13,20 @@ from headrace_compute.model import Kind
 from headrace_compute.sink import Sink, W
 from headrace_compute.training.pairs import VIEW
 from headrace_compute.training.parameters import SamplingParams
-from headrace_compute.training.rows import TRAINING_SCHEMA
 from headrace_compute.training.run import Dataset, make_dataset
+from headrace_compute.training.schema import schema_of
 from headrace_compute.training.strategies import STRATEGIES
 from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import requests
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
 from headrace_server.runs.job import Made, MadeTable, RunKind
 from headrace_server.runs.lineage import Lineage
+from headrace_server.runs.row_columns import (
+    history_types,
+    requested_columns,
+    requested_features,
+    requested_history,
+)
 from headrace_server.runs.splits import check_cuts, requested_split, split_results, split_warnings
 from headrace_server.services import Services
 from headrace_server.settings import Settings
@@ -66,7 +71,7 @@ class NegativesJob:
             report,
             admit,
         )
-        table = MadeTable(self.key, "training_data", TRAINING_SCHEMA, made.parts)
+        table = MadeTable(self.key, "training_data", schema_of(self.params), made.parts)
         return Made((table,), _result(inputs, self.params, made))
 
 
@@ -95,6 +100,11 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
         min_interactions_per_item=setting("min_interactions_per_item"),
         split=requested_split(request),
         eval_negative_ratio=_eval_ratio(request),
+        with_features=requested_features(request),
+        feature_columns=requested_columns(request),
+        history=requested_history(request),
+        history_types=history_types(request),
+        history_timestamps=request.history_timestamps,
     )
 
 
@@ -115,13 +125,8 @@ def _ratio(field: str, ratio: int) -> int:
 
 
 def _positive_types(request: run_pb2.SampleNegativesRequest) -> tuple[str, ...]:
-    types = tuple(request.positive_interaction_types) or SamplingParams.positive_types
-    if unknown := [name for name in types if name not in INTERACTION_TYPES]:
-        raise requests.invalid(
-            "positive_interaction_types",
-            f"Unknown interaction type {unknown[0][:80]!r}; expected one of {', '.join(INTERACTION_TYPES)}.",
-        )
-    return tuple(sorted(set(types)))
+    types = request.positive_interaction_types or SamplingParams.positive_types
+    return requests.check_types("positive_interaction_types", types)
 
 
 def _strategy(request: run_pb2.SampleNegativesRequest, positive_types: Sequence[str]) -> str:
@@ -177,6 +182,7 @@ def _written_out(request: run_pb2.SampleNegativesRequest) -> run_pb2.SampleNegat
     written.dataset = request.dataset or DEFAULT_DATASET
     types = _positive_types(request)
     written.positive_interaction_types[:] = types
+    written.history_interaction_types[:] = history_types(request)
     written.strategy = _strategy(request, types)
     written.alpha = _number(request, "alpha", MAX_EXPONENT)
     written.zipf_exponent = _number(request, "zipf_exponent", MAX_EXPONENT)

@@ -114,6 +114,31 @@ def negatives(
             help="The ratio of valid and test. Default: that of train.",
         ),
     ] = None,
+    with_features: Annotated[
+        str | None,
+        typer.Option(
+            help="Add features to each row: snapshot (of one instant) or point-in-time (of its day)."
+        ),
+    ] = None,
+    feature_columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--feature",
+            metavar="COLUMN",
+            help="Only these, such as user_total_interactions; repeat it for more. `describe` lists them.",
+        ),
+    ] = None,
+    history: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Add a list of the user's last so many events before."),
+    ] = None,
+    history_types: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE", help="Events of it; repeat it for more. Default: the positive types."),
+    ] = None,
+    history_timestamps: Annotated[
+        bool | None, typer.Option("--history-timestamps", help="Add the times of these events too.")
+    ] = None,
     as_of: AsOfOption = None,
     known_at: KnownAtOption = None,
     interactions_version: InteractionsVersionOption = None,
@@ -140,6 +165,11 @@ def negatives(
         min_interactions_per_item=min_interactions_per_item,
         split=split,
         eval_negative_ratio=eval_ratio,
+        with_features=with_features and with_features.replace("-", "_"),
+        feature_columns=feature_columns,
+        history=history,
+        history_interaction_types=history_types,
+        history_timestamps=history_timestamps,
         interactions_version=interactions_version,
         items_version=items_version,
         known_at=known_at,

@@ -496,6 +496,11 @@ class SampleNegativesRequest(_message.Message):
     UNIFORM_SHARE_FIELD_NUMBER: _builtins.int
     SPLIT_FIELD_NUMBER: _builtins.int
     EVAL_NEGATIVE_RATIO_FIELD_NUMBER: _builtins.int
+    WITH_FEATURES_FIELD_NUMBER: _builtins.int
+    FEATURE_COLUMNS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    HISTORY_INTERACTION_TYPES_FIELD_NUMBER: _builtins.int
+    HISTORY_TIMESTAMPS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose tables. Required."""
     dataset: _builtins.str
@@ -536,6 +541,18 @@ class SampleNegativesRequest(_message.Message):
     """Share of uniform in the mixed strategy, 0.0 to 1.0. Unset = 0.5; 0 is popularity, 1 is uniform."""
     eval_negative_ratio: _builtins.int
     """Distinct negatives for each positive of valid and test, 1 to 1,000; with split only. Unset = negative_ratio."""
+    with_features: _builtins.str
+    """Adds features to each row, prefixed user_ and item_. snapshot: all before one instant, the first cut of
+    a temporal split or as_of without one; with leave_last_out they would tell what is held out, which is
+    INVALID_ARGUMENT. point_in_time: before 00:00 UTC of the positive's day, for all rows of its group.
+    Windows and so on have the defaults of ComputeFeatures. Empty = none.
+    """
+    history: _builtins.int
+    """Adds the column history: the items of the user's last so many events strictly before the positive's
+    time, oldest first, repeats kept, the same for all rows of a group. 0 to 1,000; 0 = no such column.
+    """
+    history_timestamps: _builtins.bool
+    """Whether to add history_timestamps, the times of these events."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
@@ -556,6 +573,16 @@ class SampleNegativesRequest(_message.Message):
     @_builtins.property
     def split(self) -> Global___Split:
         """How the training set is divided into train, valid and test. Unset = not at all."""
+
+    @_builtins.property
+    def feature_columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which of them, in this order, such as user_total_interactions and item_price; DescribeFeatures lists
+        what there is. Empty = all. A snapshot has no user_recent_items, which would name the positive.
+        """
+
+    @_builtins.property
+    def history_interaction_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Interaction types of its events. Empty = positive_interaction_types."""
 
     def __init__(
         self,
@@ -580,10 +607,15 @@ class SampleNegativesRequest(_message.Message):
         uniform_share: _builtins.float | None = ...,
         split: Global___Split | None = ...,
         eval_negative_ratio: _builtins.int | None = ...,
+        with_features: _builtins.str = ...,
+        feature_columns: _abc.Iterable[_builtins.str] | None = ...,
+        history: _builtins.int = ...,
+        history_interaction_types: _abc.Iterable[_builtins.str] | None = ...,
+        history_timestamps: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "eval_negative_ratio", b"eval_negative_ratio", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "split", b"split", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "eval_negative_ratio", b"eval_negative_ratio", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "split", b"split", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "eval_negative_ratio", b"eval_negative_ratio", "feature_columns", b"feature_columns", "history", b"history", "history_interaction_types", b"history_interaction_types", "history_timestamps", b"history_timestamps", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "split", b"split", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "with_features", b"with_features", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
