@@ -36,9 +36,10 @@ test-all: $(READY) ## Run all variants too, and property tests longer; ARGS="--e
 	@$(RUN)/python $(PYTEST) -m 'slow or not slow' --hypothesis-profile=long --timeout=600 $(ARGS)
 
 .PHONY: trainers
-trainers: $(READY) ## Install PyTorch, RecBole and datasets, some 5 GB, into .trainers
+trainers: $(READY) ## Install PyTorch, RecBole, datasets and Ray Data, some 5 GB, into .trainers
 	@test -x .trainers/bin/python || $${PYTHON:-python3} -m venv .trainers
-	@$(UV) pip install --quiet --python .trainers/bin/python -r tests/trainers/requirements.txt -e 'clients/python[torch]'
+	@$(UV) pip install --quiet --python .trainers/bin/python -e 'clients/python[torch]' \
+		-r tests/trainers/requirements.txt --overrides tests/trainers/overrides.txt
 
 .PHONY: test-trainers
 test-trainers: trainers ## Run the tests in which these read our data; `make test-all` runs them too, once they are installed

@@ -13,6 +13,11 @@ from typing import Any
 import pytest
 from harness.server import Server
 from harness.training import lay_dataset
+from typer.testing import CliRunner
+
+from headrace import Client
+from headrace.cli import app
+from headrace.v1 import run_pb2
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".trainers" / "bin" / "python"
@@ -48,3 +53,55 @@ def test_pytorch_gets_each_row_once_in_one_order_however_many_workers_and_stops(
     for epoch in range(found["epochs"]):
         halves = [batches[len(batches) // 2 * epoch :][: len(batches) // 2] for batches in runs[0]]
         assert Counter(chain.from_iterable(chain.from_iterable(halves))) == Counter(rows)
+
+
+@pytest.fixture
+def exported(server: Server, tenant: str, tmp_path: Path) -> tuple[run_pb2.NegativesResult, Path]:
+    """A training set of the generated shop in three splits, and where its exports are, by their format."""
+    shop, out = tmp_path / "shop", tmp_path / "exports"
+    out.mkdir()
+    run = CliRunner().invoke
+    made = run(
+        app,
+        ["generate", "--users", "2000", "--items", "500", "--interactions", "20000", "--output", str(shop)],
+    )
+    assert made.exit_code == 0, made.output
+    with Client(server.address) as client:
+        client.upload(tenant, "items", shop / "items.csv")
+        client.upload(tenant, "interactions", shop / "interactions.csv")
+        result = client.sample_negatives(tenant, split={"fractions": [0.8, 0.9]})
+    for format in ("parquet", "recbole"):
+        options = ["--tenant", tenant, "--format", format, "--address", server.address]
+        done = run(app, ["export", "training_data", *options, "-o", str(out / format)])
+        assert done.exit_code == 0, done.output
+    return result, out
+
+
+def test_recbole_counts_what_we_count_and_trains(
+    server: Server, tenant: str, exported: tuple[run_pb2.NegativesResult, Path]
+) -> None:
+    result, out = exported
+    found = told("trains.py", out / "recbole" / "training_data" / "training_data.yaml", "training_data")
+    with Client(server.address) as client:
+        rows = client.read_table(tenant, "training_data", columns=["user_id", "item_id"])
+    assert found["interactions"] == result.positives
+    assert found["users"] == len(rows["user_id"].unique())
+    assert found["items"] == len(rows["item_id"].unique())
+    assert {"title", "category", "brand", "price", "positives", "timestamp"} < set(found["fields"])
+    assert set(found["test"]) >= {"recall@10", "ndcg@10"}
+
+
+def test_datasets_and_ray_data_open_the_shards_offline(
+    server: Server, tenant: str, exported: tuple[run_pb2.NegativesResult, Path]
+) -> None:
+    _, out = exported
+    found = told("opens.py", out / "parquet")
+    with Client(server.address) as client:
+        table = client.read_table(tenant, "training_data")
+        for split in ("train", "valid", "test"):
+            rows = client.read_table(tenant, "training_data", split=split)
+            count, columns, pairs = found["datasets"][split]
+            assert (count, columns) == (rows.num_rows, rows.column_names)
+            expected = zip(rows["user_id"].to_pylist(), rows["item_id"].to_pylist(), strict=True)
+            assert list(map(tuple, pairs)) == sorted(expected)
+    assert found["ray"] == [table.num_rows, table.column_names]

@@ -8,6 +8,7 @@ import typer
 
 from headrace import __version__
 from headrace.cli import data, features, negatives, runs, tables, verify
+from headrace.cli.export import command as export
 
 app = typer.Typer(
     name="headrace",
@@ -21,6 +22,7 @@ app.add_typer(data.app)
 app.add_typer(features.app)
 app.add_typer(negatives.app)
 app.add_typer(tables.app)
+app.add_typer(export.app)
 app.add_typer(runs.app)
 app.add_typer(verify.app)
 

@@ -18,7 +18,7 @@ from headrace.cli.console import (
     stdout,
 )
 from headrace.cli.document import document, write_array
-from headrace.cli.export import export, json_rows
+from headrace.cli.export.file import export, json_rows
 from headrace.cli.grid import show_rows
 from headrace.cli.report import (
     facts_table,

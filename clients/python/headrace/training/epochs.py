@@ -12,6 +12,9 @@ from headrace.v1 import table_pb2
 BATCH_ROWS = 4_096
 """Rows of a batch unless told otherwise."""
 
+SPLITS = ("train", "valid", "test")
+"""In the order in which they follow each other."""
+
 _LARGEST_SEED = (1 << 64) - 1
 
 
@@ -60,6 +63,7 @@ class Epochs:
         self.epoch = 0
         self._position = 0
         self._rows = 0
+        self._splits: dict[str, int] = {}
         self._options = options
         self._question = table_pb2.ReadTableRequest(
             tenant_id=tenant,
@@ -79,6 +83,11 @@ class Epochs:
     def rows(self) -> int:
         """Rows of the version, or of its split; those of all ranks."""
         return self._rows
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        """Rows of each split of the version; empty if it has no splits."""
+        return self._splits
 
     def __len__(self) -> int:
         """Batches of an epoch, of this rank."""
@@ -119,7 +128,8 @@ class Epochs:
         started = reader.started
         assert started is not None
         split, group_rows = self._question.split, self._options.get("group_rows", 1)
-        rows = started.split_rows[split] if split else started.rows
+        self._splits = {name: started.split_rows[name] for name in SPLITS if name in started.split_rows}
+        rows = self._splits[split] if split else started.rows
         if rows % group_rows:
             raise ValueError(
                 f"There are {rows:,} rows, which are no groups of {group_rows}: some positives have fewer "
