@@ -19,6 +19,7 @@ from headrace_compute.training.feature_columns import FeatureColumns, Found, Ins
 from headrace_compute.training.groups import Groups, choose, cut
 from headrace_compute.training.history import Histories
 from headrace_compute.training.history_columns import HistoryColumns
+from headrace_compute.training.index_columns import IndexColumns
 from headrace_compute.training.items import ItemIndex
 from headrace_compute.training.pairs import Pairs, Positives
 from headrace_compute.training.parameters import SamplingParams
@@ -108,9 +109,14 @@ class _Shard:
         return training_table(self.draw(groups), *named, more, schema_of(self._plan.params).remove_metadata())
 
     def columns(
-        self, histories: Histories | None, of_users: pa.Table | None, of_items: Found | None
+        self,
+        histories: Histories | None,
+        of_users: pa.Table | None,
+        of_items: Found | None,
+        user_indices: np.ndarray | None,
+        item_indices: np.ndarray | None,
     ) -> list[Columns]:
-        """The columns that the request adds."""
+        """The columns that the request adds; arguments are those of `sample_shard`."""
         params, item_ids = self._plan.params, self._index.item_ids
         more: list[Columns] = []
         if of_users is not None and of_items is not None:
@@ -119,6 +125,8 @@ class _Shard:
         if histories is not None:
             seen = histories.of_split(self._plan.number)
             more.append(HistoryColumns(seen, item_ids, params.history, params.history_timestamps))
+        if user_indices is not None and item_indices is not None:
+            more.append(IndexColumns(user_indices, item_indices))
         return more
 
 
@@ -150,6 +158,8 @@ def sample_shard(
     histories: Histories | None,
     of_users: pa.Table | None,
     of_items: Found | None,
+    user_indices: np.ndarray | None,
+    item_indices: np.ndarray | None,
     sink: Sink[W],
     name: str,
 ) -> SampledShard[W]:
@@ -165,11 +175,12 @@ def sample_shard(
         plan: What to make.
         histories: Of the shard's users; None without such a column.
         of_users, of_items: Features of what `ask_shard` asked for; None without features.
+        user_indices, item_indices: Of the shard's users, and of all items by number; None without indices.
         sink: Where its rows go.
         name: What they are called by, of this shard and split alone; a number follows.
     """
     shard = _Shard(known, positives, core, alive, index, sampler, plan)
-    more = shard.columns(histories, of_users, of_items)
+    more = shard.columns(histories, of_users, of_items, user_indices, item_indices)
     chosen, output = shard.chosen, sink.open(config)
     for number, some in enumerate(shard.cut(chosen.groups, PART_ROWS)):
         pieces = []
@@ -201,12 +212,15 @@ def forecast_shard(
     histories: Histories | None,
     of_users: pa.Table | None,
     of_items: Found | None,
+    user_indices: np.ndarray | None,
+    item_indices: np.ndarray | None,
 ) -> int:
     """About how many bytes `sample_shard` would write: its first row group's, for as many rows as it has."""
     shard = _Shard(known, positives, core, alive, index, sampler, plan)
     groups = shard.chosen.groups
     for some in cut(groups, ROW_GROUP_ROWS, plan.params):
         rows = len(groups) + int(groups.counts.sum())
-        table = shard.table(some, shard.columns(histories, of_users, of_items))
+        more = shard.columns(histories, of_users, of_items, user_indices, item_indices)
+        table = shard.table(some, more)
         return encoded_bytes(table) * rows // len(table)
     return 0

@@ -13,6 +13,7 @@ from headrace_compute.inputs.exchange import Slice
 from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.core import NEVER_US, fold_pairs
 from headrace_compute.model import Shard, StoreConfig
+from headrace_compute.training.firsts import FirstEvents, first_events
 from headrace_compute.training.history import Histories, histories_of
 from headrace_compute.training.items import ItemCounts, count_items
 from headrace_compute.training.parameters import SamplingParams
@@ -84,7 +85,7 @@ class _View:
 
 def fold_shard(
     config: StoreConfig, shard: Shard, params: SamplingParams, numbering: Numbering, *slices: Slice
-) -> Iterator[ItemCounts | Histories | Pairs | Positives | None]:
+) -> Iterator[ItemCounts | Histories | FirstEvents | Pairs | Positives | None]:
     """Folds the events of a shard into pairs.
 
     Args:
@@ -95,14 +96,16 @@ def fold_shard(
         slices: Its rows, of each batch.
 
     Yields:
-        The ItemCounts of what the first split sees, then the Histories (None without such a column), then for
-        each split the Pairs that it knows and its Positives. Without a split there is one, which sees all.
+        The ItemCounts of what the first split sees, then the Histories (None without such a column) and the
+        FirstEvents (None without indices), then for each split the Pairs that it knows and its Positives.
+        Without a split there is one, which sees all.
     """
     events = gather(numbering, slices)
     rows = _Rows(events, params)
     seen = rows.views(params)
     yield count_items(events, seen[0])
     yield histories_of(events, params, first_seen(params.split, seen)) if params.history else None
+    yield first_events(events) if params.with_indices else None
     before: TimedPairs | None = None
     for which in seen:
         view = rows.fold(which)

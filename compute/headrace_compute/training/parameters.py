@@ -29,6 +29,7 @@ class SamplingParams:
         history: Events at most in the list of what the user did before; 0 = no such column.
         history_types: Of these; empty = the positive types.
         history_timestamps: Whether their times are a column too.
+        with_indices: Whether rows have the indices of their ids, and tables of these come with them.
     """
 
     seed: int = 0
@@ -48,6 +49,7 @@ class SamplingParams:
     history: int = 0
     history_types: tuple[str, ...] = ()
     history_timestamps: bool = False
+    with_indices: bool = False
 
     def of_split(self, is_first: bool) -> "SamplingParams":
         """Those of one split: the cap is the first one's, and the others may have a ratio of their own."""

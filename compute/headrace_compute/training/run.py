@@ -28,6 +28,7 @@ from headrace_compute.training.negatives import (
     forecast_shard,
     sample_shard,
 )
+from headrace_compute.training.numbered import HeldShard, IdRun, IdTables, Numbered
 from headrace_compute.training.pairs import first_positives, fold_shard
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.sampler import build_sampler
@@ -57,6 +58,7 @@ class Dataset(Generic[W]):
         parts: Those of the first split, then those of the next.
         splits: The first is train; without a split it is the only one.
         cuts_us: Where the others begin, if time divides them.
+        users, items: What became of the tables of ids, if there are any.
     """
 
     parts: tuple[W, ...]
@@ -67,6 +69,8 @@ class Dataset(Generic[W]):
     candidates: int
     splits: tuple[SplitRows, ...]
     cuts_us: tuple[int, ...]
+    users: tuple[W, ...] = ()
+    items: tuple[W, ...] = ()
 
 
 async def make_dataset(
@@ -79,6 +83,7 @@ async def make_dataset(
     sink: Sink[W],
     progress: Progress = lambda step, done, total: None,
     admit: Admit = admit_all,
+    ids: IdTables[W] | None = None,
 ) -> Dataset[W]:
     """Makes a training set; committing what its sink wrote is the caller's.
 
@@ -92,6 +97,7 @@ async def make_dataset(
         sink: Where its rows go.
         progress: Told of every shard of a step.
         admit: Asked before anything is written.
+        ids: What to make of its ids, if these get indices.
 
     Raises:
         StoreFullError: There is no room for it.
@@ -104,8 +110,8 @@ async def make_dataset(
     folded = await _fold(workers, source, shards, params, len(names), progress)
     pairs = [shard.core for shard in folded]
     index = await workers.hold(build_index, source.numbering, *(shard.counts for shard in folded))
-    items, candidates = await workers.run(measure_index, index)
-    everything = np.ones(items, np.bool_)
+    item_count, candidates = await workers.run(measure_index, index)
+    everything = np.ones(item_count, np.bool_)
     whole = await _round(workers, pairs, everything, 0, progress)
     if whole.pairs == 0:
         raise no_interactions(params.split.cuts_us[0] if params.split and params.split.cuts_us else as_of_us)
@@ -113,16 +119,23 @@ async def make_dataset(
     if core.pairs == 0:
         raise _no_positives(whole, core, params)
 
-    drawing = _Drawing(
-        folded, (await workers.put(alive), index, await workers.hold(build_sampler, index, params))
-    )
+    living = await workers.put(alive)
+    drawing = _Drawing(folded, (living, index, await workers.hold(build_sampler, index, params)))
     when = instants(params, as_of_us)
     plans = [SplitPlan(number, name, params.of_split(number == 0), when) for number, name in enumerate(names)]
     joined = await _join(workers, source, catalog, shards, drawing, plans, params, progress)
+    numbered: Numbered[W] | None = None
+    if ids is not None:
+        run = IdRun(workers, ids, source.numbering, index, living, params, progress)
+        numbered = await run.number([HeldShard(shard.firsts, shard.views) for shard in folded])
+    more = [
+        (folded[place].histories, *features, *(numbered.of_shard(place) if numbered else (None, None)))
+        for place, features in enumerate(joined)
+    ]
     if core.pairs * (1 + params.negative_ratio) > FORECAST_ROWS:
         forecasts = [
-            workers.run(forecast_shard, *drawing.of(place, plan), folded[place].histories, *features)
-            for place, features in enumerate(joined)
+            workers.run(forecast_shard, *drawing.of(place, plan), *columns)
+            for place, columns in enumerate(more)
             for plan in plans
         ]
         await admit(sum(await each("forecast", forecasts, progress)), 0)
@@ -132,8 +145,8 @@ async def make_dataset(
         for plan in plans:
             # The table has its parts in the order of their names.
             name = f"{plan.number}-{plan.name}-{place:04d}" if plan.name else f"{place:04d}"
-            more = (shard.histories, *joined[place], sink, name)
-            sampled.append(await workers.run(sample_shard, *drawing.of(place, plan), *more))
+            drawn = (*drawing.of(place, plan), *more[place])
+            sampled.append(await workers.run(sample_shard, *drawn, sink, name))
         workers.let_go([held for view in shard.views for held in view])
         return sampled
 
@@ -142,6 +155,7 @@ async def make_dataset(
     splits = tuple(map(_added_up, names, of_splits))
     if splits[0].positives == 0:
         raise _no_positives(whole, core, params)
+    users, items = await numbered.write() if numbered else ((), ())
     return Dataset(
         parts=tuple(part for split in of_splits for shard in split for part in shard.parts),
         source_pairs=whole.pairs,
@@ -151,6 +165,8 @@ async def make_dataset(
         candidates=candidates,
         splits=splits,
         cuts_us=params.split.cuts_us if params.split else (),
+        users=users,
+        items=items,
     )
 
 
@@ -160,6 +176,7 @@ class _Folded:
 
     counts: Any
     histories: Any
+    firsts: Any
     views: list[tuple[Any, Any]]
 
     @property
@@ -195,10 +212,10 @@ async def _fold(
 ) -> list[_Folded]:
     async def fold(shard: Shard, share: Sequence[Any]) -> _Folded:
         how = (fold_shard, shard, params, source.numbering)
-        counts, histories, *views = await workers.hold_each(2 + 2 * splits, *how, *share)
+        counts, histories, firsts, *views = await workers.hold_each(3 + 2 * splits, *how, *share)
         if params.with_features is None:
             workers.let_go(share)
-        return _Folded(counts, histories, list(zip(views[::2], views[1::2], strict=True)))
+        return _Folded(counts, histories, firsts, list(zip(views[::2], views[1::2], strict=True)))
 
     return await each("pairs", list(map(fold, shards, source.shares)), progress)
 
@@ -212,7 +229,7 @@ async def _join(
     plans: Sequence[SplitPlan],
     params: SamplingParams,
     progress: Progress,
-) -> list[tuple[Any, Any]]:
+) -> list[tuple[Any, ...]]:
     """For each shard the features of its users and those of all items, held; None each without features."""
     if params.with_features is None:
         return [(None, None)] * len(shards)
