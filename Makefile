@@ -82,6 +82,10 @@ proto: $(READY) ## Generate the stubs from protos/
 docs: $(READY) ## Write what follows from the code: docs/features.md
 	@$(RUN)/python -m headrace_compute.features.document > docs/features.md
 
+.PHONY: plot-negatives
+plot-negatives: $(READY) ## Draw docs/negatives.svg from a running server: how often items are drawn, beside theory
+	@$(RUN)/python clients/python/examples/plot_negatives.py $(ARGS)
+
 .PHONY: generate
 generate: $(READY) ## Write sample data to sample/
 	@$(RUN)/headrace generate --output sample
