@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from headrace_compute.inputs.exchange import encode_rows
 from headrace_compute.inputs.numbering import number_items
-from headrace_compute.kernels.core import choose_positives, core_members
+from headrace_compute.kernels.core import NEVER_US, choose_positives, core_members
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import BUCKETS, Shard, StoreConfig
 from headrace_compute.training.core import CoreRound, core_round, survivors
-from headrace_compute.training.items import ItemCounts, build_index
+from headrace_compute.training.items import TimedCounts, build_index
 from headrace_compute.training.pairs import fold_shard
 from headrace_compute.training.parameters import SamplingParams
 
@@ -55,7 +55,7 @@ def folded(*shards: Any) -> Any:
 
 def pairs_of(rows: Any) -> Any:
     """The item_ids, the pairs and the positives of one shard."""
-    numbering, [(_, _, pairs, positives)] = folded(rows)
+    numbering, [(*_, pairs, positives)] = folded(rows)
     return numbering.item_ids, pairs, positives
 
 
@@ -84,7 +84,7 @@ def find_core(shards: Any, min_per_user: int, min_per_item: int) -> Any:
     alive = np.ones(len(numbering), np.bool_)
     while True:
         total = CoreRound(np.zeros(alive.size, np.int64))
-        for _, _, pairs, _ in shares:
+        for *_, pairs, _ in shares:
             total.add(*core_round(NOWHERE, pairs, alive, min_per_user))
         left = survivors(alive, total, min_per_item)
         if np.array_equal(left, alive):
@@ -143,28 +143,41 @@ def test_events_count_duplicates_once() -> None:
     numbering, [(counts, *_)] = folded(rows)
     assert numbering.item_ids.to_pylist() == ["x", "y", "z"]
     assert (counts.numbers.tolist(), counts.events.tolist()) == ([0, 1, 2], [3, 1, 1])
+    assert counts.first_us.tolist() == [1_000_000, 1_000_000, 5_000_000]
 
 
-def counts_of(**events: int) -> Any:
-    """The items of a batch, and what a shard that has all of its rows counts."""
-    return pa.array(list(events)), list(events.values())
+def counts_of(first_us: int = 0, **events: int) -> Any:
+    """The items of a batch, and what a shard that has all of its rows counts; all have one first time."""
+    return pa.array(list(events)), list(events.values()), first_us
 
 
-def index_of(catalog: Any, *shards: Any) -> Any:
-    numbering = number_items(NOWHERE, catalog, *(items for items, _ in shards))
+def index_of(catalog: Any, *shards: Any, categories: bool = False) -> Any:
+    numbering = number_items(NOWHERE, catalog, *(items for items, _, _ in shards))
     counts = []
-    for places, (_, events) in zip(numbering.places, shards, strict=True):
+    for places, (_, events, first_us) in zip(numbering.places, shards, strict=True):
         order = np.argsort(places)
-        counts.append(ItemCounts(places[order], np.array(events)[order]))
-    return build_index(NOWHERE, numbering, *counts)
+        counts.append(
+            TimedCounts(places[order], np.array(events)[order], np.full(order.size, first_us, np.int64))
+        )
+    return build_index(NOWHERE, numbering, catalog if categories else None, *counts)
 
 
 def test_candidates_are_the_catalog_if_it_has_rows() -> None:
     catalog = pa.table({"item_id": ["a", "d"], "title": ["A", "D"]})
-    index = index_of(catalog, counts_of(b=2, d=1), counts_of(d=5, c=1))
+    index = index_of(catalog, counts_of(7, b=2, d=1), counts_of(3, d=5, c=1))
     assert index.item_ids.to_pylist() == ["a", "b", "c", "d"]
     assert index.events.tolist() == [0, 2, 1, 6]
+    assert index.first_us.tolist() == [NEVER_US, 7, 3, 3]
     assert index.item_ids.take(pa.array(index.candidates)).to_pylist() == ["a", "d"]
+
+
+def test_categories_are_numbered_in_the_order_of_their_names() -> None:
+    catalog = pa.table({"item_id": list("abcde"), "category": ["z", None, "a", "z", ""]})
+    assert index_of(catalog, counts_of(d=1, x=1), categories=True).categories.tolist() == [2, -1, 1, 2, 0, -1]
+    unnamed = pa.table({"item_id": ["a", "b"], "category": pa.nulls(2, pa.string())})
+    assert index_of(unnamed, counts_of(a=1), categories=True).categories.tolist() == [-1, -1]
+    empty = pa.table({"item_id": pa.array([], pa.string()), "category": pa.array([], pa.string())})
+    assert index_of(empty, counts_of(a=1), categories=True).categories.tolist() == [-1]
 
 
 @pytest.mark.parametrize("catalog", [None, pa.table({"item_id": pa.array([], pa.string())})])

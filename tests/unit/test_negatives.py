@@ -29,7 +29,7 @@ from headrace_compute.model import BUCKETS, DataFile, Shard, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part, write_part
 from headrace_compute.sink import PartSink
-from headrace_compute.training import negatives, sampler
+from headrace_compute.training import draws, negatives
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.rows import TRAINING_SCHEMA
 from headrace_compute.training.run import Dataset, SplitRows, make_dataset
@@ -112,9 +112,13 @@ def sample(
     plan: int = 2,
     files: int = 1,
 ) -> Any:
-    """Runs everything; the result and the written table."""
+    """Runs everything; the result and the written table. A catalog has items, or a category for each."""
     config = StoreConfig(str(root))
-    listed = None if catalog is None else pa.table({"item_id": pa.array(sorted(catalog), pa.string())})
+    listed = None
+    if catalog is not None:
+        named = sorted(catalog.items() if isinstance(catalog, dict) else ((item, None) for item in catalog))
+        columns = zip(*named, strict=True) if named else ((), ())
+        listed = pa.table([pa.array(column, pa.string()) for column in columns], ["item_id", "category"])
     sink = PartSink(f"training-data/t/{uuid.uuid4().hex}/")
     run = make_dataset(
         Inline(config), store_rows(config, rows, files), listed, shards(plan), as_of_us, params, sink
@@ -148,9 +152,14 @@ class Expected:
                 (user, *seen) for seen in sorted(kept, key=lambda seen: (seen[0], seen[1].encode()))
             ]
         self.candidates = set(catalog or ()) or {item for _, item in pairs}
+        self.categories = catalog if isinstance(catalog, dict) else {}
+        self.since: dict[Any, Any] = {}
+        for _, item, _, time, _ in source:
+            self.since[item] = min(time, self.since.get(item, time))
         events = Counter(item for _, item, *_ in source)
         self.weights = self._weights(params, events)
-        self.totals: dict[str, Any] = {}
+        self.params = params
+        self.totals: dict[Any, Any] = {}
         self.known = defaultdict(set)
         for user, item in pairs:
             self.known[user].add(item)
@@ -190,13 +199,38 @@ class Expected:
                 return core
             core = left
 
-    def free(self, user: str) -> Any:
-        return self.candidates - self.known[user]
+    def free(self, user: str, time: Any = math.inf) -> Any:
+        """What may be drawn for a positive of that time."""
+        free = self.candidates - self.known[user]
+        return (
+            {item for item in free if self.since.get(item, math.inf) <= time}
+            if self.params.available_only
+            else free
+        )
 
-    def probability(self, user: str, item: str) -> Any:
-        if user not in self.totals:
-            self.totals[user] = math.fsum(self.weights[candidate] for candidate in self.free(user))
-        return self.weights[item] / self.totals[user]
+    def alike(self, user: str, time: Any, positive: str) -> Any:
+        """Those of the positive's category; none if draws are not from there."""
+        category = self.categories.get(positive)
+        if category is None or not self.params.same_category_share:
+            return set()
+        return {item for item in self.free(user, time) if self.categories[item] == category}
+
+    def probability(
+        self, user: str, item: str, time: Any = math.inf, positive: Any = None, drawn: Any = ()
+    ) -> Any:
+        """Of an item for a positive that has drawn others already."""
+        prob, alike = self._share((user, time), self.free, item), self.alike(user, time, positive)
+        if alike <= set(drawn):
+            return prob
+        share = self.params.same_category_share
+        of_alike = self._share((user, time, positive), self.alike, item) if item in alike else 0.0
+        return share * of_alike + (1 - share) * prob
+
+    def _share(self, key: Any, some: Callable[..., Any], item: str) -> float:
+        """The weight of an item in that of some candidates."""
+        if key not in self.totals:
+            self.totals[key] = math.fsum(self.weights[candidate] for candidate in some(*key))
+        return float(self.weights[item] / self.totals[key])
 
 
 def group_id(user: str, item: str) -> int:
@@ -209,7 +243,7 @@ def assert_right(table: pa.Table, expected: Any, params: SamplingParams) -> None
     assert table.schema == TRAINING_SCHEMA
     rows = iter(table.to_pylist())
     for user, time, item in expected.positives:
-        free, exposures = expected.free(user), expected.exposures(params, user, time)
+        free, exposures = expected.free(user, time), expected.exposures(params, user, time)
         shared = {
             "user_id": user,
             "group_id": group_id(user, item),
@@ -221,9 +255,12 @@ def assert_right(table: pa.Table, expected: Any, params: SamplingParams) -> None
         assert next(rows) == shared | positive
         exposed = min(params.negative_ratio, len(exposures))
         drawn = [next(rows) for _ in range(min(params.negative_ratio, exposed + len(free)))]
+        items = [row["item_id"] for row in drawn]
         for place, row in enumerate(drawn):
             probability = (
-                1 / len(exposures) if place < exposed else expected.probability(user, row["item_id"])
+                1 / len(exposures)
+                if place < exposed
+                else expected.probability(user, row["item_id"], time, item, items[exposed:place])
             )
             negative = {
                 "item_id": row["item_id"],
@@ -234,7 +271,6 @@ def assert_right(table: pa.Table, expected: Any, params: SamplingParams) -> None
             assert row == shared | negative
             named = SOURCES.get(params.strategy, {params.strategy})
             assert row["negative_source"] in ({"exposed"} if place < exposed else named)
-        items = [row["item_id"] for row in drawn]
         assert len(set(items)) == len(drawn)
         assert set(items[:exposed]) <= exposures
         assert set(items[exposed:]) <= free
@@ -243,7 +279,10 @@ def assert_right(table: pa.Table, expected: Any, params: SamplingParams) -> None
 
 def assert_counts(dataset: Any, expected: Any, params: SamplingParams) -> None:
     kept = [
-        min(params.negative_ratio, len(expected.free(user)) + len(expected.exposures(params, user, time)))
+        min(
+            params.negative_ratio,
+            len(expected.free(user, time)) + len(expected.exposures(params, user, time)),
+        )
         for user, time, _ in expected.positives
     ]
     whole = SplitRows(
@@ -310,8 +349,11 @@ def cases(draw: Any) -> Any:
         max_interactions_per_user=draw(st.integers(0, 4)),
         min_interactions_per_user=draw(st.integers(0, 3)),
         min_interactions_per_item=draw(st.integers(0, 3)),
+        available_only=draw(st.booleans()),
+        same_category_share=draw(st.sampled_from((0.0, 0.25, 1.0))),
     )
-    catalog = draw(st.none() | st.lists(st.sampled_from(items) | identifiers, max_size=8, unique=True))
+    categories = st.sampled_from((None, "", "a", "b"))
+    catalog = draw(st.none() | st.dictionaries(st.sampled_from(items) | identifiers, categories, max_size=8))
     as_of_us = draw(st.none() | st.integers(0, 10))
     return draw(st.lists(event, min_size=1, max_size=60)), params, catalog, as_of_us
 
@@ -335,16 +377,18 @@ def test_any_rows_give_what_the_specification_says_in_any_order_and_sharding(
     assert replace(again, parts=()) == replace(dataset, parts=())
 
 
+@pytest.mark.parametrize("limits", [{}, {"available_only": True, "same_category_share": 0.5}])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_shards_files_and_order_of_rows_change_nothing(tmp_path: Path, strategy: Any) -> None:
+def test_shards_files_and_order_of_rows_change_nothing(tmp_path: Path, strategy: Any, limits: Any) -> None:
     rows = generated_rows(1)
-    params = SamplingParams(seed=9, strategy=strategy)
-    dataset, table = sample(tmp_path, rows, params, plan=1)
-    assert_right(table, Expected(rows, params), params)
-    assert_counts(dataset, Expected(rows, params), params)
-    for plan, files in ((2, 1), (3, 4), (64, 2)):
-        rng = random.Random(plan)
-        assert sample(tmp_path, rng.sample(rows, len(rows)), params, plan=plan, files=files)[1].equals(table)
+    catalog = {item: item[-1] for _, item, *_ in rows} if limits else None
+    params = SamplingParams(seed=9, strategy=strategy, **limits)
+    dataset, table = sample(tmp_path, rows, params, catalog=catalog, plan=1)
+    assert_right(table, Expected(rows, params, catalog), params)
+    assert_counts(dataset, Expected(rows, params, catalog), params)
+    for plan, files in ((2, 1), (7, 4), (64, 2)):
+        mixed = random.Random(plan).sample(rows, len(rows))
+        assert sample(tmp_path, mixed, params, catalog=catalog, plan=plan, files=files)[1].equals(table)
 
 
 def test_equal_runs_write_equal_bytes(tmp_path: Path) -> None:
@@ -483,6 +527,27 @@ def test_weights_are_those_of_the_strategy() -> None:
     assert weights_of([0, 2], strategy="mixed", uniform_share=1.0) == [0.5, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("params", "same"),
+    [
+        ({"strategy": "popularity", "alpha": 0.0}, {"strategy": "uniform"}),
+        ({"strategy": "zipf", "zipf_exponent": 0.0}, {"strategy": "uniform"}),
+        ({"same_category_share": 0.0}, {}),
+        # Nothing happens before any positive.
+        ({"available_only": True, "seed": 3}, {"seed": 3}),
+    ],
+)
+def test_some_parameters_draw_as_others_do(tmp_path: Path, params: Any, same: Any) -> None:
+    rows = [("first", f"item {item:02}", "view", -1, None) for item in range(40)] + generated_rows(8)
+    rows = [(user, item[:5] + item[5:].zfill(2), *rest) for user, item, *rest in rows]
+    catalog = {f"item {item:02}": str(item % 3) for item in range(40)}
+    tables = [
+        sample(tmp_path, rows, SamplingParams(**options), catalog=catalog)[1] for options in (params, same)
+    ]
+    drawn = [table.drop_columns(["negative_source"]) for table in tables]
+    assert drawn[0].equals(drawn[1])
+
+
 def test_powers_of_ranks_are_right_to_the_last_digits() -> None:
     weights = weights_of(range(3_000, 0, -1), strategy="zipf", zipf_exponent=1.7)
     assert weights == pytest.approx([rank**-1.7 for rank in range(1, 3_001)], rel=1e-14)
@@ -610,7 +675,7 @@ def test_a_stage_that_is_cancelled_while_it_draws_writes_nothing(
         drawn += 1
         return draw(*args)
 
-    monkeypatch.setattr(sampler, "draw_negatives", counted)
+    monkeypatch.setattr(draws, "draw_negatives", counted)
     cancellation.watch(lambda: drawn == 5)
     try:
         with pytest.raises(StageCancelledError):

@@ -1,39 +1,52 @@
 """Weighted sampling without replacement, reproducible on every machine and shard plan.
 
-Each positive draws its negatives one after another from the candidates that
-its user does not know and that it has not drawn yet, each with probability
-proportional to its weight. Two methods give that same distribution:
+Each positive draws its negatives one after another from the candidates that are available to it, that
+its user does not know and that it has not drawn yet, each with probability proportional to its weight; and
+with some probability only from those of them that are of its own category, if any. Either are a range of
+`places`. Two methods draw from a range with that same distribution:
 
-- an alias table over all candidates, refusing what is excluded, for at most
-  `ATTEMPTS` tries. Fast, and enough for nearly every draw;
+- the alias table of its segment, refusing what is excluded or beyond the range, or where the range has less
+  than half of the segment's weight a tree of weight sums, refusing what is excluded; at most `ATTEMPTS`
+  tries. Fast, and enough for nearly every draw;
 - a tree of weight sums in which excluded candidates weigh nothing, when the
-  tries were in vain or the user knows more than half of all weight. Exact in
+  tries were in vain or the user knows more than half of the range's weight. Exact in
   log2(candidates) steps, so a user who has seen nearly everything causes no long rejection.
 
 Randomness is counter-based: draw d's try t of a positive is a function of
-(seed, the positive's key, d, t) and of nothing else. Candidates are numbered in
-item_id order. Sums and roundings have one fixed order and no fused operations,
-so machines agree to the last bit.
+(seed, the positive's key, d, t) and of nothing else. Sums and roundings have one fixed order and no fused
+operations, so machines agree to the last bit.
 """
 
-import math
 from typing import Any
 
 import numba as nb
 import numpy as np
+from numba import types, void
 
-from headrace_compute.kernels.streams import STEP, U64, mix, scaled
+from headrace_compute.kernels.alias import by_alias
+from headrace_compute.kernels.places import Places, below, lay_out
+from headrace_compute.kernels.streams import STEP, U64, fraction, mix
+from headrace_compute.kernels.types import (
+    FLOATS_OUT,
+    INT32S,
+    INT32S_OUT,
+    INT64S,
+    INT64S_OUT,
+    UINT64S,
+    read_only,
+)
+from headrace_compute.kernels.weight_tree import by_tree, set_weight, set_weights, sum_within
 
 ATTEMPTS = 16
-"""Tries with the alias table before a draw goes to the tree."""
+"""Tries with refusal before what is excluded is taken out of the tree."""
 
-_COINS = U64(0xD1B54A32D192ED03)
-"""Sets the stream of coins apart from that of candidates."""
+_SOURCES = U64(0xD1B54A32D192ED03)
+"""Sets the stream of coins that name sources apart from that of candidates."""
 
-_I32, _I64, _U64, _F64 = (
-    nb.types.Array(kind, 1, "C", readonly=True) for kind in (nb.int32, nb.int64, nb.uint64, nb.float64)
-)
-_OUT_I32, _OUT_I64, _OUT_U64, _OUT_F64 = nb.int32[::1], nb.int64[::1], nb.uint64[::1], nb.float64[::1]
+_CATEGORIES = U64(0x8CB92BA72F3D8DD7)
+"""And that of coins that say which draws are from the positive's category."""
+
+_PLACES = nb.typeof(read_only(lay_out(np.ones(1))))  # type: ignore[no-untyped-call]
 
 
 @nb.njit(nogil=True, inline="always")
@@ -43,167 +56,177 @@ def _bits(key: Any, draw: Any, attempt: Any) -> Any:
 
 
 @nb.njit(nogil=True, inline="always")
-def _by_alias(bits: Any, thresholds: Any, aliases: Any) -> Any:
-    """A candidate by Walker's alias method, column and coin from one 64-bit number."""
-    column, coin = scaled(bits, thresholds.size)
-    return np.int64(column) if coin < thresholds[column] else np.int64(aliases[column])
+def _coin(key: Any, stream: Any, draw: Any) -> Any:
+    return fraction(mix(mix(key ^ stream) + STEP * U64(draw + 1)))
 
 
 @nb.njit(nogil=True, inline="always")
-def _by_tree(bits: Any, tree: Any) -> Any:
-    """A candidate by descent; never one of weight 0, whatever the rounding."""
-    leaves = tree.size // 2
-    rest = np.float64(bits >> U64(11)) * 2.0**-53 * tree[1]
-    node = 1
-    while node < leaves:
-        node *= 2
-        if rest >= tree[node] and tree[node + 1] > 0.0:
-            rest -= tree[node]
-            node += 1
-    return node - leaves
-
-
-@nb.njit(nogil=True)
-def _set_weight(tree: Any, candidate: Any, weight: Any) -> None:
-    """Sets a leaf. Sums are made anew from their two parts, so undoing it leaves no trace."""
-    node = tree.size // 2 + candidate
-    tree[node] = weight
-    while node > 1:
-        node //= 2
-        tree[node] = tree[2 * node] + tree[2 * node + 1]
-
-
-@nb.njit(nogil=True)
-def _set_weights(tree: Any, candidates: Any, weights: Any, present: Any) -> None:
-    for candidate in candidates:
-        if candidate >= 0:
-            _set_weight(tree, candidate, weights[candidate] if present else 0.0)
-
-
-@nb.njit(nogil=True)
-def _stamp(known: Any, weights: Any, stamps: Any, mark: Any) -> Any:
-    """Marks the candidates a user knows; returns their total weight."""
+def _exclude(seen: Any, bounds: Any, weights: Any, stamps: Any, sums: Any, mark: Any) -> None:
+    """Stamps what a user knows; sums up its weights, in each segment from the segment's first on."""
+    last = np.int64(0)
     weight = 0.0
-    for candidate in known:
-        if candidate >= 0:
-            stamps[candidate] = mark
-            weight += weights[candidate]
-    return weight
+    for i in range(seen.size):
+        place = seen[i]
+        if place >= last:
+            last = bounds[below(bounds, 0, bounds.size, place + 1)]
+            weight = 0.0
+        stamps[place] = mark
+        weight += weights[place]
+        sums[i] = weight
 
 
-@nb.njit(
-    nb.void(
-        _U64, _I64, _I64, _I64, _I32, _U64, _I32, _F64, nb.float64, _OUT_F64, _OUT_I64, _OUT_I32, _OUT_F64
-    ),
-    nogil=True,
-    cache=True,
-)
-def _draw(
-    keys: Any,
-    users: Any,
-    offsets: Any,
-    starts: Any,
-    known: Any,
-    thresholds: Any,
-    aliases: Any,
-    weights: Any,
-    total: Any,
-    tree: Any,
-    stamps: Any,
-    drawn: Any,
-    probs: Any,
-) -> None:
-    """Draws for all positives. `stamps` says who excludes a candidate: ~user, or the positive + 1."""
-    user = np.int64(-1)
-    seen = known[0:0]
-    crowded = masked = False
-    left = total
-    for positive in range(keys.size):
-        if users[positive] != user:
-            if masked:
-                _set_weights(tree, seen, weights, True)
-            user = users[positive]
-            seen = known[starts[user] : starts[user + 1]]
-            seen_weight = _stamp(seen, weights, stamps, ~user)
-            crowded = masked = seen_weight > 0.5 * total
-            if crowded:
-                _set_weights(tree, seen, weights, False)
-            # Where little is left a difference would be all rounding; the tree's sum is not.
-            left = tree[1] if crowded else total - seen_weight
-        begin = offsets[positive]
-        exact = crowded
-        for place in range(begin, offsets[positive + 1]):
-            draw = place - begin
-            candidate = np.int64(-1)
-            if not exact:
-                for attempt in range(ATTEMPTS):
-                    tried = _by_alias(_bits(keys[positive], draw, attempt), thresholds, aliases)
-                    if stamps[tried] != ~user and stamps[tried] != positive + 1:
-                        candidate = tried
-                        break
-            if candidate < 0:
-                if not masked:
-                    _set_weights(tree, seen, weights, False)
-                    masked = True
+@nb.njit(nogil=True, inline="always")
+def _measure(
+    seen: Any, sums: Any, bounds: Any, totals: Any, weights: Any, whole: Any, tree: Any, masked: Any,
+    segment: Any, end: Any,
+) -> Any:  # fmt: skip
+    """Measures the range of a segment that is below `end`, and what of it is not `seen`.
+
+    Returns:
+        The weight of the range if it is less than half of the segment's, else 0; how many of its places are
+        left, and their weight; whether that is less than half of the range's, and what is seen masked for it.
+    """
+    begin, last = bounds[segment], bounds[segment + 1]
+    weight = totals[segment] if end >= last else sum_within(whole, begin, end)
+    first = below(seen, 0, seen.size, begin) if begin > 0 else 0
+    count = below(seen, first, seen.size, end)
+    seen_weight = sums[first + count - 1] if count > 0 else 0.0
+    left = weight - seen_weight
+    crowded = seen_weight > 0.5 * weight
+    if crowded:
+        if not masked:
+            set_weights(tree, seen, weights, False)
+        # Where little is left a difference would be all rounding; the tree's sum is not.
+        left = sum_within(tree, begin, end)
+    return weight if weight < 0.5 * totals[segment] else 0.0, min(end, last) - begin - count, left, crowded
+
+
+@nb.njit(nogil=True)
+def _set_candidates(tree: Any, candidates: Any, weights: Any, twins: Any, present: Any) -> None:
+    set_weights(tree, candidates, weights, present)
+    if twins.size > 0:
+        set_weights(tree, twins[candidates], weights, present)
+
+
+def _compiled(ranged: bool) -> Any:
+    """The kernel that draws: from ranges, or faster from all candidates alone; of these both draw alike."""
+
+    @nb.njit(
+        void(
+            UINT64S, INT64S, INT64S, INT64S, INT32S, INT64S, INT64S, types.float64,
+            _PLACES, FLOATS_OUT, INT64S_OUT, FLOATS_OUT, INT32S_OUT, FLOATS_OUT,
+        ),
+        nogil=True,
+        cache=True,
+    )  # fmt: skip
+    def draw(
+        keys: Any, users: Any, offsets: Any, starts: Any, known: Any, ends: Any, categories: Any, share: Any,
+        places: Any, tree: Any, stamps: Any, sums: Any, drawn: Any, probs: Any,
+    ) -> None:  # fmt: skip
+        """Draws for all positives. `stamps` says who excludes a place: ~user, or the positive + 1."""
+        bounds, totals, weights, twins = places.bounds, places.totals, places.weights, places.twins
+        thresholds, aliases, whole = places.thresholds, places.aliases, places.tree
+        candidates = bounds[1]
+        user = end = segment = np.int64(-1)
+        segment_end = alike = np.int64(0)
+        seen = known[0:0]
+        masked = crowded = segment_crowded = False
+        left = narrow = segment_left = segment_narrow = 0.0
+        for positive in range(keys.size):
+            begin, behind = offsets[positive], offsets[positive + 1]
+            if begin == behind:
+                continue
+            if users[positive] != user:
+                if masked:
+                    set_weights(tree, seen, weights, True)
+                masked = False
+                user = users[positive]
+                seen = known[starts[user] : starts[user + 1]]
+                _exclude(seen, bounds, weights, stamps, sums, ~user)
+                end = np.int64(-1)
+            if end != ends[positive] or (ranged and share > 0.0 and segment != categories[positive] + 1):
+                end = ends[positive]
+                narrow, _, left, crowded = _measure(
+                    seen, sums, bounds, totals, weights, whole, tree, masked, 0, end
+                )
+                masked |= crowded
+                if ranged and share > 0.0:
+                    segment = categories[positive] + 1
+                    first = bounds[segment]
+                    segment_end = (
+                        first + below(twins, first, bounds[segment + 1], end) if segment > 0 else first
+                    )
+                    segment_narrow, alike, segment_left, segment_crowded = _measure(
+                        seen, sums, bounds, totals, weights, whole, tree, masked, segment, segment_end
+                    )
+                    masked |= segment_crowded
+            exact = crowded or (ranged and segment_crowded)
+            left_alike = alike
+            for row in range(begin, behind):
+                key, number = keys[positive], row - begin
+                first, columns, last, weight = np.int64(0), candidates, end, narrow
+                if ranged and left_alike > 0 and _coin(key, _CATEGORIES, number) < share:
+                    first, last, weight = bounds[segment], segment_end, segment_narrow
+                    columns = bounds[segment + 1] - first
+                place = np.int64(-1)
                 if not exact:
-                    _set_weights(tree, drawn[begin:place], weights, False)
-                    exact = True
-                candidate = _by_tree(_bits(keys[positive], draw, ATTEMPTS), tree)
+                    for attempt in range(ATTEMPTS):
+                        bits = _bits(key, number, attempt)
+                        if ranged and weight > 0.0:
+                            tried = by_tree(bits, whole, first, last, weight)
+                        else:
+                            tried = by_alias(bits, thresholds, aliases, first, columns)
+                        if ranged and tried >= last:
+                            continue
+                        if stamps[tried] != ~user and stamps[tried] != positive + 1:
+                            place = tried
+                            break
+                if place < 0:
+                    if not masked:
+                        set_weights(tree, seen, weights, False)
+                        masked = True
+                    if not exact:
+                        _set_candidates(tree, drawn[begin:row], weights, twins, False)
+                        exact = True
+                    bits = _bits(key, number, ATTEMPTS)
+                    place = by_tree(bits, tree, first, last, sum_within(tree, first, last))
+                candidate = np.int64(twins[place]) if ranged and place >= candidates else place
+                stamps[candidate] = positive + 1
+                if exact:
+                    set_weight(tree, candidate, 0.0)
+                drawn[row] = candidate
+                prob = weights[candidate] / left
+                if ranged and share > 0.0:
+                    twin = twins[candidate]
+                    stamps[twin] = positive + 1
+                    if exact:
+                        set_weight(tree, twin, 0.0)
+                    if left_alike > 0:
+                        prob *= 1.0 - share
+                        if bounds[segment] <= twin < segment_end:
+                            prob += share * (weights[candidate] / segment_left)
+                            left_alike -= 1
+                probs[row] = prob
             if exact:
-                _set_weight(tree, candidate, 0.0)
-            stamps[candidate] = positive + 1
-            drawn[place] = candidate
-            probs[place] = weights[candidate] / left
-        if exact:
-            _set_weights(tree, drawn[begin : offsets[positive + 1]], weights, True)
-    if masked:
-        _set_weights(tree, seen, weights, True)
+                _set_candidates(tree, drawn[begin:behind], weights, twins, True)
+        if masked:
+            set_weights(tree, seen, weights, True)
+
+    return draw
 
 
-@nb.njit(nb.void(_I64, _I32, nb.int64, nb.int64, _I64, _OUT_I64), nogil=True, cache=True)
-def _sizes(starts: Any, known: Any, candidates: Any, ratio: Any, users: Any, sizes: Any) -> None:
-    user = np.int64(-1)
-    size = np.int64(0)
+_draw_within, _draw_of_all = _compiled(True), _compiled(False)
+
+
+@nb.njit(void(INT64S, INT32S, INT64S, types.int64, INT64S, INT64S_OUT), nogil=True, cache=True)
+def _count(starts: Any, known: Any, ends: Any, ratio: Any, users: Any, counts: Any) -> None:
     for positive in range(users.size):
-        if users[positive] != user:
-            user = users[positive]
-            left = candidates
-            for pair in range(starts[user], starts[user + 1]):
-                left -= known[pair] >= 0
-            size = min(ratio, left)
-        sizes[positive] = size
+        first, last = starts[users[positive]], starts[users[positive] + 1]
+        end = ends[positive]
+        counts[positive] = min(ratio, end - below(known, first, last, end))
 
 
-@nb.njit(nb.void(_F64, nb.float64, _OUT_U64, _OUT_I32), nogil=True, cache=True)
-def _fill_alias(weights: Any, total: Any, thresholds: Any, aliases: Any) -> None:
-    """Vose (1991): each column holds its own candidate up to a threshold, and one other."""
-    columns = weights.size
-    heights = weights * (columns / total)
-    small = np.empty(columns, np.int32)
-    large = np.empty(columns, np.int32)
-    smalls = larges = 0
-    for column in range(columns):
-        aliases[column] = column
-        thresholds[column] = U64(0xFFFFFFFFFFFFFFFF)
-        if heights[column] < 1.0:
-            small[smalls] = column
-            smalls += 1
-        else:
-            large[larges] = column
-            larges += 1
-    while smalls > 0 and larges > 0:
-        smalls -= 1
-        low, high = small[smalls], large[larges - 1]
-        thresholds[low] = U64(heights[low] * 2.0**64)
-        aliases[low] = high
-        heights[high] = (heights[high] + heights[low]) - 1.0
-        if heights[high] < 1.0:
-            larges -= 1
-            small[smalls] = high
-            smalls += 1
-
-
-@nb.njit(nb.uint64[::1](nb.uint64, _U64), nogil=True, cache=True)
+@nb.njit(types.Array(types.uint64, 1, "C")(types.uint64, UINT64S), nogil=True, cache=True)
 def _keys(seed: Any, words: Any) -> Any:
     stream = mix(seed + STEP)
     keys = np.empty(words.size, np.uint64)
@@ -212,43 +235,13 @@ def _keys(seed: Any, words: Any) -> Any:
     return keys
 
 
-@nb.njit(nb.void(_U64, _I64, _OUT_F64), nogil=True, cache=True)
+@nb.njit(void(UINT64S, INT64S, FLOATS_OUT), nogil=True, cache=True)
 def _coins(keys: Any, counts: Any, coins: Any) -> None:
     place = 0
     for positive in range(keys.size):
-        stream = mix(keys[positive] ^ _COINS)
         for draw in range(counts[positive]):
-            coins[place] = np.float64(mix(stream + STEP * U64(draw + 1)) >> U64(11)) * 2.0**-53
+            coins[place] = _coin(keys[positive], _SOURCES, draw)
             place += 1
-
-
-def alias_table(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Walker's alias table.
-
-    Args:
-        weights: float64, positive; fewer than 2**31.
-
-    Returns:
-        thresholds (uint64) and aliases (int32), one each per weight. What rounding
-        leaves over keeps its own column: every alias is a candidate.
-    """
-    thresholds = np.empty(weights.size, np.uint64)
-    aliases = np.empty(weights.size, np.int32)
-    _fill_alias(weights, math.fsum(weights), thresholds, aliases)
-    return thresholds, aliases
-
-
-def weight_tree(weights: np.ndarray) -> np.ndarray:
-    """Sums of weights as a binary tree: node i = node 2i + node 2i+1, leaves last, root at 1."""
-    leaves = 1 << max(0, weights.size - 1).bit_length()
-    tree = np.zeros(2 * leaves, np.float64)
-    tree[leaves : leaves + weights.size] = weights
-    level = leaves
-    while level > 1:
-        half = level // 2
-        tree[half:level] = tree[level : 2 * level : 2] + tree[level + 1 : 2 * level : 2]
-        level = half
-    return tree
 
 
 def stream_keys(seed: int, group_ids: np.ndarray) -> np.ndarray:
@@ -257,23 +250,22 @@ def stream_keys(seed: int, group_ids: np.ndarray) -> np.ndarray:
 
 
 def draw_counts(
-    starts: np.ndarray, known: np.ndarray, candidates: int, ratio: int, users: np.ndarray
+    starts: np.ndarray, known: np.ndarray, ends: np.ndarray, ratio: int, users: np.ndarray
 ) -> np.ndarray:
-    """How many negatives each positive gets: `ratio`, or all candidates its user does not know.
+    """How many negatives each positive gets: `ratio`, or all that are available and its user does not know.
 
     Args:
-        starts: int64, users + 1: where each user's known items begin.
-        known: int32, the user's items as candidate numbers, -1 = no candidate.
-        candidates: How many there are.
+        starts, known: As of `known_places`.
+        ends: int64, of each positive: candidates below this number are available.
         ratio: `negative_ratio`.
-        users: int64, the user of each positive; a user's positives lie together.
+        users: int64, the user of each positive.
 
     Returns:
         int64, one per positive.
     """
-    sizes = np.empty(users.size, np.int64)
-    _sizes(starts, known, candidates, ratio, users, sizes)
-    return sizes
+    counts = np.empty(users.size, np.int64)
+    _count(starts, known, ends, ratio, users, counts)
+    return counts
 
 
 def draw_negatives(
@@ -282,11 +274,10 @@ def draw_negatives(
     counts: np.ndarray,
     starts: np.ndarray,
     known: np.ndarray,
-    thresholds: np.ndarray,
-    aliases: np.ndarray,
-    weights: np.ndarray,
-    total: float,
-    tree: np.ndarray,
+    ends: np.ndarray,
+    categories: np.ndarray,
+    share: float,
+    places: Places,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws each positive's negatives.
 
@@ -294,25 +285,28 @@ def draw_negatives(
         keys: uint64 generator key of each positive.
         users: int64, the user of each positive; a user's positives lie together.
         counts: How many to draw for each, as `draw_counts` gives it.
-        starts: int64, users + 1: where each user's known items begin.
-        known: int32, the user's items as candidate numbers, -1 = no candidate.
-        thresholds: First of `alias_table(weights)`.
-        aliases: Second of `alias_table(weights)`.
-        weights: float64, positive, one per candidate.
-        total: Their exact sum, rounded once.
-        tree: `weight_tree(weights)`; not written to.
+        starts, known: As of `known_places`.
+        ends: int64, of each positive: candidates below this number are available.
+        categories: int64, of each positive; -1 = unknown.
+        share: How likely each draw is from the positive's category; 0 if places have no categories.
+        places: The candidates.
 
     Returns:
-        Candidate numbers (int32) and sampling probabilities (float64: the candidate's
-        weight over the weight of all that the user does not know), in draw order.
+        Candidate numbers (int32) and sampling probabilities (float64) in draw order. The probability is the
+        candidate's weight over that of all that are available and the user does not know. With a share it is
+        that of the mixture of this and the same within the category, unless this has none left to draw.
     """
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     drawn = np.empty(offsets[-1], np.int32)
     probs = np.empty(offsets[-1], np.float64)
-    stamps = np.zeros(weights.size, np.int64)
-    tree = tree.copy()
-    _draw(
-        keys, users, offsets, starts, known, thresholds, aliases, weights, total, tree, stamps, drawn, probs
+    stamps = np.zeros(places.weights.size, np.int64)
+    sums = np.empty(int(np.diff(starts).max(initial=0)), np.float64)
+    # Nothing weighs anything behind the last place: up to the end of the tree it is fewer sums.
+    reach = np.where(ends < places.weights.size, ends, places.tree.size // 2)
+    ranged = share > 0.0 or ends.min(initial=places.bounds[1]) < places.bounds[1]
+    (_draw_within if ranged else _draw_of_all)(
+        keys, users, offsets, starts, known, reach, categories, share, read_only(places),
+        places.tree.copy(), stamps, sums, drawn, probs,
     )  # fmt: skip
     return drawn, probs
 

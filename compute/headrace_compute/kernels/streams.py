@@ -35,3 +35,9 @@ def scaled(bits: Any, count: Any) -> Any:
     low = (bits & LOW) * U64(count)
     product = (bits >> HALF) * U64(count) + (low >> HALF)
     return np.int64(product >> HALF), (product << HALF) | (low & LOW)
+
+
+@nb.njit(nogil=True, inline="always")
+def fraction(bits: Any) -> Any:
+    """A double in [0, 1), a multiple of 2^-53, from 64 random bits."""
+    return np.float64(bits >> U64(11)) * 2.0**-53

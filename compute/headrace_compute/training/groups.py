@@ -7,10 +7,11 @@ import numpy as np
 
 from headrace_compute.kernels.core import choose_positives, core_members
 from headrace_compute.kernels.exposures import count_exposures
+from headrace_compute.kernels.places import known_places
 from headrace_compute.kernels.sampling import draw_counts
-from headrace_compute.training.items import ItemIndex
-from headrace_compute.training.pairs import Pairs, Positives
+from headrace_compute.training.pairs import Pairs, Positives, TimedPairs
 from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.sampler import CandidateSampler
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Groups:
         exposures: int64, how many exposures each may draw from.
         exposed: int64, how many of these it draws, before all others.
         weighted: int64, how many it draws by the candidates' weights.
+        available: int64: candidates below this number are available to it.
+        categories: int64, the category of its item, -1 = unknown.
     """
 
     users: np.ndarray
@@ -29,6 +32,8 @@ class Groups:
     exposures: np.ndarray
     exposed: np.ndarray
     weighted: np.ndarray
+    available: np.ndarray
+    categories: np.ndarray
 
     @property
     def counts(self) -> np.ndarray:
@@ -48,14 +53,14 @@ class Known:
     """What the users of a shard know, as candidates.
 
     Attributes:
-        starts: int64, users + 1: where each user's pairs begin.
-        candidates: int32, the candidate of each pair, -1 = none.
+        starts: int64, users + 1: where each user's places begin.
+        places: int32, those of the candidates that they know; see `kernels/places.py`.
         exposures: Of those that may be drawn: where each user's begin, the candidate of each, and when it was
             first viewed; see `kernels/exposures.py`.
     """
 
     starts: np.ndarray
-    candidates: np.ndarray
+    places: np.ndarray
     exposures: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -81,26 +86,34 @@ def choose(
     positives: Positives,
     core: Pairs,
     alive: np.ndarray,
-    index: ItemIndex,
+    sampler: CandidateSampler,
     params: SamplingParams,
 ) -> Chosen:
     """The positives of the core and how many negatives each gets; arguments are those of `sample_shard`."""
     pairs, exposed = positives.pairs, positives.exposed
-    numbers = _candidate_numbers(index)
+    numbers = sampler.places_of[0]
     seen = Known(
-        known.starts, numbers[known.items], (exposed.starts, numbers[exposed.items], exposed.first_us)
+        *known_places(known.starts, known.items, sampler.places_of),
+        exposures=(exposed.starts, numbers[exposed.items], exposed.first_us),
     )
     members = core_members(core.starts, core.items, alive, params.min_interactions_per_user)
-    chosen, users = choose_positives(
-        pairs.starts, pairs.items, pairs.first_us, members, alive, params.max_interactions_per_user
-    )
-    items, times_us, ratio = pairs.items[chosen], pairs.first_us[chosen], params.negative_ratio
+    (users, items, times_us), ratio = keep(pairs, members, alive, params), params.negative_ratio
     exposures = count_exposures(users, times_us, *seen.exposures)
     drawn_first = np.minimum(exposures, ratio)
-    free = draw_counts(seen.starts, seen.candidates, len(index.candidates), ratio, users)
+    available = sampler.available(times_us)
+    free = draw_counts(seen.starts, seen.places, available, ratio, users)
     has_user = np.repeat(members, np.diff(pairs.starts))
     return Chosen(
-        Groups(users, items, times_us, exposures, drawn_first, np.minimum(ratio - drawn_first, free)),
+        Groups(
+            users,
+            items,
+            times_us,
+            exposures,
+            drawn_first,
+            np.minimum(ratio - drawn_first, free),
+            available,
+            sampler.categories[items].astype(np.int64),
+        ),
         seen,
         outside=int(np.count_nonzero(numbers[items] < 0)),
         without_user=int(np.count_nonzero(~has_user)),
@@ -108,15 +121,25 @@ def choose(
     )
 
 
+def keep(
+    pairs: TimedPairs, members: np.ndarray, alive: np.ndarray, params: SamplingParams
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The positives of the core under the cap, in output order: users (int64), items, times.
+
+    Args:
+        pairs: All positives.
+        members: bool by user: those of the core.
+        alive: bool by item number: those of the core.
+        params: The cap.
+    """
+    chosen, users = choose_positives(
+        pairs.starts, pairs.items, pairs.first_us, members, alive, params.max_interactions_per_user
+    )
+    return users, pairs.items[chosen], pairs.first_us[chosen]
+
+
 def cut(groups: Groups, rows: int, params: SamplingParams) -> Iterator[Groups]:
     """Positives that follow each other, with about so many rows at a time."""
     step = max(1, rows // (1 + params.negative_ratio))
     for begin in range(0, len(groups), step):
         yield groups[begin : begin + step]
-
-
-def _candidate_numbers(index: ItemIndex) -> np.ndarray:
-    """The place among the candidates of each item number: int32, -1 = no candidate."""
-    numbers = np.full(len(index.item_ids), -1, np.int32)
-    numbers[index.candidates] = np.arange(len(index.candidates), dtype=np.int32)
-    return numbers

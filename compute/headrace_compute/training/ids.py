@@ -12,8 +12,8 @@ from headrace_compute.kernels.core import NEVER_US, core_members
 from headrace_compute.model import StoreConfig
 from headrace_compute.sink import Sink, W
 from headrace_compute.training.firsts import FirstEvents
-from headrace_compute.training.groups import choose
-from headrace_compute.training.items import ItemCounts, ItemIndex
+from headrace_compute.training.groups import keep
+from headrace_compute.training.items import ItemCounts
 from headrace_compute.training.pairs import Pairs, Positives
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.vocabulary import CLAIMS_SCHEMA, Entity, indices_of
@@ -82,18 +82,13 @@ def index_items(config: StoreConfig, vocabulary: pa.Table, numbering: Numbering)
 
 
 def count_positives(
-    config: StoreConfig,
-    known: Pairs,
-    positives: Positives,
-    core: Pairs,
-    alive: np.ndarray,
-    index: ItemIndex,
-    params: SamplingParams,
+    config: StoreConfig, positives: Positives, core: Pairs, alive: np.ndarray, params: SamplingParams
 ) -> Iterator[np.ndarray | ItemCounts]:
     """How many rows with label 1 `sample_shard` makes of a shard, by user (int64) and by item."""
-    groups = choose(known, positives, core, alive, index, params).groups
-    yield np.bincount(groups.users, minlength=len(positives.users))
-    counts = np.bincount(groups.items)
+    members = core_members(core.starts, core.items, alive, params.min_interactions_per_user)
+    users, items, _ = keep(positives.pairs, members, alive, params)
+    yield np.bincount(users, minlength=len(positives.users))
+    counts = np.bincount(items)
     numbers = np.flatnonzero(counts)
     yield ItemCounts(numbers.astype(np.int32), counts[numbers])
 

@@ -91,7 +91,7 @@ class _Shard:
         sampler: CandidateSampler,
         plan: SplitPlan,
     ) -> None:
-        self.chosen = choose(known, positives, core, alive, index, plan.params)
+        self.chosen = choose(known, positives, core, alive, sampler, plan.params)
         self._positives, self._index, self._sampler, self._plan = positives, index, sampler, plan
 
     def cut(self, groups: Groups, rows: int) -> Iterator[Groups]:

@@ -101,14 +101,13 @@ class IdRun(Generic[W]):
     """Gives every user that has rows and every item its integer.
 
     Attributes:
-        numbering, index: The held Numbering and ItemIndex of all items.
+        numbering: The held Numbering of all items.
         alive: The held living items.
     """
 
     workers: Workers
     tables: IdTables[W]
     numbering: Any
-    index: Any
     alive: Any
     params: SamplingParams
     progress: Progress
@@ -139,6 +138,6 @@ class IdRun(Generic[W]):
         """The index of each user of a shard, the rows of those that have any, and the positives of items."""
         workers, (_, positives) = self.workers, shard.views[0]
         users = await workers.hold(index_users, vocabulary, positives)
-        view = (shard.core, positives, shard.core, self.alive, self.index, self.params)
-        by_user, by_item = await workers.hold_each(2, count_positives, *view)
+        kept = (positives, shard.core, self.alive, self.params)
+        by_user, by_item = await workers.hold_each(2, count_positives, *kept)
         return users, await workers.hold(list_users, places, claims, users, by_user), by_item

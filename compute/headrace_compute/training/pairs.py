@@ -15,7 +15,7 @@ from headrace_compute.kernels.core import NEVER_US, fold_pairs
 from headrace_compute.model import Shard, StoreConfig
 from headrace_compute.training.firsts import FirstEvents, first_events
 from headrace_compute.training.history import Histories, histories_of
-from headrace_compute.training.items import ItemCounts, count_items
+from headrace_compute.training.items import TimedCounts, count_items
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.split import TEMPORAL, first_seen, leave_last_out_views, temporal_views
 from headrace_compute.training.strategies import STRATEGIES
@@ -85,7 +85,7 @@ class _View:
 
 def fold_shard(
     config: StoreConfig, shard: Shard, params: SamplingParams, numbering: Numbering, *slices: Slice
-) -> Iterator[ItemCounts | Histories | FirstEvents | Pairs | Positives | None]:
+) -> Iterator[TimedCounts | Histories | FirstEvents | Pairs | Positives | None]:
     """Folds the events of a shard into pairs.
 
     Args:
@@ -96,7 +96,7 @@ def fold_shard(
         slices: Its rows, of each batch.
 
     Yields:
-        The ItemCounts of what the first split sees, then the Histories (None without such a column) and the
+        The TimedCounts of what the first split sees, then the Histories (None without such a column) and the
         FirstEvents (None without indices), then for each split the Pairs that it knows and its Positives.
         Without a split there is one, which sees all.
     """

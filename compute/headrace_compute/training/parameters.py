@@ -20,6 +20,8 @@ class SamplingParams:
         alpha: Exponent of popularity.
         zipf_exponent: Exponent of the rank, of zipf.
         uniform_share: Of the mixture of uniform and popularity, 0 to 1.
+        available_only: Whether only items that occur by the positive's time are drawn.
+        same_category_share: How likely each draw is from the positive's category, 0 to 1.
         max_interactions_per_user: Newest positives kept of each user; 0 = all.
         min_interactions_per_user, min_interactions_per_item: k-core; 0 = off.
         split: None makes one of everything.
@@ -38,6 +40,8 @@ class SamplingParams:
     alpha: float = 0.75
     zipf_exponent: float = 1.0
     uniform_share: float = 0.5
+    available_only: bool = False
+    same_category_share: float = 0.0
     positive_types: tuple[str, ...] = ("click", "purchase", "like")
     max_interactions_per_user: int = 50
     min_interactions_per_user: int = 5

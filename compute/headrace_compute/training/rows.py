@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from headrace_compute.delta.layout import TIMESTAMP
 from headrace_compute.kernels.hashing import xxh64_strings
 from headrace_compute.kernels.sampling import stream_keys
+from headrace_compute.training.draws import Drawn, draw
 from headrace_compute.training.groups import Groups, Known
 from headrace_compute.training.items import ItemIndex
 from headrace_compute.training.pairs import Positives
-from headrace_compute.training.sampler import CandidateSampler, Drawn, draw
+from headrace_compute.training.sampler import CandidateSampler
 from headrace_compute.training.strategies import EXPOSED
 
 TRAINING_SCHEMA = pa.schema(
@@ -83,7 +84,7 @@ def draw_rows(
     is_positive[np.cumsum(groups.counts + 1) - groups.counts - 1] = True
     items = np.empty(rows, np.int32)
     items[is_positive] = groups.items
-    items[~is_positive] = index.candidates[drawn.candidates]
+    items[~is_positive] = sampler.items[drawn.candidates]
     group = np.repeat(np.arange(len(groups), dtype=np.int32), groups.counts + 1)
     return Rows(groups, hashes, group, items, is_positive, drawn)
 

@@ -109,7 +109,10 @@ async def make_dataset(
     names = (None,) if params.split is None else params.split.names
     folded = await _fold(workers, source, shards, params, len(names), progress)
     pairs = [shard.core for shard in folded]
-    index = await workers.hold(build_index, source.numbering, *(shard.counts for shard in folded))
+    categories_from = catalog if params.same_category_share > 0.0 else None
+    index = await workers.hold(
+        build_index, source.numbering, categories_from, *(shard.counts for shard in folded)
+    )
     item_count, candidates = await workers.run(measure_index, index)
     everything = np.ones(item_count, np.bool_)
     whole = await _round(workers, pairs, everything, 0, progress)
@@ -126,7 +129,7 @@ async def make_dataset(
     joined = await _join(workers, source, catalog, shards, drawing, plans, params, progress)
     numbered: Numbered[W] | None = None
     if ids is not None:
-        run = IdRun(workers, ids, source.numbering, index, living, params, progress)
+        run = IdRun(workers, ids, source.numbering, living, params, progress)
         numbered = await run.number([HeldShard(shard.firsts, shard.views) for shard in folded])
     more = [
         (folded[place].histories, *features, *(numbered.of_shard(place) if numbered else (None, None)))

@@ -1,15 +1,12 @@
-"""The candidates of a run with their weights, and the draws from them."""
+"""The candidates of a run with their weights, numbered for drawing."""
 
-import math
 from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 
-from headrace_compute.kernels.exposures import draw_exposures
-from headrace_compute.kernels.sampling import alias_table, draw_negatives, source_coins, weight_tree
+from headrace_compute.kernels.places import Places, lay_out
 from headrace_compute.model import StoreConfig
-from headrace_compute.training.groups import Groups, Known
 from headrace_compute.training.items import ItemIndex
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.strategies import components
@@ -17,97 +14,60 @@ from headrace_compute.training.strategies import components
 
 @dataclass(frozen=True)
 class CandidateSampler:
-    """The candidates with their weights, in the tables that the sampling kernel draws from.
+    """The candidates, numbered in the order of item_id, or of (first event, item_id).
 
     Attributes:
-        weights: float64, positive, one per candidate in the order of item_id.
-        total: Their sum, rounded once.
-        thresholds, aliases: Their alias table.
-        tree: Their sums as a tree.
+        items: int32, the item number of each candidate.
+        places: Where they lie for the sampling kernel, with their weights.
+        places_of: int32 (1 or 2, items): the places of each item number, -1 = no candidate.
+        first_us: int64, the time of each candidate's first event, ascending, if only available are drawn;
+            else empty, and the numbers are in the order of item_id.
+        categories: int32 by item number, the category of each, -1 = unknown.
+        category_share: How likely a draw is from the positive's category.
         sources: What draws may name, by number.
         shares: float64 (sources - 1, candidates): how likely a draw of the candidate names one of the first,
             of the first two, and so on.
     """
 
-    weights: np.ndarray
-    total: float
-    thresholds: np.ndarray
-    aliases: np.ndarray
-    tree: np.ndarray
+    items: np.ndarray
+    places: Places
+    places_of: np.ndarray
+    first_us: np.ndarray
+    categories: np.ndarray
+    category_share: float
     sources: tuple[str, ...]
     shares: np.ndarray
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """Negatives in output order.
-
-    Attributes:
-        candidates: int32, their numbers.
-        probs: float64, their sampling_prob.
-        sources: int8, the number of the source that each names; those of the sampler, then exposures.
-    """
-
-    candidates: np.ndarray
-    probs: np.ndarray
-    sources: np.ndarray
+    def available(self, times_us: np.ndarray) -> np.ndarray:
+        """How many candidates are available at some times (int64): candidates below that number are."""
+        if not self.first_us.size:
+            return np.full(times_us.size, self.items.size)
+        return np.searchsorted(self.first_us, times_us, side="right")
 
 
 def build_sampler(config: StoreConfig, index: ItemIndex, params: SamplingParams) -> CandidateSampler:
     """The sampler over the candidates of the index."""
     parts = components(params, index.events[index.candidates])
     sums = list(accumulate((part.weights for part in parts), np.add))
+    items, first_us = index.candidates, np.empty(0, np.int64)
+    if params.available_only:
+        order = np.argsort(index.first_us[items], kind="stable")
+        items, sums = items[order], [each[order] for each in sums]
+        first_us = index.first_us[items]
     weights = sums[-1]
+    share = params.same_category_share
+    places = lay_out(weights, index.categories[items] if share > 0.0 else None)
+    seconds = [places.twins[: items.size]] if share > 0.0 else []
+    places_of = np.full((1 + len(seconds), index.events.size), -1, np.int32)
+    for row, of_candidates in enumerate([np.arange(items.size), *seconds]):
+        places_of[row, items] = of_candidates
     return CandidateSampler(
-        weights,
-        math.fsum(weights),
-        *alias_table(weights),
-        tree=weight_tree(weights),
+        items,
+        places,
+        places_of,
+        first_us,
+        index.categories,
+        share,
         sources=tuple(part.source for part in parts),
         shares=np.array([each / weights for each in sums[:-1]]).reshape(len(parts) - 1, weights.size),
     )
-
-
-def draw(known: Known, sampler: CandidateSampler, keys: np.ndarray, groups: Groups) -> Drawn:
-    """Draws for some positives: of each first its exposures, if it has any, then by weight."""
-    weighted, probs = draw_negatives(
-        keys,
-        groups.users,
-        groups.weighted,
-        known.starts,
-        known.candidates,
-        sampler.thresholds,
-        sampler.aliases,
-        sampler.weights,
-        sampler.total,
-        sampler.tree,
-    )
-    sources = _sources(sampler, keys, groups.weighted, weighted)
-    if not groups.exposed.any():
-        return Drawn(weighted, probs, sources)
-    exposed = draw_exposures(keys, groups.users, groups.times_us, *known.exposures, groups.exposed)
-    # How many of its group come before each row.
-    counts = groups.counts
-    before = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    comes_first = before < np.repeat(groups.exposed, counts)
-
-    def merged(first: np.ndarray, then: np.ndarray) -> np.ndarray:
-        rows = np.empty(len(comes_first), then.dtype)
-        rows[comes_first], rows[~comes_first] = first, then
-        return rows
-
-    alike = np.repeat(1.0 / np.maximum(1, groups.exposures), groups.exposed)
-    named = np.full(len(exposed), len(sampler.sources), np.int8)
-    return Drawn(merged(exposed, weighted), merged(alike, probs), merged(named, sources))
-
-
-def _sources(
-    sampler: CandidateSampler, keys: np.ndarray, counts: np.ndarray, drawn: np.ndarray
-) -> np.ndarray:
-    """The number of the source that each draw names."""
-    if len(sampler.sources) == 1:
-        return np.zeros(drawn.size, np.int8)
-    coins = source_coins(keys, counts)
-    below = coins >= sampler.shares[:, drawn]
-    numbers: np.ndarray = np.add.reduce(below, axis=0, dtype=np.int8)
-    return numbers
