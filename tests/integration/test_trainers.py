@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 from harness.server import Server
 from harness.training import lay_dataset
@@ -55,6 +56,19 @@ def test_pytorch_gets_each_row_once_in_one_order_however_many_workers_and_stops(
         assert Counter(chain.from_iterable(chain.from_iterable(halves))) == Counter(rows)
 
 
+def test_tensors_have_the_types_of_their_columns() -> None:
+    assert told("tensors.py") == {
+        "name": ["a", None],
+        "whole": ["torch.int32", [2], "[1, 2]"],
+        "maybe": ["torch.float64", [2], "[0.5, nan]"],
+        "flag": ["torch.bool", [2], "[True, False]"],
+        "time": ["torch.int64", [2], "[1000000, 1000000]"],
+        "history": ["torch.int64", [2, 3], "[[7, 8, 9], [0, 0, 5]]"],
+        "empty": ["torch.int64", [2, 0], "[[], []]"],
+        "items": [["x"], []],
+    }
+
+
 @pytest.fixture
 def exported(server: Server, tenant: str, tmp_path: Path) -> tuple[run_pb2.NegativesResult, Path]:
     """A training set of the generated shop in three splits, and where its exports are, by their format."""
@@ -70,9 +84,14 @@ def exported(server: Server, tenant: str, tmp_path: Path) -> tuple[run_pb2.Negat
         client.upload(tenant, "items", shop / "items.csv")
         client.upload(tenant, "interactions", shop / "interactions.csv")
         result = client.sample_negatives(tenant, split={"fractions": [0.8, 0.9]})
-    for format in ("parquet", "recbole"):
+        client.sample_negatives(tenant, split={"fractions": [0.8, 0.9]}, history=5, dataset="sequences")
+    for dataset, format in (
+        ("training_data", "parquet"),
+        ("training_data", "recbole"),
+        ("sequences", "recbole"),
+    ):
         options = ["--tenant", tenant, "--format", format, "--address", server.address]
-        done = run(app, ["export", "training_data", *options, "-o", str(out / format)])
+        done = run(app, ["export", dataset, *options, "-o", str(out / f"{dataset}-{format}")])
         assert done.exit_code == 0, done.output
     return result, out
 
@@ -81,9 +100,16 @@ def test_recbole_counts_what_we_count_and_trains(
     server: Server, tenant: str, exported: tuple[run_pb2.NegativesResult, Path]
 ) -> None:
     result, out = exported
-    found = told("trains.py", out / "recbole" / "training_data" / "training_data.yaml", "training_data")
+    config = out / "training_data-recbole" / "training_data" / "training_data.yaml"
+    found = told("trains.py", config, "training_data", "BPR")
+    config = out / "sequences-recbole" / "sequences" / "sequences.yaml"
+    sequences = told("trains.py", config, "sequences", "SASRec")
     with Client(server.address) as client:
         rows = client.read_table(tenant, "training_data", columns=["user_id", "item_id"])
+        histories = client.read_table(tenant, "sequences", columns=["label", "history"])
+    of_positives = histories.filter(pc.equal(histories["label"], 1.0))["history"]
+    assert sequences["interactions"] == pc.sum(pc.greater(pc.list_value_length(of_positives), 0)).as_py()
+    assert 0 < sequences["interactions"] < result.positives
     assert found["interactions"] == result.positives
     assert found["users"] == len(rows["user_id"].unique())
     assert found["items"] == len(rows["item_id"].unique())
@@ -95,7 +121,7 @@ def test_datasets_and_ray_data_open_the_shards_offline(
     server: Server, tenant: str, exported: tuple[run_pb2.NegativesResult, Path]
 ) -> None:
     _, out = exported
-    found = told("opens.py", out / "parquet")
+    found = told("opens.py", out / "training_data-parquet")
     with Client(server.address) as client:
         table = client.read_table(tenant, "training_data")
         for split in ("train", "valid", "test"):

@@ -24,7 +24,7 @@ from headrace.connection import DEFAULT_ADDRESS
 from headrace.sample import Sample, generate
 
 SHOP = Sample(users=1_000, items=400, interactions=100_000, seed=1)
-SEEDS = 8
+SEEDS = 40
 ALPHA, EXPONENT, UNIFORM_SHARE = 0.75, 1.0, 0.5
 """The defaults of the parameters."""
 

@@ -16,7 +16,9 @@ from headrace.errors import TableNotFoundError
 SEPARATOR = "\x1f"
 """Between the values of a sequence: ids may have spaces, but no control characters."""
 
-RENAMED = {"history": "item_id_list", "history_timestamps": "timestamp_list"}
+HISTORY = "history"
+
+RENAMED = {HISTORY: "item_id_list", "history_timestamps": "timestamp_list"}
 """Columns by the names under which RecBole's sequential models look for them."""
 
 CATALOG = {"title": "token_seq", "category": "token", "brand": "token", "price": "float"}
@@ -54,8 +56,9 @@ load_col:
 def write_recbole(dataset: Dataset, folder: Path, final: Path) -> dict[str, Any]:
     """Writes `{name}/{name}.inter`, or one of each split, `.user`, `.item`, `.yaml`; returns what there is.
 
-    The interactions are the positives: RecBole draws its negatives by itself. Items are all that the training
-    set names, also as negatives, with what the tenant's newest catalog says of them.
+    The interactions are the positives: RecBole draws its negatives by itself. With a column of histories,
+    those that have none are left out, since RecBole's sequential models fail on them. Items are all that the
+    training set names, also as negatives, with what the tenant's newest catalog says of them.
 
     Args:
         dataset: What to write.
@@ -89,8 +92,8 @@ def write_recbole(dataset: Dataset, folder: Path, final: Path) -> dict[str, Any]
     )
     if WHOLE not in dataset.splits:
         config += f"benchmark_filename: [{', '.join(dataset.splits)}]\n"
-    if RENAMED["history"] in _names(inter):
-        config += f"alias_of_item_id: [{RENAMED['history']}]\n"
+    if f"{RENAMED[HISTORY]}:token_seq" in inter:
+        config += f"alias_of_item_id: [{RENAMED[HISTORY]}]\n"
     stem.with_suffix(".yaml").write_text(config, encoding="utf-8")
     return {"users": len(positives), "items": len(items), "interactions": interactions}
 
@@ -128,6 +131,8 @@ class Positives:
 
     def _rows(self, batch: pa.RecordBatch) -> Iterator[Sequence[str]]:
         positive = batch.filter(pc.equal(batch.column("label"), 1.0))
+        if HISTORY in self._columns:
+            positive = positive.filter(pc.greater(pc.list_value_length(positive.column(HISTORY)), 0))
         self._users.update(positive.column("user_id").to_pylist())
         self._items.update(batch.column("item_id").to_pylist())
         columns = [map(_text, positive.column(name).to_pylist()) for name in self._columns]
