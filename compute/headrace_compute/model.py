@@ -40,6 +40,10 @@ Kind = Literal[
     "user_features",
     "item_features",
     "feature_statistics",
+    "user_vocabulary",
+    "item_vocabulary",
+    "dataset_users",
+    "dataset_items",
     "training_data",
 ]
 BlockFormat = Literal["csv", "json_lines", "rows", "arrow"]

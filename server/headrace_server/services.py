@@ -54,6 +54,7 @@ class TableCommit:
     metadata: Mapping[str, str]
     partition: Mapping[str, str] | None = None
     overwrite: bool = False
+    base: int | None = None
 
     def make(self, config: StoreConfig) -> int:
         """Makes it, and returns the version; blocks, and tells nobody."""
@@ -67,6 +68,7 @@ class TableCommit:
             transaction=self.transaction,
             metadata=self.metadata,
             partition=self.partition,
+            base=self.base,
         )
 
 

@@ -149,6 +149,15 @@ def test_rows_are_those_of_a_run_without_indices(tmp_path: Path) -> None:
     assert left == plain
 
 
+def test_histories_have_the_integers_of_their_items(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    rows, _, _ = shop.make(EVENTS, replace(PARAMS, history=5, history_timestamps=True), catalog=ITEMS[:9])
+    of_items = shop.vocabulary("item")
+    assert any(len(row["history"]) == 5 for row in rows)
+    for row in rows:
+        assert row["history_index"] == [of_items[name] for name in row["history"]]
+
+
 def test_an_id_keeps_its_integer_whatever_comes(tmp_path: Path) -> None:
     """New ids, other parameters, events before all others: what had an integer has the same one."""
     shop = Shop(tmp_path)

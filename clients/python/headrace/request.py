@@ -157,6 +157,8 @@ class NegativesOptions(RunOptions, total=False):
         history: Adds a list of the user's last so many events before the positive. Default none.
         history_interaction_types: Of these types. Default the positive ones.
         history_timestamps: Adds their times too.
+        with_indices: Adds the integers of users and items, and the tables `<dataset>_users` and
+            `<dataset>_items`. An id keeps its integer in all training sets of the tenant.
     """
 
     dataset: str
@@ -177,6 +179,7 @@ class NegativesOptions(RunOptions, total=False):
     history: int
     history_interaction_types: Sequence[str]
     history_timestamps: bool
+    with_indices: bool
 
 
 class ReadOptions(TypedDict, total=False):

@@ -23,7 +23,7 @@ from headrace_compute.delta.actions import add_action, path_in
 from headrace_compute.delta.layout import table_name
 from headrace_compute.delta.log import METADATA_PREFIX, entry_key, find_transaction
 from headrace_compute.delta.swap import compare_and_swap
-from headrace_compute.errors import StoreUnavailableError, WrongTableKindError
+from headrace_compute.errors import HeadraceError, StoreUnavailableError, WrongTableKindError
 from headrace_compute.model import Kind, Part, StoreConfig
 from headrace_compute.objects.store import KeyExistsError, KeyMissingError, ObjectStore, open_store
 
@@ -44,6 +44,11 @@ class Change(NamedTuple):
     transaction: str
     metadata: dict[str, str]
     partition_columns: list[str]
+    base: int | None = None
+
+
+class VersionMovedError(HeadraceError):
+    """A commit that must follow one version found another one; nothing was committed."""
 
 
 def commit(
@@ -57,6 +62,7 @@ def commit(
     transaction: str,
     metadata: Mapping[str, str],
     partition: Mapping[str, str] | None = None,
+    base: int | None = None,
 ) -> int:
     """Commits parts to a table, exactly once for each transaction; returns the version.
 
@@ -73,8 +79,10 @@ def commit(
         transaction: Names this commit for good. If the table has it, nothing is written.
         metadata: Goes into the commit's info; keys begin with `headrace.`.
         partition: Value of each partition column, the same for all parts, as Delta writes it.
+        base: The version that the commit must follow; None: whichever is the newest.
 
     Raises:
+        VersionMovedError: `base` is not the newest version.
         WrongTableKindError: the table holds another kind, or other columns in append mode.
         CommitContendedError: other writers won every round.
         StoreFullError, StoreDeniedError, StoreUnavailableError: the log cannot be written.
@@ -92,6 +100,7 @@ def commit(
         transaction=transaction,
         metadata=dict(metadata),
         partition_columns=list(values),
+        base=base,
     )
     return compare_and_swap(table_key, partial(_swap, store, change))
 
@@ -114,6 +123,8 @@ def _swap(store: ObjectStore, change: Change) -> int:
         version = find_transaction(store, change.table_key, version, change.transaction)
     else:
         check_table(table, change)
+        if change.base not in (None, version):
+            raise VersionMovedError(f"{change.table_key} has version {version} by now, not {change.base}")
         if change.mode == "overwrite":
             _check_names(table, change)
         store.sync(entry_key(change.table_key, version))

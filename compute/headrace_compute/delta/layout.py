@@ -1,7 +1,8 @@
 """Which table lies under which key, and with which columns."""
 
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal, get_args
 
 import pyarrow as pa
 
@@ -58,8 +59,11 @@ STATS: dict[str, tuple[str, ...]] = {
 }
 """Columns whose bounds go to the Delta log."""
 
-FIXED: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "training_data")
-"""Tables with one name for every tenant; every other name is that of a training set."""
+OF_DATASETS: tuple[Kind, ...] = ("training_data", "dataset_users", "dataset_items")
+"""Tables that are named for a training set."""
+
+FIXED: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in OF_DATASETS)
+"""Tables with one name for every tenant."""
 
 
 def interactions_key(config: StoreConfig, tenant: str) -> str:
@@ -92,6 +96,11 @@ def feature_statistics_key(config: StoreConfig, tenant: str) -> str:
     return f"{config.features}/{tenant}/feature_statistics"
 
 
+def vocabulary_key(config: StoreConfig, tenant: str, entity: Literal["user", "item"]) -> str:
+    """Where the integers of a tenant's users, or items, lie."""
+    return f"{config.training}/{tenant}/{entity}_vocabulary"
+
+
 def datasets_key(config: StoreConfig, tenant: str) -> str:
     """The folder of a tenant's training sets."""
     return f"{config.training}/{tenant}/datasets"
@@ -118,13 +127,15 @@ def table_key(config: StoreConfig, tenant: str, name: str) -> str:
     Raises:
         InvalidFieldError: no table can have that name.
     """
-    keys = {
+    keys: dict[str, Callable[[StoreConfig, str], str]] = {
         "interactions": interactions_key,
         "items": items_key,
         "rejects": rejects_key,
         "user_features": user_features_key,
         "item_features": item_features_key,
         "feature_statistics": feature_statistics_key,
+        "user_vocabulary": partial(vocabulary_key, entity="user"),
+        "item_vocabulary": partial(vocabulary_key, entity="item"),
     }
     return keys[name](config, tenant) if name in keys else dataset_key(config, tenant, name)
 

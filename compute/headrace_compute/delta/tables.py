@@ -26,6 +26,7 @@ from headrace_compute.delta.layout import (
     table_key,
     table_name,
     user_features_key,
+    vocabulary_key,
 )
 from headrace_compute.delta.log import (
     STATISTICS,
@@ -68,6 +69,7 @@ __all__ = [
     "table_uri",
     "tenants",
     "user_features_key",
+    "vocabulary_key",
 ]
 
 

@@ -30,6 +30,8 @@ Order = Mapping[str, tuple[pa.DataType, Direction]]
 ORDERS: Mapping[str, Order] = {
     "user_features": {"user_id": (pa.string(), "ascending")},
     "item_features": {"item_id": (pa.string(), "ascending")},
+    "dataset_users": {"user_index": (pa.int64(), "ascending")},
+    "dataset_items": {"item_index": (pa.int64(), "ascending")},
     "training_data": {
         "user_id": (pa.string(), "ascending"),
         "timestamp": (TIMESTAMP, "ascending"),

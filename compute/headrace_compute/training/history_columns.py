@@ -12,6 +12,7 @@ from headrace_compute.training.rows import Rows
 
 HISTORY = pa.field("history", pa.list_(pa.string()))
 HISTORY_TIMESTAMPS = pa.field("history_timestamps", pa.list_(TIMESTAMP))
+HISTORY_INDEX = pa.field("history_index", pa.list_(pa.int64()))
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class HistoryColumns:
         item_ids: item_id by number.
         length: Events of a history at most.
         with_times: Whether their times are a column too.
+        item_indices: The index of each item by number, if these are a column too.
     """
 
     histories: Histories
     item_ids: pa.Array
     length: int
     with_times: bool
+    item_indices: np.ndarray | None
 
     def of(self, rows: Rows) -> list[pa.Array]:
         """A list for each row: the last events of its user strictly before the time of its positive."""
@@ -44,4 +47,7 @@ class HistoryColumns:
         if self.with_times:
             times = pa.array(events.times_us[places]).cast(TIMESTAMP)
             columns.append(pa.ListArray.from_arrays(starts, times))
+        if self.item_indices is not None:
+            indices = pa.array(self.item_indices[events.items[places]])
+            columns.append(pa.ListArray.from_arrays(starts, indices))
         return columns

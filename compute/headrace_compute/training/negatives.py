@@ -124,7 +124,8 @@ class _Shard:
             more.append(FeatureColumns(params, self._plan.when, users, of_items))
         if histories is not None:
             seen = histories.of_split(self._plan.number)
-            more.append(HistoryColumns(seen, item_ids, params.history, params.history_timestamps))
+            how = (params.history, params.history_timestamps, item_indices)
+            more.append(HistoryColumns(seen, item_ids, *how))
         if user_indices is not None and item_indices is not None:
             more.append(IndexColumns(user_indices, item_indices))
         return more

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from headrace_compute.features.registry import field_of
 from headrace_compute.training.feature_columns import chosen
-from headrace_compute.training.history_columns import HISTORY, HISTORY_TIMESTAMPS
+from headrace_compute.training.history_columns import HISTORY, HISTORY_INDEX, HISTORY_TIMESTAMPS
 from headrace_compute.training.index_columns import INDICES
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.rows import TRAINING_SCHEMA
@@ -19,6 +19,8 @@ def schema_of(params: SamplingParams) -> pa.Schema:
         schema = schema.append(HISTORY)
         if params.history_timestamps:
             schema = schema.append(HISTORY_TIMESTAMPS)
+        if params.with_indices:
+            schema = schema.append(HISTORY_INDEX)
     for field in INDICES if params.with_indices else ():
         schema = schema.append(field)
     return schema

@@ -15,7 +15,7 @@ from headrace_compute.features.registry import families, schema_of
 from headrace_compute.features.run import FeatureTables, make_features
 from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.workers import Admit, Progress
-from headrace_compute.model import Kind, StoreConfig
+from headrace_compute.model import Kind, Snapshot, StoreConfig
 from headrace_compute.report import warning_of
 from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.drift import DriftLimits
@@ -177,7 +177,7 @@ def _job(services: Services, request: run_pb2.ComputeFeaturesRequest, inputs: Ru
     return FeaturesJob(services.config, inputs, params, limits, users_key, items_key)
 
 
-def _again(services: Services, table_key: str, lineage: Lineage, inputs: RunInputs) -> FeaturesJob:
+def _again(services: Services, snapshot: Snapshot, lineage: Lineage, inputs: RunInputs) -> FeaturesJob:
     """Both tables: neither can be had without the other."""
     users_key = tables.user_features_key(services.config, inputs.tenant)
     items_key = tables.item_features_key(services.config, inputs.tenant)

@@ -52,11 +52,13 @@ class Made(Generic[W]):
         tables: In the order of their commits.
         result: What is told of it; the versions written are filled in when there are any.
         limits: When it is to warn of drift.
+        lineage: Commit metadata that only its making could tell.
     """
 
     tables: tuple[MadeTable[W], ...]
     result: RunResult
     limits: DriftLimits = field(default_factory=DriftLimits)
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_statistics(self) -> bool:
@@ -102,7 +104,7 @@ class RunKind(Generic[Response]):
         written_out: A request that names the defaults that no server may change: equal ones ask for the same.
         filled: A request that names the defaults of this server, so that another one makes the same of it.
         job: Makes a job of a request and its pinned inputs.
-        again: Makes a job that derives the table of a key again from its lineage and its inputs.
+        again: Makes a job that derives a version again from its lineage and its inputs; it may block.
     """
 
     name: Literal["features", "negatives"]
@@ -113,7 +115,7 @@ class RunKind(Generic[Response]):
     written_out: Callable[[Any], RunRequest]
     filled: Callable[[Services, Any], RunRequest]
     job: Callable[[Services, Any, RunInputs], Job]
-    again: Callable[[Services, str, Lineage, RunInputs], Job]
+    again: Callable[[Services, Snapshot, Lineage, RunInputs], Job]
 
 
 def with_outputs(result: RunResult, outputs: list[Snapshot]) -> RunResult:
@@ -123,7 +125,11 @@ def with_outputs(result: RunResult, outputs: list[Snapshot]) -> RunResult:
     if isinstance(whole, run_pb2.FeaturesResult):
         whole.outputs.extend(versions)
     else:
-        whole.output.CopyFrom(versions[0])
+        *ids, output = versions
+        whole.output.CopyFrom(output)
+        if ids:
+            whole.users.CopyFrom(ids[0])
+            whole.items.CopyFrom(ids[1])
     return whole
 
 

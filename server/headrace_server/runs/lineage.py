@@ -2,12 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from headrace_compute.delta import tables
-from headrace_compute.errors import NotDerivableError
+from headrace_compute.errors import (
+    InputGoneError,
+    NotDerivableError,
+    TableNotFoundError,
+    VersionNotFoundError,
+)
 from headrace_compute.model import Snapshot, StoreConfig
+from headrace_compute.training.vocabulary import Entity
 
 T = TypeVar("T")
 
@@ -23,6 +29,7 @@ class Lineage:
     Attributes:
         table, version: Of what.
         items_version: None if the tenant had no items.
+        vocabularies: Versions of the vocabularies that its ids have their indices from, by table, if any.
         parameters: Of the run, by name.
         code_version: Of the Headrace that wrote it.
     """
@@ -32,8 +39,55 @@ class Lineage:
     interactions_version: int
     items_version: int | None
     as_of_us: int
+    vocabularies: Mapping[str, int]
     parameters: Mapping[str, Any]
     code_version: str
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """The version of each table that it was derived from."""
+        items = {} if self.items_version is None else {"items": self.items_version}
+        return {"interactions": self.interactions_version, **items, **self.vocabularies}
+
+    def open_input(self, config: StoreConfig, tenant: str, name: str, version: int) -> Snapshot:
+        """Opens a version that it was derived from. Blocks.
+
+        Raises:
+            InputGoneError: The log lacks it.
+        """
+        try:
+            return tables.open_table(config, tables.table_key(config, tenant, name), version)
+        except (TableNotFoundError, VersionNotFoundError):
+            raise self.gone(name, version) from None
+
+    def open_vocabulary(self, config: StoreConfig, tenant: str, entity: Entity) -> Snapshot:
+        """Opens the vocabulary that its ids have their indices from. Blocks.
+
+        Raises:
+            NotDerivableError: The commit does not name it.
+            InputGoneError: The log lacks it.
+        """
+        name = f"{entity}_vocabulary"
+        if name not in self.vocabularies:
+            raise self.unknown()
+        return self.open_input(config, tenant, name, self.vocabularies[name])
+
+    def gone(self, name: str, version: int, part: str = "") -> InputGoneError:
+        """The error for a version of a table that is gone, or has lost a part."""
+        facts = {"table": name, "version": str(version), **({"part": part} if part else {})}
+        return InputGoneError(
+            f"Version {self.version} of {self.table} cannot be derived again: version {version} of {name}, "
+            f"which it was made from, {f'has lost the part {part}' if part else 'is gone'}.",
+            facts,
+        )
+
+    def unknown(self) -> NotDerivableError:
+        """The error for a commit that does not say what its rows were made from."""
+        return NotDerivableError(
+            f"Version {self.version} of {self.table} was not written by a run of Headrace, or its commit has "
+            "lost what it was derived from; make the table anew to have a version that can be verified.",
+            self._facts(),
+        )
 
     def params(self, kind: type[T]) -> T:
         """The parameters as a kind of run has them; those younger than the version have their defaults.
@@ -72,24 +126,25 @@ def read_lineage(config: StoreConfig, snapshot: Snapshot) -> Lineage:
     Raises:
         NotDerivableError: That was not a run's.
     """
-    table, found = tables.table_name(snapshot.table_key), tables.origin(config, snapshot)
+    found = tables.origin(config, snapshot)
+    nothing = Lineage(tables.table_name(snapshot.table_key), snapshot.version, 0, None, 0, {}, {}, "")
     try:
         items = found["headrace.items_version"]
-        return Lineage(
-            table=table,
-            version=snapshot.version,
+        return replace(
+            nothing,
             interactions_version=int(found["headrace.interactions_version"]),
             items_version=int(items) if items else None,
             as_of_us=int(found["headrace.as_of_us"]),
+            vocabularies={
+                name: int(found[key])
+                for name in ("user_vocabulary", "item_vocabulary")
+                if (key := f"headrace.{name}_version") in found
+            },
             parameters=dict(json.loads(found["headrace.parameters"])),
             code_version=found["headrace.code_version"],
         )
     except (KeyError, ValueError, TypeError):
-        raise NotDerivableError(
-            f"Version {snapshot.version} of {table} was not written by a run of Headrace, or its commit has "
-            "lost what it was derived from; make the table anew to have a version that can be verified.",
-            {"table": table, "version": str(snapshot.version)},
-        ) from None
+        raise nothing.unknown() from None
 
 
 def _restored(kind: type[T], found: Mapping[str, Any], path: str) -> T:
@@ -102,9 +157,12 @@ def _restored(kind: type[T], found: Mapping[str, Any], path: str) -> T:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    if get_origin(hint) is Literal and value not in get_args(hint):
-        raise _UnknownError(f"{path} = {value}")
-    for option in (hint, *get_args(hint)):
+    options = (hint, *get_args(hint))
+    if value is not None:
+        for option in options:
+            if get_origin(option) is Literal and value not in get_args(option):
+                raise _UnknownError(f"{path} = {value}")
+    for option in options:
         if is_dataclass(option) and isinstance(option, type) and isinstance(value, dict):
             return _restored(option, value, f"{path}.")
     return tuple(value) if isinstance(value, list) else value

@@ -9,16 +9,19 @@ from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
-from headrace_compute.model import Kind
+from headrace_compute.model import Kind, Snapshot
 from headrace_compute.sink import Sink, W
+from headrace_compute.training.ids import ids_schema
+from headrace_compute.training.numbered import IdTables
 from headrace_compute.training.pairs import VIEW
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.run import Dataset, make_dataset
 from headrace_compute.training.schema import schema_of
 from headrace_compute.training.strategies import STRATEGIES
+from headrace_compute.training.vocabulary import Entity
 from headrace_compute.workers.pool import RunExecutor
 from headrace_server.rpc import requests
-from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
+from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message, version_message
 from headrace_server.runs.job import Made, MadeTable, RunKind
 from headrace_server.runs.lineage import Lineage
 from headrace_server.runs.row_columns import (
@@ -28,26 +31,42 @@ from headrace_server.runs.row_columns import (
     requested_history,
 )
 from headrace_server.runs.splits import check_cuts, requested_split, split_results, split_warnings
+from headrace_server.runs.vocabularies import (
+    KINDS,
+    GrowingVocabularies,
+    PinnedVocabularies,
+    vocabulary_lineage,
+)
 from headrace_server.services import Services
 from headrace_server.settings import Settings
 
 DEFAULT_DATASET = "training_data"
 MAX_RATIO = 1_000
 MAX_EXPONENT = 4.0
+MAX_NAME = 63
+"""Characters of a training set's name at most."""
 
 
 @dataclass(frozen=True)
 class NegativesJob:
-    """A training set."""
+    """A training set.
 
+    Attributes:
+        key: Of its table.
+        vocabularies: The versions that its ids have their indices from, if they were pinned.
+    """
+
+    services: Services
     inputs: RunInputs
     key: str
     params: SamplingParams
+    vocabularies: Mapping[Entity, Snapshot] | None = None
 
     @property
     def outputs(self) -> Mapping[str, Kind]:
-        """The one table."""
-        return {self.key: "training_data"}
+        """The table; before it those of its users and items, if ids get indices."""
+        ids: dict[str, Kind] = {users_key(self.key): "dataset_users", items_key(self.key): "dataset_items"}
+        return {**(ids if self.params.with_indices else {}), self.key: "training_data"}
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -58,7 +77,10 @@ class NegativesJob:
         self, executor: RunExecutor, sink: Callable[[str], Sink[W]], report: Progress, admit: Admit
     ) -> Made[W]:
         """Makes the training set."""
-        inputs = self.inputs
+        inputs, ids = self.inputs, None
+        vocabularies = self._vocabularies(executor)
+        if self.params.with_indices:
+            ids = IdTables(vocabularies, sink(users_key(self.key)), sink(items_key(self.key)))
         catalog = await executor.hold(current_catalog, inputs.items.files) if inputs.items else None
         made = await make_dataset(
             executor,
@@ -70,9 +92,34 @@ class NegativesJob:
             sink(self.key),
             report,
             admit,
+            ids,
+        )
+        tables_of_ids = (
+            MadeTable(users_key(self.key), "dataset_users", ids_schema("user"), made.users),
+            MadeTable(items_key(self.key), "dataset_items", ids_schema("item"), made.items),
         )
         table = MadeTable(self.key, "training_data", schema_of(self.params), made.parts)
-        return Made((table,), _result(inputs, self.params, made))
+        # What is committed last makes the others worth looking for.
+        made_tables = (*(tables_of_ids if ids else ()), table)
+        result = _result(inputs, self.params, made)
+        for entity, used in vocabularies.used.items():
+            getattr(result, f"{entity}_vocabulary").CopyFrom(version_message(used))
+        return Made(made_tables, result, lineage=vocabulary_lineage(vocabularies.used))
+
+    def _vocabularies(self, executor: RunExecutor) -> GrowingVocabularies | PinnedVocabularies:
+        if self.vocabularies is not None:
+            return PinnedVocabularies(executor, self.vocabularies)
+        return GrowingVocabularies(self.services, executor, self.inputs.tenant)
+
+
+def users_key(dataset_key: str) -> str:
+    """The key of the table of a training set's users."""
+    return f"{dataset_key}_users"
+
+
+def items_key(dataset_key: str) -> str:
+    """The key of the table of a training set's items."""
+    return f"{dataset_key}_items"
 
 
 def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings) -> SamplingParams:
@@ -105,6 +152,7 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
         history=requested_history(request),
         history_types=history_types(request),
         history_timestamps=request.history_timestamps,
+        with_indices=request.with_indices,
     )
 
 
@@ -159,14 +207,24 @@ def _job(services: Services, request: run_pb2.SampleNegativesRequest, inputs: Ru
     key = tables.dataset_key(services.config, inputs.tenant, request.dataset or DEFAULT_DATASET)
     params = sampling_params(request, services.settings)
     check_cuts(params.split, inputs.as_of_us)
-    return NegativesJob(inputs, key, params)
+    return NegativesJob(services, inputs, key, params)
 
 
-def _again(services: Services, table_key: str, lineage: Lineage, inputs: RunInputs) -> NegativesJob:
+def _again(services: Services, snapshot: Snapshot, lineage: Lineage, inputs: RunInputs) -> NegativesJob:
+    """The whole of a training set, also for the table of its users or items."""
     params = lineage.params(SamplingParams)
     if params.strategy not in STRATEGIES:
         raise lineage.not_derivable(f"strategy = {params.strategy}")
-    return NegativesJob(inputs, table_key, params)
+    key = snapshot.table_key
+    if snapshot.kind != "training_data":
+        key = key.rpartition("_")[0]
+    config, tenant = services.config, inputs.tenant
+    used = (
+        {entity: lineage.open_vocabulary(config, tenant, entity) for entity in KINDS}
+        if params.with_indices
+        else None
+    )
+    return NegativesJob(services, inputs, key, params, used)
 
 
 def _check(services: Services, request: run_pb2.SampleNegativesRequest) -> None:
@@ -174,7 +232,14 @@ def _check(services: Services, request: run_pb2.SampleNegativesRequest) -> None:
     check_inputs(request)
     if request.HasField("as_of"):
         check_cuts(params.split, requests.instant_us("as_of", request.as_of))
-    tables.dataset_key(services.config, request.tenant_id, request.dataset or DEFAULT_DATASET)
+    key = tables.dataset_key(services.config, request.tenant_id, request.dataset or DEFAULT_DATASET)
+    longest = MAX_NAME - len(users_key("")) if request.with_indices else MAX_NAME
+    if len(tables.table_name(key)) > longest:
+        raise requests.invalid(
+            "dataset",
+            f"Field dataset is {request.dataset!r}; with_indices takes at most {longest} characters, "
+            "as two tables are called by it with _users and _items behind.",
+        )
 
 
 def _written_out(request: run_pb2.SampleNegativesRequest) -> run_pb2.SampleNegativesRequest:

@@ -9,14 +9,9 @@ from typing import Any
 
 from headrace.v1 import verification_pb2
 from headrace_compute.delta import tables
-from headrace_compute.errors import (
-    InputGoneError,
-    PartLostError,
-    TableNotFoundError,
-    VersionNotFoundError,
-)
+from headrace_compute.errors import HeadraceError, PartLostError
 from headrace_compute.inputs.workers import admit_all
-from headrace_compute.model import DataType, Snapshot, StoreConfig, shard_plan
+from headrace_compute.model import Snapshot, StoreConfig, shard_plan
 from headrace_compute.proof.check import Checked, CheckSink
 from headrace_compute.proof.difference import Difference
 from headrace_compute.proof.run import prove
@@ -37,6 +32,8 @@ MAKERS: Mapping[str, RunKind[Any]] = {
     "training_data": NEGATIVES,
     "user_features": FEATURES,
     "item_features": FEATURES,
+    "dataset_users": NEGATIVES,
+    "dataset_items": NEGATIVES,
 }
 """The kind of run that writes a kind of table."""
 
@@ -63,11 +60,12 @@ async def verify(
         snapshot = await _open(services, request.tenant_id, request.table, version)
     lineage = await asyncio.to_thread(read_lineage, services.config, snapshot)
     inputs = await asyncio.to_thread(_pinned, services.config, request.tenant_id, lineage)
-    job = MAKERS[snapshot.kind].again(services, snapshot.table_key, lineage, inputs)
+    again = MAKERS[snapshot.kind].again
+    job = await asyncio.to_thread(again, services, snapshot, lineage, inputs)
     try:
         difference = await _difference(services, snapshot, job, live)
     except PartLostError as error:
-        raise _named(error, lineage, inputs) from error
+        raise _named(error, services.config, live.tenant, lineage) from error
     if difference is not None and lineage.code_version != __version__:
         raise lineage.other_code(__version__)
     return verification_pb2.VerifyTableResponse(
@@ -116,46 +114,23 @@ def _pinned(config: StoreConfig, tenant: str, lineage: Lineage) -> RunInputs:
     Raises:
         InputGoneError: The log lacks one.
     """
-    interactions = _pin(config, tenant, lineage, "interactions", lineage.interactions_version)
-    items = lineage.items_version
-    return RunInputs(
-        tenant,
-        interactions,
-        None if items is None else _pin(config, tenant, lineage, "items", items),
-        lineage.as_of_us,
-        shard_plan(interactions.rows),
-    )
+    interactions = lineage.open_input(config, tenant, "interactions", lineage.interactions_version)
+    items = None
+    if lineage.items_version is not None:
+        items = lineage.open_input(config, tenant, "items", lineage.items_version)
+    return RunInputs(tenant, interactions, items, lineage.as_of_us, shard_plan(interactions.rows))
 
 
-def _pin(config: StoreConfig, tenant: str, lineage: Lineage, name: DataType, version: int) -> Snapshot:
-    try:
-        return tables.open_table(config, tables.table_key(config, tenant, name), version)
-    except (TableNotFoundError, VersionNotFoundError):
-        facts = {"table": name, "version": str(version)}
-        raise InputGoneError(f"{_derived_from(lineage, name, version)} is gone.", facts) from None
-
-
-def _named(error: PartLostError, lineage: Lineage, inputs: RunInputs) -> InputGoneError | PartLostError:
+def _named(error: PartLostError, config: StoreConfig, tenant: str, lineage: Lineage) -> HeadraceError:
     """What it means that a part is gone, by the table that has it."""
     part = error.attributes.get("part", "")
-    for snapshot in (inputs.interactions, inputs.items):
-        if snapshot is not None and part.startswith(f"{snapshot.table_key}/"):
-            name = tables.table_name(snapshot.table_key)
-            facts = {"table": name, "version": str(snapshot.version), "part": part}
-            return InputGoneError(
-                f"{_derived_from(lineage, name, snapshot.version)} has lost the part {part}.", facts
-            )
+    for name, version in lineage.inputs.items():
+        if part.startswith(f"{tables.table_key(config, tenant, name)}/"):
+            return lineage.gone(name, version, part)
     return PartLostError(
         f"Version {lineage.version} of {lineage.table} has lost rows: its part {part} is gone or damaged; "
         "make the table anew from the same versions to have them again.",
         {"part": part},
-    )
-
-
-def _derived_from(lineage: Lineage, name: str, version: int) -> str:
-    return (
-        f"Version {lineage.version} of {lineage.table} cannot be derived again: version {version} of {name}, "
-        "which it was made from,"
     )
 
 

@@ -136,6 +136,12 @@ def negatives(
         list[str] | None,
         typer.Option(metavar="TYPE", help="Events of it; repeat it for more. Default: the positive types."),
     ] = None,
+    with_indices: Annotated[
+        bool | None,
+        typer.Option(
+            "--with-indices", help="Add integers that ids keep for good, and tables of users and items."
+        ),
+    ] = None,
     history_timestamps: Annotated[
         bool | None, typer.Option("--history-timestamps", help="Add the times of these events too.")
     ] = None,
@@ -170,6 +176,7 @@ def negatives(
         history=history,
         history_interaction_types=history_types,
         history_timestamps=history_timestamps,
+        with_indices=with_indices,
         interactions_version=interactions_version,
         items_version=items_version,
         known_at=known_at,

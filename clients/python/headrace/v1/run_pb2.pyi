@@ -501,6 +501,7 @@ class SampleNegativesRequest(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     HISTORY_INTERACTION_TYPES_FIELD_NUMBER: _builtins.int
     HISTORY_TIMESTAMPS_FIELD_NUMBER: _builtins.int
+    WITH_INDICES_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose tables. Required."""
     dataset: _builtins.str
@@ -553,6 +554,11 @@ class SampleNegativesRequest(_message.Message):
     """
     history_timestamps: _builtins.bool
     """Whether to add history_timestamps, the times of these events."""
+    with_indices: _builtins.bool
+    """Whether ids get integers: rows have user_index and item_index, and history_index beside a history; the tables <dataset>_users and <dataset>_items list the
+    users that have rows and all items of the source and the catalog, each with its index, how many positives of train it has,
+    and its first event. An id keeps its index in all training sets of the tenant; 0 is no id's. Default false.
+    """
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
@@ -612,10 +618,11 @@ class SampleNegativesRequest(_message.Message):
         history: _builtins.int = ...,
         history_interaction_types: _abc.Iterable[_builtins.str] | None = ...,
         history_timestamps: _builtins.bool = ...,
+        with_indices: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "eval_negative_ratio", b"eval_negative_ratio", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "split", b"split", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "eval_negative_ratio", b"eval_negative_ratio", "feature_columns", b"feature_columns", "history", b"history", "history_interaction_types", b"history_interaction_types", "history_timestamps", b"history_timestamps", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "split", b"split", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "with_features", b"with_features", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "eval_negative_ratio", b"eval_negative_ratio", "feature_columns", b"feature_columns", "history", b"history", "history_interaction_types", b"history_interaction_types", "history_timestamps", b"history_timestamps", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "split", b"split", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "with_features", b"with_features", "with_indices", b"with_indices", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
@@ -770,6 +777,10 @@ class NegativesResult(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     SPLITS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    USER_VOCABULARY_FIELD_NUMBER: _builtins.int
+    ITEM_VOCABULARY_FIELD_NUMBER: _builtins.int
     source_pairs: _builtins.int
     """Distinct (user, item) pairs of the source, any type."""
     core_pairs: _builtins.int
@@ -812,6 +823,22 @@ class NegativesResult(_message.Message):
         no positive.
         """
 
+    @_builtins.property
+    def users(self) -> Global___TableVersion:
+        """With indices, the table of users."""
+
+    @_builtins.property
+    def items(self) -> Global___TableVersion:
+        """With indices, the table of items."""
+
+    @_builtins.property
+    def user_vocabulary(self) -> Global___TableVersion:
+        """With indices, the version of the tenant's vocabulary of users that has them."""
+
+    @_builtins.property
+    def item_vocabulary(self) -> Global___TableVersion:
+        """The same of items."""
+
     def __init__(
         self,
         *,
@@ -829,10 +856,14 @@ class NegativesResult(_message.Message):
         candidates: _builtins.int = ...,
         splits: _abc.Iterable[Global___SplitResult] | None = ...,
         warnings: _abc.Iterable[_validation_pb2.Warning] | None = ...,
+        users: Global___TableVersion | None = ...,
+        items: Global___TableVersion | None = ...,
+        user_vocabulary: Global___TableVersion | None = ...,
+        item_vocabulary: Global___TableVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "item_vocabulary", b"item_vocabulary", "items", b"items", "output", b"output", "user_vocabulary", b"user_vocabulary", "users", b"users"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "candidates", b"candidates", "core_items", b"core_items", "core_pairs", b"core_pairs", "core_users", b"core_users", "inputs", b"inputs", "negatives", b"negatives", "negatives_short", b"negatives_short", "output", b"output", "positives", b"positives", "positives_outside_candidates", b"positives_outside_candidates", "source_pairs", b"source_pairs", "splits", b"splits", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "candidates", b"candidates", "core_items", b"core_items", "core_pairs", b"core_pairs", "core_users", b"core_users", "inputs", b"inputs", "item_vocabulary", b"item_vocabulary", "items", b"items", "negatives", b"negatives", "negatives_short", b"negatives_short", "output", b"output", "positives", b"positives", "positives_outside_candidates", b"positives_outside_candidates", "source_pairs", b"source_pairs", "splits", b"splits", "user_vocabulary", b"user_vocabulary", "users", b"users", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
