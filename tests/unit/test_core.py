@@ -248,3 +248,14 @@ def test_positives_are_each_users_newest_in_order_of_time_and_item(
     chosen, owners = choose_positives(firsts, items[pairs], first_us, members, alive, cap)
     found = zip(owners.tolist(), first_us[chosen].tolist(), items[pairs[chosen]].tolist(), strict=True)
     assert list(found) == expected
+
+
+@pytest.mark.parametrize("count", [31, 32, 33, 34, 500])
+def test_many_positives_of_a_user_are_in_order_of_time_and_item(count: int) -> None:
+    rng = np.random.default_rng(count)
+    first_us = rng.integers(0, count // 3, count)
+    everyone = np.ones(1, np.bool_), np.ones(count, np.bool_)
+    starts, items = np.array([0, count]), np.arange(count, dtype=np.int32)
+    chosen, owners = choose_positives(starts, items, first_us, *everyone, 0)
+    assert chosen.tolist() == sorted(range(count), key=lambda item: (first_us[item], item))
+    assert owners.tolist() == [0] * count

@@ -16,6 +16,9 @@ U64 = np.uint64
 NEVER_US = np.iinfo(np.int64).max
 """The time of a first positive event that did not happen."""
 
+FEW = 32
+"""Positives of a user that are sorted by insertion."""
+
 # Arrays out of Ray's object store are read-only; a signature that says so takes both kinds.
 _I32, _I64, _U64, _BOOL = (
     nb.types.Array(kind, 1, "C", readonly=True) for kind in (nb.int32, nb.int64, nb.uint64, nb.boolean)
@@ -69,6 +72,18 @@ def _members(starts: Any, items: Any, alive: Any, minimum: Any, members: Any) ->
         members[user] = _degree(starts, items, alive, user, minimum) > 0
 
 
+@nb.njit(nogil=True)
+def _sort_few(places: Any, times_us: Any) -> None:
+    """By insertion, stable; for a few, which is what most users have."""
+    for end in range(1, places.size):
+        place = places[end]
+        at = end
+        while at > 0 and times_us[places[at - 1]] > times_us[place]:
+            places[at] = places[at - 1]
+            at -= 1
+        places[at] = place
+
+
 @nb.njit(nb.int64(_I64, _I32, _I64, _BOOL, _BOOL, nb.int64, _OUT_I64, _OUT_I64), nogil=True, cache=True)
 def _choose(
     starts: Any, items: Any, first_us: Any, members: Any, alive: Any, cap: Any, chosen: Any, owner: Any
@@ -87,10 +102,15 @@ def _choose(
         if count == 0:
             continue
         # Pairs come in item order and the sort is stable: (timestamp, item_id).
-        order = chosen[begin:total][np.argsort(first_us[chosen[begin:total]], kind="mergesort")]
+        if count <= FEW:
+            _sort_few(chosen[begin:total], first_us)
+        else:
+            chosen[begin:total] = chosen[begin:total][
+                np.argsort(first_us[chosen[begin:total]], kind="mergesort")
+            ]
         if cap == 0 or count <= cap:
-            chosen[begin:total] = order
             continue
+        order = chosen[begin:total].copy()
         # The oldest time that still has room takes its lowest item ids.
         edge_us = first_us[order[count - cap]]
         low = count - cap

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numba import void
 
 from headrace_compute.kernels.strings import string_buffers
-from headrace_compute.kernels.types import BYTES, INT64S, UINT64S_OUT
+from headrace_compute.kernels.types import BYTES, BYTES_OUT, INT32S, INT64S, UINT64S_OUT
 from headrace_compute.kernels.words import load64
 from headrace_compute.model import BUCKETS
 
@@ -96,6 +96,42 @@ def xxh64_strings(array: pa.Array | pa.ChunkedArray) -> np.ndarray:
     data, offsets = string_buffers(array)
     out = np.empty(len(array), np.uint64)
     _hash_strings(data, offsets, out)
+    return out
+
+
+@nb.njit(void(BYTES, INT64S, INT64S, BYTES, INT64S, INT32S, BYTES_OUT, UINT64S_OUT), nogil=True, cache=True)
+def _hash_pairs(
+    left: Any, left_bounds: Any, lefts: Any, right: Any, right_bounds: Any, rights: Any, text: Any, out: Any
+) -> None:
+    for pair in range(out.size):
+        size = 0
+        for at in range(left_bounds[lefts[pair]], left_bounds[lefts[pair] + 1]):
+            text[size] = left[at]
+            size += 1
+        text[size] = 0
+        size += 1
+        for at in range(right_bounds[rights[pair]], right_bounds[rights[pair] + 1]):
+            text[size] = right[at]
+            size += 1
+        out[pair] = xxh64(text, 0, size)
+
+
+def xxh64_pairs(left: pa.Array, lefts: np.ndarray, right: pa.Array, rights: np.ndarray) -> np.ndarray:
+    """XXH64 (seed 0) of pairs of values, a zero byte between the two.
+
+    Args:
+        left, right: string or binary arrays.
+        lefts: int64, for each pair the place of its first value.
+        rights: int32, that of its second.
+
+    Returns:
+        uint64, one per pair.
+    """
+    (left_data, left_bounds), (right_data, right_bounds) = string_buffers(left), string_buffers(right)
+    longest = sum(int(np.diff(bounds).max(initial=0)) for bounds in (left_bounds, right_bounds))
+    out = np.empty(len(lefts), np.uint64)
+    text = np.empty(longest + 1, np.uint8)
+    _hash_pairs(left_data, left_bounds, lefts, right_data, right_bounds, rights, text, out)
     return out
 
 

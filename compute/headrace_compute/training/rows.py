@@ -6,10 +6,9 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from headrace_compute.delta.layout import TIMESTAMP
-from headrace_compute.kernels.hashing import xxh64_strings
+from headrace_compute.kernels.hashing import xxh64_pairs
 from headrace_compute.kernels.sampling import stream_keys
 from headrace_compute.training.draws import Drawn, draw
 from headrace_compute.training.groups import Groups, Known
@@ -40,7 +39,7 @@ class Rows:
 
     Attributes:
         groups: Whose rows they are.
-        hashes: uint64, xxh64 of each group's names.
+        hashes: uint64, of each group xxh64(user_id, 0x00, item_id of the positive).
         group: int32, the group of each row.
         items: int32, the item of each row.
         is_positive: bool, one per row.
@@ -75,9 +74,8 @@ def draw_rows(
     positives: Positives, known: Known, index: ItemIndex, sampler: CandidateSampler, seed: int, groups: Groups
 ) -> Rows:
     """Draws for some positives of a split."""
-    hashes = _hash_groups(
-        positives.users.take(pa.array(groups.users)), index.item_ids.take(pa.array(groups.items))
-    )
+    # No id contains 0x00, so no two groups read the same.
+    hashes = xxh64_pairs(positives.users, groups.users, index.item_ids, groups.items)
     drawn = draw(known, sampler, stream_keys(seed, hashes), groups)
     rows = len(groups) + len(drawn.candidates)
     is_positive = np.zeros(rows, np.bool_)
@@ -130,8 +128,3 @@ def training_table(
         ],
         schema=schema,
     )
-
-
-def _hash_groups(users: pa.Array, items: pa.Array) -> np.ndarray:
-    """xxh64(user_id, 0x00, item_id), uint64: no id contains 0x00, so no two groups read the same."""
-    return xxh64_strings(pc.binary_join_element_wise(users, items, "\0"))
