@@ -103,7 +103,11 @@ def _check_columns(client: Client, tenant: str) -> None:
         assert row["user_total_interactions"] == totals[row["user_id"]]
         assert all(time < row["timestamp"] for time in row["history_timestamps"])
         assert len(row["history"]) == len(row["history_timestamps"]) <= 20
-    by_day: Any = {"with_features": "point_in_time", "split": "leave_last_out"}
+    by_day: Any = {
+        "with_features": "point_in_time",
+        "split": "leave_last_out",
+        "feature_columns": ["user_recent_items"],
+    }
     client.sample_negatives(tenant, dataset="wide", **by_day, **core)
     assert "user_recent_items" in client.read_table(tenant, "wide", limit=1).column_names
     assert client.read_table(tenant, "wide", version=1).equals(plain)

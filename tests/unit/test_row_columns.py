@@ -115,7 +115,7 @@ def _check_features(row: Any, rows: Any, cut_us: int, catalog: Any, columns: Any
 
 @given(case=cases(), kind=st.sampled_from((SNAPSHOT, POINT_IN_TIME)))
 def test_features_are_those_before_the_day_or_of_one_instant(tmp_path: Path, case: Any, kind: Any) -> None:
-    params, table, end_us = made(tmp_path, case, with_features=kind)
+    params, table, end_us = made(tmp_path, case, with_features=kind, feature_columns=tuple(columns_of(kind)))
     rows = _as_rows(set(case[0]))
     cuts = params.split.cuts_us if params.split else ()
     for row in table.to_pylist():
@@ -146,6 +146,7 @@ def test_chosen_columns_come_in_their_order_with_the_values_of_all(tmp_path: Pat
     ]
     case = (rows, NO_CORE, None)
     _, everything, _ = made(tmp_path, case, with_features=POINT_IN_TIME)
+    assert "user_hourly_activity" not in everything.schema.names
     _, some, _ = made(tmp_path, case, with_features=POINT_IN_TIME, feature_columns=columns)
     assert tuple(some.schema.names[-len(columns) :]) == columns
     assert some.equals(everything.select(some.schema.names))

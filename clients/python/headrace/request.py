@@ -153,7 +153,7 @@ class NegativesOptions(RunOptions, total=False):
             valid. Default not at all.
         eval_negative_ratio: The negative_ratio of valid and test.
         with_features: Adds features to each row, of one instant or of the positive's day. Default none.
-        feature_columns: Which ones, such as `user_total_interactions`. Default all.
+        feature_columns: Which ones, such as `user_total_interactions`. Default all but lists.
         history: Adds a list of the user's last so many events before the positive. Default none.
         history_interaction_types: Of these types. Default the positive ones.
         history_timestamps: Adds their times too.

@@ -48,7 +48,8 @@ def chosen(params: SamplingParams) -> dict[str, tuple[Grain, Feature]]:
     if params.with_features is None:
         return {}
     columns = columns_of(params.with_features)
-    return {name: columns[name] for name in params.feature_columns or columns}
+    values = [name for name, (_, feature) in columns.items() if not pa.types.is_list(feature.type)]
+    return {name: columns[name] for name in params.feature_columns or values}
 
 
 def chosen_of(params: SamplingParams, grain: Grain) -> tuple[Feature, ...]:
@@ -82,10 +83,17 @@ class Instants:
             names: Ids by number.
             keys: Distinct `_keys` of numbers and instants.
         """
-        days = (keys & ((1 << DAY_BITS) - 1)) + FIRST_DAY
-        cuts_us = days * DAY_US if self.snapshot_us is None else np.full(keys.size, self.snapshot_us)
-        ids = names.take(pa.array(keys >> DAY_BITS))
-        return pa.table([ids, pa.array(cuts_us).cast(TIMESTAMP)], names=[key, CUT])
+        cuts_us = ((keys & ((1 << DAY_BITS) - 1)) + FIRST_DAY) * DAY_US
+        return _points(key, names.take(pa.array(keys >> DAY_BITS)), cuts_us)
+
+    def of_all(self, key: str, names: pa.Array) -> pa.Table:
+        """The same of ids, each once, of a snapshot."""
+        assert self.snapshot_us is not None
+        return _points(key, names, np.full(len(names), self.snapshot_us))
+
+
+def _points(key: str, ids: pa.Array, cuts_us: np.ndarray) -> pa.Table:
+    return pa.table([ids, pa.array(cuts_us).cast(TIMESTAMP)], names=[key, CUT])
 
 
 def instants(params: SamplingParams, as_of_us: int | None) -> Instants:
@@ -97,6 +105,11 @@ def instants(params: SamplingParams, as_of_us: int | None) -> Instants:
     if snapshot_us is None:
         raise ValueError("A snapshot of features needs as_of_us or a cut.")
     return Instants(snapshot_us)
+
+
+def ask_items(config: StoreConfig, index: ItemIndex, when: Instants) -> pa.Table:
+    """All items, as a stage: a snapshot is asked for each of them once, whatever is drawn."""
+    return when.of_all("item_id", index.item_ids)
 
 
 def asked(pieces: Iterable[Rows], when: Instants, users: pa.Array, item_ids: pa.Array) -> Iterator[pa.Table]:
@@ -122,18 +135,20 @@ class Found:
 
     Attributes:
         ranks: int64, by number: the place of the id among those in the table, -1 if it is not there.
-        keys: int64, ascending, of each row: `_keys` of the id's rank and the cut.
+        keys: int64, ascending: of each row `_keys` of the id's rank and the cut; None if each id has one.
         columns: The features.
     """
 
     ranks: np.ndarray
-    keys: np.ndarray
+    keys: np.ndarray | None
     columns: pa.Table
 
     def rows_of(self, numbers: np.ndarray, cuts_us: np.ndarray) -> pa.Table:
         """The row of each number and cut, all of which were asked for."""
-        places = np.searchsorted(self.keys, _keys(self.ranks[numbers], cuts_us))
-        return self.columns.take(pa.array(places)).combine_chunks()
+        places = self.ranks[numbers]
+        if self.keys is not None:
+            places = np.searchsorted(self.keys, _keys(places, cuts_us))
+        return self.columns.take(pa.array(places))
 
 
 def find(key: str, names: pa.Array, *tables: pa.Table) -> Found:
@@ -152,7 +167,9 @@ def find(key: str, names: pa.Array, *tables: pa.Table) -> Found:
     ranks = np.full(len(names), -1, np.int64)
     numbers = pc.index_in(ids.filter(pa.array(is_new)), value_set=names).to_numpy()
     ranks[numbers] = np.arange(numbers.size)
-    keys = _keys(np.cumsum(is_new) - 1, table[CUT].cast(pa.int64()).to_numpy())
+    keys = None
+    if numbers.size < len(ids):
+        keys = _keys(np.cumsum(is_new) - 1, table[CUT].cast(pa.int64()).to_numpy())
     return Found(ranks, keys, table.drop_columns([key, CUT, BUCKET]).combine_chunks())
 
 
@@ -185,7 +202,7 @@ class FeatureColumns:
             "item": self.of_items.rows_of(rows.items, cuts_us),
         }
         columns = (found[grain][feature.name] for grain, feature in chosen(self.params).values())
-        return [column.combine_chunks() for column in columns]
+        return [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in columns]
 
 
 def _keys(codes: np.ndarray, cuts_us: np.ndarray) -> np.ndarray:

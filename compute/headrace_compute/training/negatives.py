@@ -37,6 +37,9 @@ PIECE_EVENTS = 1 << 22
 """So many events may their histories have together, and those of a part eight times as many."""
 
 
+NOBODY = pa.array([], pa.string())
+
+
 @dataclass(frozen=True)
 class SplitPlan:
     """What to make of one split.
@@ -141,8 +144,14 @@ def ask_shard(
     sampler: CandidateSampler,
     plan: SplitPlan,
 ) -> Iterator[pa.Table]:
-    """Whose features rows have: `feature_columns.asked`. Arguments are the first ones of `sample_shard`."""
+    """Whose features rows have: `feature_columns.asked`. Arguments are the first ones of `sample_shard`.
+
+    Of a snapshot that is the users alone: `ask_items` asks for the items.
+    """
     shard = _Shard(known, positives, core, alive, index, sampler, plan)
+    if plan.when.snapshot_us is not None:
+        users = positives.users.take(pa.array(np.unique(shard.chosen.groups.users)))
+        return iter([plan.when.of_all("user_id", users), plan.when.of_all("item_id", NOBODY)])
     pieces = map(shard.draw, shard.cut(shard.chosen.groups, PIECE_ROWS))
     return asked(pieces, plan.when, positives.users, index.item_ids)
 

@@ -27,7 +27,7 @@ class SamplingParams:
         split: None makes one of everything.
         eval_negative_ratio: That of the splits after the first; None is negative_ratio.
         with_features: Features of one instant for all rows, or of each positive's day; None: no features.
-        feature_columns: Names of `feature_columns.columns_of`; empty takes all.
+        feature_columns: Names of `feature_columns.columns_of`; empty takes all but lists.
         history: Events at most in the list of what the user did before; 0 = no such column.
         history_types: Of these; empty = the positive types.
         history_timestamps: Whether their times are a column too.

@@ -18,7 +18,13 @@ from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all,
 from headrace_compute.model import DataFile, Shard
 from headrace_compute.sink import Sink, W
 from headrace_compute.training.core import CoreRound, core_round, survivors
-from headrace_compute.training.feature_columns import FEATURE_PARAMS, chosen_of, find_items, instants
+from headrace_compute.training.feature_columns import (
+    FEATURE_PARAMS,
+    ask_items,
+    chosen_of,
+    find_items,
+    instants,
+)
 from headrace_compute.training.fractions import find_cuts
 from headrace_compute.training.items import build_index, measure_index
 from headrace_compute.training.negatives import (
@@ -30,7 +36,7 @@ from headrace_compute.training.negatives import (
 )
 from headrace_compute.training.numbered import HeldShard, IdRun, IdTables, Numbered
 from headrace_compute.training.pairs import first_positives, fold_shard
-from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.parameters import SNAPSHOT, SamplingParams
 from headrace_compute.training.sampler import build_sampler
 
 FORECAST_ROWS = 1 << 20
@@ -241,10 +247,12 @@ async def _join(
         for place in range(len(shards))
         for plan in plans
     ]
-    of_users, of_items = zip(*await each("ask", asking, progress), strict=True)
+    of_users, of_items = map(list, zip(*await each("ask", asking, progress), strict=True))
+    _, index, _ = drawing.of_all
+    if params.with_features == SNAPSHOT:
+        of_items.append(await workers.hold(ask_items, index, plans[0].when))
     wanted = Wanted(of_users, of_items, chosen_of(params, "user"), chosen_of(params, "item"), FEATURE_PARAMS)
     tables = await features_at_cuts(workers, source, catalog, shards, wanted, progress)
-    _, index, _ = drawing.of_all
     found = await workers.hold(find_items, index, *tables.items)
     workers.let_go([*of_users, *of_items, *tables.items])
     return [(users, found) for users in tables.users]

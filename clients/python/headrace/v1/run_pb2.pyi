@@ -583,7 +583,7 @@ class SampleNegativesRequest(_message.Message):
     @_builtins.property
     def feature_columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Which of them, in this order, such as user_total_interactions and item_price; DescribeFeatures lists
-        what there is. Empty = all. A snapshot has no user_recent_items, which would name the positive.
+        what there is. Empty = all but lists. A snapshot has no user_recent_items, which would name the positive.
         """
 
     @_builtins.property
