@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from headrace_compute.delta import maintenance, swap
+from headrace_compute.delta.commits import VersionMovedError
 from headrace_compute.delta.tables import (
     SCHEMAS,
     commit,
@@ -102,6 +103,29 @@ def test_a_transaction_is_committed_once_and_keeps_its_version(config: StoreConf
     assert append(config, "b", ["b"]) == 2
     assert open_table(config, KEY).version == 3
     assert users_of(config) == ["a", "b", "c"]
+
+
+def test_a_commit_that_must_follow_a_version_follows_no_other_one(config: StoreConfig) -> None:
+    def after(base: int, transaction: str) -> int:
+        return commit(
+            config,
+            KEY,
+            kind="interactions",
+            schema=SCHEMA,
+            parts=[stored(config, transaction, events([transaction]))],
+            transaction=transaction,
+            metadata={},
+            base=base,
+        )
+
+    assert after(0, "first") == 1
+    for base in (0, 2):
+        with pytest.raises(VersionMovedError):
+            after(base, "second")
+    assert after(1, "second") == 2
+    # It has followed it: asked again, it is found.
+    assert after(1, "second") == 2
+    assert users_of(config) == ["first", "second"]
 
 
 def test_a_transaction_is_found_behind_a_checkpoint(config: StoreConfig) -> None:
