@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import uuid
 from pathlib import Path
@@ -287,6 +288,14 @@ def test_features_and_negatives_print_what_they_wrote(cli: Cli, stocked: str) ->
     cli("negatives", *options, *wide, "--history-timestamps")
     (row,) = cli.json("read", "small", "--tenant", stocked, "--limit", "1")["rows"]
     assert list(row)[-3:] == ["item_price", "history", "history_timestamps"]
+    cli("negatives", *options, "--available-only", "--same-category-share", "1")
+    catalog = cli.json("read", "items", "--tenant", stocked, "--limit", "9999")["rows"]
+    category_of = {item["item_id"]: item["category"] for item in catalog}
+    drawn = cli.json("read", "small", "--tenant", stocked, "--limit", "999")["rows"]
+    groups = itertools.groupby(drawn, key=lambda row: (row["user_id"], row["group_id"]))
+    categories = [[category_of.get(row["item_id"]) for row in group] for _, group in groups]
+    alike = [set(rest) == {first} for first, *rest in categories if first and rest]
+    assert alike.count(True) > 0.9 * len(alike) > 100
     cli("negatives", *options)
     tables = cli.json("tables", "--tenant", stocked)["tables"]
     rows = {table["name"]: table["rows"] for table in tables}

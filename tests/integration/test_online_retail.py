@@ -85,6 +85,7 @@ def test_features_and_training_data_of_the_slice(uploaded: tuple[Client, str]) -
     assert not drawn & seen
     _check_splits(client, tenant)
     _check_columns(client, tenant)
+    _check_limits(client, tenant)
 
 
 def _check_columns(client: Client, tenant: str) -> None:
@@ -111,6 +112,22 @@ def _check_columns(client: Client, tenant: str) -> None:
     client.sample_negatives(tenant, dataset="wide", **by_day, **core)
     assert "user_recent_items" in client.read_table(tenant, "wide", limit=1).column_names
     assert client.read_table(tenant, "wide", version=1).equals(plain)
+
+
+def _check_limits(client: Client, tenant: str) -> None:
+    limited = client.sample_negatives(tenant, dataset="limited", available_only=True, negative_ratio=99)
+    assert not limited.warnings
+    first_of: dict[str, Any] = {}
+    events = client.read_table(tenant, "interactions", columns=["item_id", "timestamp"])
+    for item, time in zip(*(column.to_pylist() for column in events.columns), strict=True):
+        first_of[item] = min(time, first_of.get(item, time))
+    rows = client.read_table(tenant, "limited", columns=["item_id", "timestamp", "label"])
+    assert all(first_of[row["item_id"]] <= row["timestamp"] for row in rows.to_pylist())
+    assert rows.num_rows == limited.positives + limited.negatives
+    # The catalog has no categories.
+    alike = client.sample_negatives(tenant, dataset="limited", same_category_share=0.5)
+    assert [warning.code for warning in alike.warnings] == ["UNKNOWN_CATEGORY"]
+    assert alike.negatives == 4 * alike.positives
 
 
 def _check_splits(client: Client, tenant: str) -> None:

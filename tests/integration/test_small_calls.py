@@ -273,6 +273,9 @@ def _temporal(cuts: Sequence[int] = (), fractions: Sequence[float] = ()) -> run_
         ({"alpha": float("nan")}, "alpha"),
         ({"zipf_exponent": 4.5}, "zipf_exponent"),
         ({"uniform_share": 1.5}, "uniform_share"),
+        ({"same_category_share": -0.1}, "same_category_share"),
+        ({"same_category_share": 1.01}, "same_category_share"),
+        ({"same_category_share": float("nan")}, "same_category_share"),
         (
             {"strategy": "exposed", "positive_interaction_types": ["view", "click"]},
             "positive_interaction_types",

@@ -32,6 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "mixed": {"strategy": "mixed", "uniform_share": 0.3, "seed": 2**63 + 5},
     "exposed": {"strategy": "exposed", "max_interactions_per_user": 3, "negative_ratio": 7},
+    "limited": {"strategy": "mixed", "available_only": True, "same_category_share": 0.4},
     "splits": {
         "split": {"fractions": [0.6, 0.8]},
         "eval_negative_ratio": 9,
@@ -60,7 +61,10 @@ def events(seed: int, count: int) -> list[dict[str, Any]]:
 def made(server: Server) -> Server:
     """A server whose tenant has each kind of table, in two versions of which the first reads less."""
     with Client(server.address) as client:
-        client.ingest_items(TENANT, [{"item_id": f"i{n}", "title": f"Thing {n}"} for n in range(45)])
+        client.ingest_items(
+            TENANT,
+            [{"item_id": f"i{n}", "title": f"Thing {n}", "category": f"kind {n % 4}"} for n in range(45)],
+        )
         for seed in (1, 2):
             client.ingest_interactions(TENANT, events(seed, 800))
             client.compute_features(TENANT, windows=[3], weights={"view": 0.25}, half_life_days=2.5)

@@ -295,6 +295,11 @@ def assert_counts(dataset: Any, expected: Any, params: SamplingParams) -> None:
         negatives_short=params.negative_ratio * len(kept) - sum(kept),
         positives_without_user=dataset.splits[0].positives_without_user,
         positives_without_item=dataset.splits[0].positives_without_item,
+        positives_without_category=sum(
+            expected.categories.get(item) is None for _, _, item in expected.positives
+        )
+        if params.same_category_share
+        else 0,
     )
     assert replace(dataset, parts=()) == Dataset(
         parts=(),

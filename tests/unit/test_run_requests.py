@@ -39,9 +39,11 @@ Negatives = run_pb2.SampleNegativesRequest
         (Negatives(), Negatives(dataset="training_data", zipf_exponent=1), Negatives(dataset="other")),
         (
             Negatives(positive_interaction_types=["like", "click", "purchase"]),
-            Negatives(uniform_share=0.5),
+            Negatives(uniform_share=0.5, same_category_share=0.0),
             Negatives(positive_interaction_types=["like"]),
         ),
+        (Negatives(), Negatives(available_only=False), Negatives(available_only=True)),
+        (Negatives(), Negatives(same_category_share=0.0), Negatives(same_category_share=0.1)),
         # What a server's settings say may change.
         (Negatives(), Negatives(seed=0), Negatives(negative_ratio=4)),
     ],

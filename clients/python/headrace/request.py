@@ -145,6 +145,8 @@ class NegativesOptions(RunOptions, total=False):
             too few. Default 0.75.
         zipf_exponent: Exponent of the rank, of zipf. Default 1.
         uniform_share: Of uniform in mixed, the rest is popularity. Default 0.5.
+        available_only: Draws only items that occur by the positive's time, whoever they occur with.
+        same_category_share: How likely each draw is from the positive's own category. Default 0.
         seed: Equal inputs and seed give equal tables. Default 0.
         positive_interaction_types: Default click, purchase, like.
         max_interactions_per_user, min_interactions_per_user,
@@ -167,6 +169,8 @@ class NegativesOptions(RunOptions, total=False):
     alpha: float
     zipf_exponent: float
     uniform_share: float
+    available_only: bool
+    same_category_share: float
     seed: int
     positive_interaction_types: Sequence[str]
     max_interactions_per_user: int

@@ -70,6 +70,7 @@ class SampledShard(Generic[W]):
         outside: Positives whose item is not a candidate.
         short: Negatives missing because too few candidates were left.
         without_user, without_item: Positives left out, as their user, or only their item, is not in the core.
+        without_category: Positives whose category would be drawn from, and is unknown.
     """
 
     parts: tuple[W, ...]
@@ -79,6 +80,7 @@ class SampledShard(Generic[W]):
     short: int
     without_user: int
     without_item: int
+    without_category: int
 
 
 class _Shard:
@@ -198,6 +200,7 @@ def sample_shard(
             cancellation.check()
             pieces.append(shard.table(piece, more))
         output.write(f"{name}-{number:05d}", pa.concat_tables(pieces), stats=("timestamp", "split", "bucket"))
+    by_category = plan.params.same_category_share > 0.0
     positives_made, negatives = len(chosen.groups), int(chosen.groups.counts.sum())
     return SampledShard(
         parts=output.close(),
@@ -207,6 +210,7 @@ def sample_shard(
         short=plan.params.negative_ratio * positives_made - negatives,
         without_user=chosen.without_user,
         without_item=chosen.without_item,
+        without_category=int(np.count_nonzero(chosen.groups.categories < 0)) if by_category else 0,
     )
 
 

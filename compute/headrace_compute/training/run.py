@@ -45,7 +45,11 @@ FORECAST_ROWS = 1 << 20
 
 @dataclass(frozen=True)
 class SplitRows:
-    """What a run made of a split; the numbers are those of SplitResult, the name is None without a split."""
+    """What a run made of a split; the numbers are those of SplitResult, the name is None without a split.
+
+    Attributes:
+        positives_without_category: Those whose category would be drawn from, and is unknown.
+    """
 
     name: str | None
     positives: int
@@ -54,6 +58,7 @@ class SplitRows:
     negatives_short: int
     positives_without_user: int
     positives_without_item: int
+    positives_without_category: int
 
 
 @dataclass(frozen=True)
@@ -285,6 +290,7 @@ def _added_up(name: str | None, shards: Sequence[SampledShard[W]]) -> SplitRows:
         negatives_short=sum(shard.short for shard in shards),
         positives_without_user=sum(shard.without_user for shard in shards),
         positives_without_item=sum(shard.without_item for shard in shards),
+        positives_without_category=sum(shard.without_category for shard in shards),
     )
 
 

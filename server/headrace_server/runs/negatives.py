@@ -1,11 +1,11 @@
 """SampleNegatives: a training set of a tenant, from pinned inputs."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from headrace.v1 import run_pb2
+from headrace.v1 import run_pb2, validation_pb2
 from headrace_compute.delta import tables
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
@@ -141,6 +141,8 @@ def sampling_params(request: run_pb2.SampleNegativesRequest, settings: Settings)
         alpha=_number(request, "alpha", MAX_EXPONENT),
         zipf_exponent=_number(request, "zipf_exponent", MAX_EXPONENT),
         uniform_share=_number(request, "uniform_share", 1.0),
+        available_only=request.available_only,
+        same_category_share=_number(request, "same_category_share", 1.0),
         positive_types=types,
         max_interactions_per_user=setting("max_interactions_per_user"),
         min_interactions_per_user=setting("min_interactions_per_user"),
@@ -194,7 +196,7 @@ def _strategy(request: run_pb2.SampleNegativesRequest, positive_types: Sequence[
 
 def _number(
     request: run_pb2.SampleNegativesRequest,
-    name: Literal["alpha", "zipf_exponent", "uniform_share"],
+    name: Literal["alpha", "zipf_exponent", "uniform_share", "same_category_share"],
     most: float,
 ) -> float:
     value: float = getattr(request if request.HasField(name) else SamplingParams, name)
@@ -252,6 +254,7 @@ def _written_out(request: run_pb2.SampleNegativesRequest) -> run_pb2.SampleNegat
     written.alpha = _number(request, "alpha", MAX_EXPONENT)
     written.zipf_exponent = _number(request, "zipf_exponent", MAX_EXPONENT)
     written.uniform_share = _number(request, "uniform_share", 1.0)
+    written.same_category_share = _number(request, "same_category_share", 1.0)
     return written
 
 
@@ -280,8 +283,20 @@ def _result(inputs: RunInputs, params: SamplingParams, made: Dataset[Any]) -> ru
         negatives=sum(split.negatives for split in made.splits),
         negatives_short=sum(split.negatives_short for split in made.splits),
         splits=split_results(made),
-        warnings=split_warnings(params, made),
+        warnings=[*split_warnings(params, made), *_category_warnings(made)],
     )
+
+
+def _category_warnings(made: Dataset[Any]) -> Iterator[validation_pb2.Warning]:
+    unknown = sum(split.positives_without_category for split in made.splits)
+    if unknown:
+        positives = sum(split.positives for split in made.splits)
+        yield validation_pb2.Warning(
+            code="UNKNOWN_CATEGORY",
+            column="category",
+            message=f"Of {positives} positives {unknown} have an item whose category no catalog row says; "
+            "all of their negatives are drawn from all candidates. Upload items with their categories.",
+        )
 
 
 NEGATIVES = RunKind(

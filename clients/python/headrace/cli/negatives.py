@@ -58,6 +58,21 @@ def negatives(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Of uniform in mixed; the rest is popularity. Default: 0.5."),
     ] = None,
+    available_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--available-only",
+            help="Draw only items that had an event, of anyone, by the positive's time: none of its future.",
+        ),
+    ] = None,
+    same_category_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of draws that are from the positive's own category: harder negatives. Default: 0.",
+        ),
+    ] = None,
     positive_types: Annotated[
         list[str] | None,
         typer.Option(
@@ -165,6 +180,8 @@ def negatives(
         alpha=alpha,
         zipf_exponent=zipf_exponent,
         uniform_share=uniform_share,
+        available_only=available_only,
+        same_category_share=same_category_share,
         positive_interaction_types=positive_types,
         max_interactions_per_user=max_interactions_per_user,
         min_interactions_per_user=min_interactions_per_user,

@@ -494,6 +494,8 @@ class SampleNegativesRequest(_message.Message):
     KNOWN_AT_FIELD_NUMBER: _builtins.int
     ZIPF_EXPONENT_FIELD_NUMBER: _builtins.int
     UNIFORM_SHARE_FIELD_NUMBER: _builtins.int
+    AVAILABLE_ONLY_FIELD_NUMBER: _builtins.int
+    SAME_CATEGORY_SHARE_FIELD_NUMBER: _builtins.int
     SPLIT_FIELD_NUMBER: _builtins.int
     EVAL_NEGATIVE_RATIO_FIELD_NUMBER: _builtins.int
     WITH_FEATURES_FIELD_NUMBER: _builtins.int
@@ -540,6 +542,15 @@ class SampleNegativesRequest(_message.Message):
     """Exponent of the zipf strategy, 0.0 to 4.0. Unset = 1; 0 is uniform."""
     uniform_share: _builtins.float
     """Share of uniform in the mixed strategy, 0.0 to 1.0. Unset = 0.5; 0 is popularity, 1 is uniform."""
+    available_only: _builtins.bool
+    """Whether negatives of a positive are only items that occur by its time: whose first event in the
+    interactions read, of any user and type, is not after it. Items that only the catalog has never are drawn then.
+    """
+    same_category_share: _builtins.float
+    """How likely each draw is from the candidates of the positive's own category, 0.0 to 1.0, for negatives that
+    are hard to tell apart; the other draws are from all. The category is that of the items version read; if it is
+    unknown, or has no candidate left, all draws are from all. sampling_prob is that of the mixture. Unset = 0.
+    """
     eval_negative_ratio: _builtins.int
     """Distinct negatives for each positive of valid and test, 1 to 1,000; with split only. Unset = negative_ratio."""
     with_features: _builtins.str
@@ -611,6 +622,8 @@ class SampleNegativesRequest(_message.Message):
         known_at: _timestamp_pb2.Timestamp | None = ...,
         zipf_exponent: _builtins.float | None = ...,
         uniform_share: _builtins.float | None = ...,
+        available_only: _builtins.bool = ...,
+        same_category_share: _builtins.float | None = ...,
         split: Global___Split | None = ...,
         eval_negative_ratio: _builtins.int | None = ...,
         with_features: _builtins.str = ...,
@@ -620,9 +633,9 @@ class SampleNegativesRequest(_message.Message):
         history_timestamps: _builtins.bool = ...,
         with_indices: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "eval_negative_ratio", b"eval_negative_ratio", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "split", b"split", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_same_category_share", b"_same_category_share", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "eval_negative_ratio", b"eval_negative_ratio", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "same_category_share", b"same_category_share", "split", b"split", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "dataset", b"dataset", "eval_negative_ratio", b"eval_negative_ratio", "feature_columns", b"feature_columns", "history", b"history", "history_interaction_types", b"history_interaction_types", "history_timestamps", b"history_timestamps", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "seed", b"seed", "split", b"split", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "with_features", b"with_features", "with_indices", b"with_indices", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_same_category_share", b"_same_category_share", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "available_only", b"available_only", "dataset", b"dataset", "eval_negative_ratio", b"eval_negative_ratio", "feature_columns", b"feature_columns", "history", b"history", "history_interaction_types", b"history_interaction_types", "history_timestamps", b"history_timestamps", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "same_category_share", b"same_category_share", "seed", b"seed", "split", b"split", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "with_features", b"with_features", "with_indices", b"with_indices", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015
@@ -640,6 +653,8 @@ class SampleNegativesRequest(_message.Message):
     _WhichOneofArgType__min_interactions_per_user: _TypeAlias = _typing.Literal["_min_interactions_per_user", b"_min_interactions_per_user"]  # noqa: Y015
     _WhichOneofReturnType__negative_ratio: _TypeAlias = _typing.Literal["negative_ratio"]  # noqa: Y015
     _WhichOneofArgType__negative_ratio: _TypeAlias = _typing.Literal["_negative_ratio", b"_negative_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__same_category_share: _TypeAlias = _typing.Literal["same_category_share"]  # noqa: Y015
+    _WhichOneofArgType__same_category_share: _TypeAlias = _typing.Literal["_same_category_share", b"_same_category_share"]  # noqa: Y015
     _WhichOneofReturnType__uniform_share: _TypeAlias = _typing.Literal["uniform_share"]  # noqa: Y015
     _WhichOneofArgType__uniform_share: _TypeAlias = _typing.Literal["_uniform_share", b"_uniform_share"]  # noqa: Y015
     _WhichOneofReturnType__zipf_exponent: _TypeAlias = _typing.Literal["zipf_exponent"]  # noqa: Y015
@@ -660,6 +675,8 @@ class SampleNegativesRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_interactions_per_user) -> _WhichOneofReturnType__min_interactions_per_user | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_ratio) -> _WhichOneofReturnType__negative_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__same_category_share) -> _WhichOneofReturnType__same_category_share | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__uniform_share) -> _WhichOneofReturnType__uniform_share | None: ...
     @_typing.overload
@@ -820,7 +837,7 @@ class NegativesResult(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_validation_pb2.Warning]:
         """SPLIT_LEAKS: train sees events that are later than what valid or test holds out. EMPTY_SPLIT: a split has
-        no positive.
+        no positive. UNKNOWN_CATEGORY: with same_category_share, positives whose category no catalog row says.
         """
 
     @_builtins.property

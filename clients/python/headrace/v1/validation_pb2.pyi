@@ -231,7 +231,7 @@ class Warning(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """UNKNOWN_COLUMN, UNNAMED_COLUMN, ALL_NULL, ITEM_REDEFINED, REJECTS_LEFT_OUT,
-    UNKNOWN_ITEM, DRIFT, SPLIT_LEAKS or EMPTY_SPLIT.
+    UNKNOWN_ITEM, DRIFT, SPLIT_LEAKS, EMPTY_SPLIT or UNKNOWN_CATEGORY.
     """
     column: _builtins.str
     """The column concerned; the name of an unknown one is cut at 256 bytes. Empty for
