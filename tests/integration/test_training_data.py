@@ -162,20 +162,28 @@ async def test_the_asyncio_client_gives_the_same_batches(
     assert found == expected
 
 
-def test_a_large_split_is_read_in_blocks_and_each_row_comes_once(
+async def test_a_large_split_is_read_in_blocks_and_each_row_comes_once(
     server: Server, client: Client, tenant: str
 ) -> None:
     groups = HELD_ROWS // 5 // 4
     parts = [("train", groups), ("test", 5), ("train", groups), ("train", 2 * groups + 3)]
     lay_dataset(server, tenant, "large", parts)
-    data = client.training_data(
-        tenant, "large", split="train", columns=["user_id", "item_id"], shuffle_seed=SEED, batch_rows=5_000
-    )
-    assert data.rows > HELD_ROWS
-    first = list(itertools.islice(data, 20))
-    again = client.training_data(
-        tenant, "large", split="train", columns=["user_id", "item_id"], shuffle_seed=SEED, batch_rows=5_000
-    )
+    options: dict[str, Any] = {
+        "split": "train",
+        "columns": ["user_id", "item_id"],
+        "shuffle_seed": SEED,
+        "batch_rows": 5_000,
+    }
+    async with AsyncClient(server.address) as aclient:
+        data = await aclient.training_data(tenant, "large", **options)
+        assert data.rows > HELD_ROWS
+        first = []
+        async for batch in data:
+            first.append(batch)
+            if len(first) == 20:
+                break
+    again = client.training_data(tenant, "large", **options)
+    assert list(itertools.islice(again, 20)) == first
     again.load_state_dict(data.state_dict())
     rows = pa.Table.from_batches([*first, *again])
     assert rows.num_rows == data.rows

@@ -300,16 +300,24 @@ class AsyncClient:
             except HeadraceError as error:
                 await asyncio.sleep(reader.pause_s(error))
 
-    async def _batches(self, reader: TableReader) -> AsyncIterator[pa.RecordBatch]:
-        while not reader.is_whole:
+    def _batches(self, reader: TableReader) -> AsyncIterator[pa.RecordBatch]:
+        return self._resumed(reader, self._stub.ReadTable(reader.question()))
+
+    async def _resumed(
+        self, reader: TableReader, call: grpc.aio.UnaryStreamCall[Any, table_pb2.ReadTableResponse]
+    ) -> AsyncIterator[pa.RecordBatch]:
+        while True:
             try:
-                async with self._streaming(self._stub.ReadTable(reader.question())) as responses:
+                async with self._streaming(call) as responses:
                     async for response in responses:
                         for batch in reader.receive(response):
                             yield batch
                 return
             except HeadraceError as error:
                 await asyncio.sleep(reader.pause_s(error))
+            if reader.is_whole:
+                return
+            call = self._stub.ReadTable(reader.question())
 
     async def _ask(self, method: Callable[..., Awaitable[_Answer]], question: Message) -> _Answer:
         return await self._within(self._timeout_s, method, question)

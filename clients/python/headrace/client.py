@@ -434,14 +434,23 @@ class Client:
                 time.sleep(reader.pause_s(error))
 
     def _batches(self, reader: TableReader) -> Iterator[pa.RecordBatch]:
-        while not reader.is_whole:
+        # The server begins with this call, not with the first batch that is asked for.
+        return self._resumed(reader, self._stub.ReadTable(reader.question()))
+
+    def _resumed(
+        self, reader: TableReader, call: "grpc.CallIterator[table_pb2.ReadTableResponse]"
+    ) -> Iterator[pa.RecordBatch]:
+        while True:
             try:
-                with self._streaming(self._stub.ReadTable(reader.question())) as responses:
+                with self._streaming(call) as responses:
                     for response in responses:
                         yield from reader.receive(response)
                 return
             except HeadraceError as error:
                 time.sleep(reader.pause_s(error))
+            if reader.is_whole:
+                return
+            call = self._stub.ReadTable(reader.question())
 
     def _ask(self, method: Callable[..., _Answer], question: Message) -> _Answer:
         return self._within(self._timeout_s, method, question)

@@ -1,16 +1,23 @@
 """Training data as a trainer reads it: Arrow batches, epoch by epoch."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias, Unpack
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from itertools import tee
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 import pyarrow as pa
 
 from headrace.read import TableReader
-from headrace.training.epochs import Epochs, TrainingOptions, Windows
+from headrace.training.epochs import Epochs, Lanes, TrainingOptions
 from headrace.training.order import HELD_ROWS, Order, Window
 
 Read: TypeAlias = Callable[[TableReader], Iterator[pa.RecordBatch]]
 """Reads from a server."""
+
+Begun = TypeVar("Begun", Iterator[pa.RecordBatch], AsyncIterator[pa.RecordBatch])
+
+AHEAD = 2
+"""Reads that are under way while the rows of another are taken."""
 
 AsyncRead: TypeAlias = Callable[[TableReader], AsyncIterator[pa.RecordBatch]]
 """The same on an event loop."""
@@ -59,30 +66,33 @@ class TrainingData(Epochs):
             self._held = None
             self._open()
 
-    def _made(self, order: Order, numbers: Iterable[int]) -> Iterator[pa.RecordBatch]:
-        windows = Windows(order)
+    def _made(self, order: Order, numbers: Sequence[int]) -> Iterator[pa.RecordBatch]:
+        lanes, arrivals = Lanes(), self._arrivals(order.windows(numbers))
         for number in numbers:
             slot = order.slot(number)
-            if window := windows.missing(slot):
-                windows.keep(slot, self._rows_of(window))
-            yield windows.batch(slot)
+            if lanes.lack(slot):
+                lanes.keep(slot, next(arrivals))
+            yield lanes.batch(slot)
+
+    def _arrivals(self, windows: Iterator[Window]) -> Iterator[pa.RecordBatch]:
+        """The rows of windows, one after another; reads begin before they are needed."""
+        if self.rows <= HELD_ROWS:
+            if self._held is None:
+                self._held = pa.concat_batches(self._read(self._reader(0, self.rows)))
+            for window in windows:
+                yield self._held.take(pa.array(window.rows[window.order]))
+            return
+        to_read, windows = tee(windows)
+        reads = _ahead(self._read(self._reader(*run)) for window in to_read for run in window.runs())
+        for window in windows:
+            found = [batch for _ in window.runs() for batch in next(reads)]
+            yield pa.concat_batches(found).take(pa.array(window.order))
 
     def _open(self) -> None:
         reader = self._opening()
         for _ in self._read(reader):
             pass
         self._opened(reader)
-
-    def _rows_of(self, window: Window) -> pa.RecordBatch:
-        if self.rows <= HELD_ROWS:
-            if self._held is None:
-                self._held = self._rows_at(0, self.rows)
-            return self._held.take(pa.array(window.rows[window.order]))
-        found = pa.concat_batches([self._rows_at(first, rows) for first, rows in window.runs()])
-        return found.take(pa.array(window.order))
-
-    def _rows_at(self, first: int, rows: int) -> pa.RecordBatch:
-        return pa.concat_batches(list(self._read(self._reader(first, rows))))
 
 
 class AsyncTrainingData(Epochs):
@@ -96,14 +106,14 @@ class AsyncTrainingData(Epochs):
         self._held: pa.RecordBatch | None = None
 
     async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
-        order = self._order()
-        windows = Windows(order)
-        for number in self._turn(0, 1):
+        order, numbers = self._order(), self._turn(0, 1)
+        lanes, arrivals = Lanes(), self._arrivals(order.windows(numbers))
+        for number in numbers:
             slot = order.slot(number)
-            if window := windows.missing(slot):
-                windows.keep(slot, await self._rows_of(window))
+            if lanes.lack(slot):
+                lanes.keep(slot, await anext(arrivals))
             self.advance()
-            yield windows.batch(slot)
+            yield lanes.batch(slot)
 
     async def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on exactly where a state was saved, in its version."""
@@ -118,13 +128,29 @@ class AsyncTrainingData(Epochs):
             pass
         self._opened(reader)
 
-    async def _rows_of(self, window: Window) -> pa.RecordBatch:
+    async def _arrivals(self, windows: Iterator[Window]) -> AsyncIterator[pa.RecordBatch]:
         if self.rows <= HELD_ROWS:
             if self._held is None:
-                self._held = await self._rows_at(0, self.rows)
-            return self._held.take(pa.array(window.rows[window.order]))
-        found = pa.concat_batches([await self._rows_at(first, rows) for first, rows in window.runs()])
-        return found.take(pa.array(window.order))
+                self._held = await _whole(self._read(self._reader(0, self.rows)))
+            for window in windows:
+                yield self._held.take(pa.array(window.rows[window.order]))
+            return
+        to_read, windows = tee(windows)
+        reads = _ahead(self._read(self._reader(*run)) for window in to_read for run in window.runs())
+        for window in windows:
+            found = [await _whole(next(reads)) for _ in window.runs()]
+            yield pa.concat_batches(found).take(pa.array(window.order))
 
-    async def _rows_at(self, first: int, rows: int) -> pa.RecordBatch:
-        return pa.concat_batches([batch async for batch in self._read(self._reader(first, rows))])
+
+async def _whole(read: AsyncIterator[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.concat_batches([batch async for batch in read])
+
+
+def _ahead(reads: Iterator[Begun]) -> Iterator[Begun]:
+    """Reads that begin as they are taken, each AHEAD before its turn."""
+    begun = deque[Begun]()
+    for read in reads:
+        begun.append(read)
+        if len(begun) > AHEAD:
+            yield begun.popleft()
+    yield from begun

@@ -6,7 +6,7 @@ from typing import Any, TypedDict, Unpack
 import pyarrow as pa
 
 from headrace.read import TableReader
-from headrace.training.order import Order, Slot, Window
+from headrace.training.order import Order, Slot
 from headrace.v1 import table_pb2
 
 BATCH_ROWS = 4_096
@@ -197,25 +197,19 @@ class Epochs:
         return question
 
 
-class Windows:
-    """The windows that batches are cut from, in memory: one of each lane.
+class Lanes:
+    """The window of each lane that batches are cut from."""
 
-    Args:
-        order: Of the epoch.
-    """
-
-    def __init__(self, order: Order) -> None:
-        self.order = order
+    def __init__(self) -> None:
         self._held: dict[int, tuple[int, pa.RecordBatch]] = {}
 
-    def missing(self, slot: Slot) -> Window | None:
-        """The window that must be read for a batch, if it is not there."""
+    def lack(self, slot: Slot) -> bool:
+        """Whether the window of a batch must come first; what the lane had is over then."""
         number, _ = self._held.get(slot.lane, (None, None))
         if number == slot.window:
-            return None
-        # What is over goes before what comes next is read.
+            return False
         self._held.pop(slot.lane, None)
-        return self.order.window(slot.lane, slot.window)
+        return True
 
     def keep(self, slot: Slot, rows: pa.RecordBatch) -> None:
         """Takes a window's rows, in the window's order."""

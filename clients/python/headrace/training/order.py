@@ -16,6 +16,7 @@ lanes, so together they read every row once; other n read more. Without a seed t
 one lane.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -104,6 +105,15 @@ class Order:
         window, within = divmod(place, self._window_batches)
         units = min(self._batch, self._lane_units(lane) - place * self._batch)
         return Slot(lane, window, within * self._batch * self.unit_rows, units * self.unit_rows)
+
+    def windows(self, batches: Iterable[int]) -> Iterator[Window]:
+        """The windows of some batches, ascending, in the order in which these need them."""
+        newest: dict[int, int] = {}
+        for batch in batches:
+            slot = self.slot(batch)
+            if newest.get(slot.lane) != slot.window:
+                newest[slot.lane] = slot.window
+                yield self.window(slot.lane, slot.window)
 
     def window(self, lane: int, number: int) -> Window:
         """The rows of a lane's window."""
