@@ -33,6 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixed": {"strategy": "mixed", "uniform_share": 0.3, "seed": 2**63 + 5},
     "exposed": {"strategy": "exposed", "max_interactions_per_user": 3, "negative_ratio": 7},
     "limited": {"strategy": "mixed", "available_only": True, "same_category_share": 0.4},
+    "columns": {"with_features": "point_in_time", "history": 5, "with_indices": True},
     "splits": {
         "split": {"fractions": [0.6, 0.8]},
         "eval_negative_ratio": 9,
@@ -40,7 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "positive_interaction_types": ["purchase", "like"],
     },
 }
-TABLES = (*OPTIONS, "user_features", "item_features")
+TABLES = (*OPTIONS, "columns_users", "columns_items", "user_features", "item_features")
 
 
 def events(seed: int, count: int) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from headrace_compute.inputs.events import Events
 from headrace_compute.kernels.core import NEVER_US
+from headrace_compute.kernels.occurrences import count_occurrences
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class FirstEvents:
     """Times of first events.
 
     Attributes:
-        users_us: int64, by user of the shard.
+        users_us: int64, by user of the shard; each has an event.
         items: int32, numbers of the items that have any, ascending.
         items_us: int64, of these.
     """
@@ -24,15 +25,9 @@ class FirstEvents:
 
 
 def first_events(events: Events) -> FirstEvents:
-    """Finds them."""
-    times_us = events.rows["time_us"].to_numpy()
-    users_us = _firsts(events.rows["user_code"].to_numpy(), times_us, len(events.users))
-    items_us = _firsts(events.rows["item_code"].to_numpy(), times_us, len(events.numbering))
-    items = np.flatnonzero(items_us != NEVER_US)
-    return FirstEvents(users_us, items.astype(np.int32), items_us[items])
-
-
-def _firsts(codes: np.ndarray, times_us: np.ndarray, count: int) -> np.ndarray:
-    firsts = np.full(count, NEVER_US)
-    np.minimum.at(firsts, codes, times_us)
-    return firsts
+    """Finds them, of all events."""
+    users, items, times_us = (events.rows[name].to_numpy() for name in ("user_code", "item_code", "time_us"))
+    _, users_us = count_occurrences(users, times_us, NEVER_US)
+    counts, items_us = count_occurrences(items, times_us, NEVER_US)
+    numbers = np.flatnonzero(counts)
+    return FirstEvents(users_us, numbers.astype(np.int32), items_us[numbers])
