@@ -58,9 +58,10 @@ def decoded(table: pa.Table) -> pa.Table:
     """
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
-            column = table.column(index)
-            if column.num_chunks != 1 or len(column.chunk(0).dictionary) != 1:
-                table = table.set_column(index, field.name, column.cast(field.type.value_type))
+            column = table.column(index).unify_dictionaries().combine_chunks()
+            if len(column.dictionary) != 1:
+                column = column.cast(field.type.value_type)
+            table = table.set_column(index, field.name, column)
     return table
 
 

@@ -201,10 +201,14 @@ def _rows(key: str, data: bytes) -> int:
 
 
 def _column_stats(column: pa.ChunkedArray) -> ColumnStats:
-    if pa.types.is_timestamp(column.type):
+    nulls = column.null_count
+    if pa.types.is_dictionary(column.type):
+        # `decoded` left it one value, which occurs in any row that is not null.
+        column = column.slice(0, 0).cast(pa.string()) if nulls == len(column) else column.chunk(0).dictionary
+    elif pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
     bounds = pc.min_max(column)
-    return ColumnStats(bounds["min"].as_py(), bounds["max"].as_py(), column.null_count)
+    return ColumnStats(bounds["min"].as_py(), bounds["max"].as_py(), nulls)
 
 
 def _names(columns: Sequence[str] | None) -> list[str] | None:

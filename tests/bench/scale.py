@@ -1,10 +1,10 @@
 """`make bench-scale`: what a row costs a run at several sizes, straight after the upload that brought it.
 
-CPU seconds of all processes, Ray's included, per million rows; what the workers read, beside the size of the
-table; peak memory of all processes. At one of the sizes the same features with DuckDB and Polars, each in a
-process of its own. With `--minio` the store is a MinIO behind a relay in this process, which counts
-requests, those for each part of the interactions and what they ask for; seconds are the relay's then. Prints
-tables, asserts nothing.
+CPU seconds of all processes, Ray's included, per million rows; what the workers read, beside the size of
+the table; peak memory of all processes. At one of the sizes also training data with more columns, and both
+kinds of run with DuckDB, Polars and NumPy, each in a process of its own. With `--minio` the store is a MinIO
+behind a relay in this process, which counts requests, those for each part of the interactions and what they
+ask for; seconds are the relay's then. Prints tables, asserts nothing.
 """
 
 import argparse
@@ -15,9 +15,10 @@ import resource
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.memory import Watch
-from bench.peers import FEATURES
+from bench.peers import FEATURES, NEGATIVES
 from headrace import Client
+from headrace.request import NegativesOptions
+from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
 from headrace_compute.model import S3Config, StoreConfig
 
@@ -40,12 +43,30 @@ RUNS = 2
 TENANT = "bench"
 ITEMS = 100_000
 WIDTH = 150
+MORE: Mapping[str, NegativesOptions] = {
+    "negatives, history 50": {"history": 50, "history_interaction_types": ["view", "click", "purchase"]},
+    "negatives, 8 features": {
+        "with_features": "snapshot",
+        "feature_columns": [
+            *("user_total_interactions", "user_avg_rating", "user_days_since_last_interaction"),
+            *("item_total_interactions", "item_popularity_score", "item_purchase_rate_smoothed"),
+            *("item_category", "item_price"),
+        ],
+    },
+    "negatives, all features": {"with_features": "snapshot"},
+}
+"""Training data in other ways, at the size at which peers run too."""
+
 S3_SETTINGS = ("endpoint", "access_key", "secret_key")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What something took: the fastest run's seconds, CPU seconds, bytes read, requests, and peak memory."""
+    """What something took: the fastest run's seconds, CPU seconds, bytes read and requests; peak memory.
+
+    Attributes:
+        written: Rows of training data that it wrote.
+    """
 
     what: str
     rows: int
@@ -54,6 +75,7 @@ class Cost:
     read_share: float = 0.0
     peak_bytes: int = 0
     requests: tuple[int, int] = (0, 0)
+    written: int = 0
 
 
 class Source:
@@ -109,9 +131,11 @@ def main() -> None:
             rows, folder = millions * 1_000_000, Path(name)
             parquet = generate(folder, rows)
             with minio_in(folder) if args.minio else nullcontext() as store:
-                costs += runs(folder, parquet, rows, store)
-            if millions == args.peers_at and not args.minio:
-                costs += [of_peer(peer, work, parquet, rows) for peer, work in FEATURES.items()]
+                has_peers = millions == args.peers_at and not args.minio
+                costs += runs(folder, parquet, rows, store, MORE if has_peers else {})
+            if has_peers:
+                for what, peers in (("features", FEATURES), ("negatives", NEGATIVES)):
+                    costs += [of_peer(f"{what}, {name}", work, parquet, rows) for name, work in peers.items()]
     console.print(table(costs))
 
 
@@ -154,8 +178,14 @@ def minio_in(folder: Path) -> Iterator[tuple[S3Config, Relay]]:
         minio.stop()
 
 
-def runs(folder: Path, parquet: Path, rows: int, store: tuple[S3Config, Relay] | None) -> list[Cost]:
-    """Both runs, the first of them straight after the upload."""
+def runs(
+    folder: Path,
+    parquet: Path,
+    rows: int,
+    store: tuple[S3Config, Relay] | None,
+    more: Mapping[str, NegativesOptions],
+) -> list[Cost]:
+    """Both runs, the first of them straight after the upload, then training data in other ways."""
     s3, relay = store or (None, None)
     settings = {} if s3 is None else {f"S3_{name.upper()}": getattr(s3, name) for name in S3_SETTINGS}
     server = start_server(folder / "data", **settings)
@@ -170,7 +200,10 @@ def runs(folder: Path, parquet: Path, rows: int, store: tuple[S3Config, Relay] |
 
             return [
                 of_run(server, "features", rows, source, lambda: client.compute_features(TENANT)),
-                of_run(server, "negatives", rows, source, lambda: client.sample_negatives(TENANT, seed=1)),
+                *(
+                    of_run(server, what, rows, source, partial(client.sample_negatives, TENANT, **how))
+                    for what, how in {"negatives": NegativesOptions(), **more}.items()
+                ),
             ]
     finally:
         server.stop()
@@ -183,10 +216,11 @@ def of_run(
     best: Cost | None = None
     for _ in range(RUNS):
         source, cpu_s, started = source_of(), cpu_seconds(server), time.perf_counter()
-        run()
+        made = run()
         seconds = time.perf_counter() - started
         used_s, share, requests = cpu_seconds(server) - cpu_s, source.read_share(), source.requests()
-        cost = Cost(what, rows, seconds, used_s, share, requests=requests)
+        written = made.output.rows if isinstance(made, run_pb2.NegativesResult) else 0
+        cost = Cost(what, rows, seconds, used_s, share, requests=requests, written=written)
         best = cost if best is None or cost.seconds < best.seconds else best
     assert best is not None
     with Watch(server.process.pid) as watch:
@@ -194,23 +228,23 @@ def of_run(
     return replace(best, peak_bytes=watch.all_bytes)
 
 
-def of_peer(name: str, work: Callable[[Path], None], parquet: Path, rows: int) -> Cost:
-    """The same features by a peer, in a process of its own each time."""
+def of_peer(what: str, work: Callable[[Path], int], parquet: Path, rows: int) -> Cost:
+    """The same by a peer, in a process of its own each time."""
     best: Cost | None = None
     for _ in range(RUNS):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            seconds, cpu_s, peak = pool.apply(_measured, (work, parquet))
+            seconds, cpu_s, peak, written = pool.apply(_measured, (work, parquet))
         if best is None or seconds < best.seconds:
-            best = Cost(f"features, {name}", rows, seconds, cpu_s, peak_bytes=peak)
+            best = Cost(what, rows, seconds, cpu_s, peak_bytes=peak, written=written)
     assert best is not None
     return best
 
 
-def _measured(work: Callable[[Path], None], parquet: Path) -> tuple[float, float, int]:
+def _measured(work: Callable[[Path], int], parquet: Path) -> tuple[float, float, int, int]:
     before, started = time.process_time(), time.perf_counter()
-    work(parquet)
+    written = work(parquet)
     seconds, cpu_s = time.perf_counter() - started, time.process_time() - before
-    return seconds, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    return seconds, cpu_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, written
 
 
 def family(server: Server) -> list[psutil.Process]:
@@ -242,13 +276,14 @@ def worker_bytes(server: Server) -> int:
 
 def table(costs: list[Cost]) -> Table:
     """The costs for people."""
-    titles = ("what", "rows", "seconds", "CPU s", "CPU s / M rows", "read / table", "peak MiB, all PSS")
-    shown = Table(*titles, "requests a part, at most", "requests")
+    titles = ("what", "rows", "seconds", "M rows out / s", "CPU s", "CPU s / M rows", "read / table")
+    shown = Table(*titles, "peak MiB, all PSS", "requests a part, at most", "requests")
     for cost in costs:
         shown.add_row(
             cost.what,
             f"{cost.rows:,}",
             f"{cost.seconds:.2f}",
+            f"{cost.written / cost.seconds / 1e6:.2f}" if cost.written else "",
             f"{cost.cpu_s:.1f}",
             f"{cost.cpu_s / cost.rows * 1e6:.2f}",
             f"{cost.read_share:.2f}" if cost.read_share else "",

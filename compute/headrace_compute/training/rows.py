@@ -110,21 +110,37 @@ def training_table(
     is_positive, users = rows.is_positive, rows.users
     prob = np.zeros(len(rows))
     prob[~is_positive] = rows.drawn.probs
-    named = np.zeros(len(rows), np.int8)
-    named[~is_positive] = rows.drawn.sources
-    source = pa.DictionaryArray.from_arrays(pa.array(named, mask=is_positive), pa.array((*sources, EXPOSED)))
     return pa.table(
         [
             positives.users.take(pa.array(users)),
             item_ids.take(pa.array(rows.items)),
             is_positive.astype(np.float64),
             rows.hashes.view(np.int64)[rows.group],
-            source.cast(pa.string()),
+            _sources(rows, sources),
             pa.array(prob, mask=is_positive),
             pa.array(rows.groups.times_us[rows.group]).cast(TIMESTAMP),
-            pa.repeat(pa.scalar(split, pa.string()), len(rows)),
+            _repeated(split, len(rows)),
             positives.buckets[users],
             *(column for columns in more for column in columns.of(rows)),
         ],
-        schema=schema,
+        names=schema.names,
     )
+
+
+def _sources(rows: Rows, names: Sequence[str]) -> pa.DictionaryArray:
+    """Where each negative is from, null for positives. One name alone is written as the dictionary it is."""
+    numbers = rows.drawn.sources
+    occurs = np.bincount(numbers, minlength=len(names) + 1) > 0
+    places = np.zeros(len(rows), np.int8)
+    places[~rows.is_positive] = (np.cumsum(occurs, dtype=np.int8) - np.int8(1))[numbers]
+    used = [name for name, is_used in zip((*names, EXPOSED), occurs, strict=True) if is_used]
+    return pa.DictionaryArray.from_arrays(
+        pa.array(places, mask=rows.is_positive), pa.array(used or names[:1], pa.string())
+    )
+
+
+def _repeated(text: str | None, rows: int) -> pa.Array:
+    """A text in every row."""
+    if text is None:
+        return pa.nulls(rows, pa.string())
+    return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int8), pa.array([text]))
