@@ -131,6 +131,7 @@ def test_what_cannot_have_indices_says_so(client: Client, server: Server, tenant
     command = ["negatives", "--with-indices", "--min-interactions-per-user", "2", "--dataset", "cli"]
     told = CliRunner().invoke(app, [*command, "--tenant", tenant, "--address", server.address])
     assert told.exit_code == 0, told.output
+    assert {"cli_users", "cli_items"} <= set(told.output.split())
     assert {"cli", "cli_users", "cli_items"} <= {table.name for table in client.list_tables(tenant)}
     vocabulary = server.data_dir / "training-data" / tenant / "item_vocabulary"
     part = sorted(vocabulary.glob("*.parquet"))[0]

@@ -17,7 +17,7 @@ from headrace.cli.console import (
     stdout,
 )
 from headrace.cli.progress import run_bar
-from headrace.cli.report import facts_table, pace, show_splits, show_warnings, versions_table
+from headrace.cli.report import facts_table, negatives_versions, pace, show_splits, show_warnings
 from headrace.cli.run_options import AsOfOption, InteractionsVersionOption, ItemsVersionOption, KnownAtOption
 from headrace.cli.runs import RequestIdOption, asking
 from headrace.client import Client
@@ -222,7 +222,7 @@ def negatives(
         ("candidates", result.candidates),
     ]
     stdout().print(pace(result.output.rows, "rows", elapsed_s))
-    stdout().print(facts_table("Negatives", facts), versions_table(result.inputs, [result.output]))
+    stdout().print(facts_table("Negatives", facts), negatives_versions(result))
     show_splits(result.splits)
     show_warnings(result.warnings)
 

@@ -280,7 +280,7 @@ def show_run(run: run_pb2.Run) -> None:
     if run.HasField("features"):
         stdout().print(versions_table(run.features.inputs, run.features.outputs))
     elif run.HasField("negatives"):
-        stdout().print(versions_table(run.negatives.inputs, [run.negatives.output]))
+        stdout().print(negatives_versions(run.negatives))
 
 
 def _run_state(run: run_pb2.Run) -> str:
@@ -296,6 +296,12 @@ def _run_done(run: run_pb2.Run) -> str:
 
 def _moment(time: Timestamp) -> str:
     return time.ToDatetime().isoformat(sep=" ", timespec="seconds")
+
+
+def negatives_versions(result: run_pb2.NegativesResult) -> Table:
+    """The table versions that a sampling run read and wrote."""
+    of_ids = [result.users, result.items] if result.HasField("users") else []
+    return versions_table(result.inputs, [result.output, *of_ids])
 
 
 def versions_table(inputs: Iterable[run_pb2.TableVersion], outputs: Iterable[run_pb2.TableVersion]) -> Table:
