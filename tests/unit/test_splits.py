@@ -34,6 +34,9 @@ class Expected:
         events = Counter(row[1] for row in train)
         candidates = set(catalog or ()) or set(events)
         self.weights = {item: (1 + events[item]) ** params.alpha for item in candidates}
+        self.since: dict[str, float] = dict.fromkeys(candidates, math.inf if params.available_only else 0)
+        for row in train if params.available_only else ():
+            self.since[row[1]] = min(row[3], self.since.get(row[1], math.inf))
         self.splits = {}
         earlier: dict[Any, int] = {}
         for name, seen in zip(names, views, strict=True):
@@ -75,7 +78,9 @@ class Expected:
                 assert (row["split"], row["user_id"], row["item_id"], row["label"]) == (name, user, item, 1.0)
                 assert row["timestamp"].timestamp() * 1_000_000 == pytest.approx(time)
                 group, row = row["group_id"], next(rows, None)
-                free = [item for item in self.weights if (user, item) not in known]
+                free = [
+                    item for item in self.weights if (user, item) not in known and self.since[item] <= time
+                ]
                 total = math.fsum(self.weights[item] for item in free)
                 found = []
                 for _ in range(min(ratio, len(free))):
@@ -117,6 +122,7 @@ def cases(draw: Any) -> Any:
         min_interactions_per_item=draw(st.integers(0, 2)),
         split=draw(splits),
         eval_negative_ratio=draw(st.none() | st.integers(1, 7)),
+        available_only=draw(st.booleans()),
     )
     catalog = draw(st.none() | st.lists(st.sampled_from([*items, "new"]), max_size=8, unique=True))
     return draw(st.lists(event, min_size=1, max_size=60)), params, catalog
@@ -126,7 +132,7 @@ def cases(draw: Any) -> Any:
 def test_every_split_is_what_the_specification_says(tmp_path: Path, case: Any) -> None:
     rows, params, catalog = case
     if not first_positives(rows, params.positive_types):
-        with pytest.raises(NoPositivesError):
+        with pytest.raises((NoPositivesError, NoInteractionsError)):
             make(tmp_path, rows, params, catalog=catalog)
         return
     expected = Expected(rows, params, catalog)

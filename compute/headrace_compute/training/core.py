@@ -60,5 +60,5 @@ def core_round(
 
 
 def survivors(alive: np.ndarray, total: CoreRound, min_per_item: int) -> np.ndarray:
-    """The living items that still have enough users; equal to `alive` at the fixed point."""
-    return alive & (total.counts >= min_per_item)
+    """The living items that still have enough users, at least one; equal to `alive` at the fixed point."""
+    return alive & (total.counts >= max(1, min_per_item))
