@@ -27,6 +27,9 @@ from headrace.request import TemporalSplit
 LARGEST_SETTING = 2**32 - 1
 LARGEST_SEED = 2**64 - 1
 
+POSITIVES, DRAWS, SPLITS, COLUMNS = "Positives", "Negatives", "Splits", "More columns"
+"""Parts of the help."""
+
 app = typer.Typer()
 
 
@@ -36,11 +39,15 @@ def negatives(
     ratio: Annotated[
         int | None,
         typer.Option(
-            min=1, max=LARGEST_SETTING, help="Negatives for each positive. Default: the server's, 4."
+            min=1,
+            max=LARGEST_SETTING,
+            help="Negatives for each positive. Default: the server's, 4.",
+            rich_help_panel=DRAWS,
         ),
     ] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="popularity (default), uniform, zipf, mixed or exposed.")
+        str | None,
+        typer.Option(help="popularity (default), uniform, zipf, mixed or exposed.", rich_help_panel=DRAWS),
     ] = None,
     alpha: Annotated[
         float | None,
@@ -48,21 +55,33 @@ def negatives(
             min=0.0,
             max=4.0,
             help="Exponent of popularity, in mixed and exposed too. Default: 0.75; 0 is uniform.",
+            rich_help_panel=DRAWS,
         ),
     ] = None,
     zipf_exponent: Annotated[
         float | None,
-        typer.Option(min=0.0, max=4.0, help="Exponent of the rank, of zipf. Default: 1; 0 is uniform."),
+        typer.Option(
+            min=0.0,
+            max=4.0,
+            help="Exponent of the rank, of zipf. Default: 1; 0 is uniform.",
+            rich_help_panel=DRAWS,
+        ),
     ] = None,
     uniform_share: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Of uniform in mixed; the rest is popularity. Default: 0.5."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Of uniform in mixed; the rest is popularity. Default: 0.5.",
+            rich_help_panel=DRAWS,
+        ),
     ] = None,
     available_only: Annotated[
         bool | None,
         typer.Option(
             "--available-only",
             help="Draw only items that had an event, of anyone, by the positive's time: none of its future.",
+            rich_help_panel=DRAWS,
         ),
     ] = None,
     same_category_share: Annotated[
@@ -71,12 +90,15 @@ def negatives(
             min=0.0,
             max=1.0,
             help="Share of draws that are from the positive's own category: harder negatives. Default: 0.",
+            rich_help_panel=DRAWS,
         ),
     ] = None,
     positive_types: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TYPE", help="Makes a positive; repeat it for more. Default: click, purchase, like."
+            metavar="TYPE",
+            help="Makes a positive; repeat it for more. Default: click, purchase, like.",
+            rich_help_panel=POSITIVES,
         ),
     ] = None,
     max_interactions_per_user: Annotated[
@@ -85,18 +107,25 @@ def negatives(
             min=0,
             max=LARGEST_SETTING,
             help="Newest positives kept of a user. Default: the server's, 50. 0: no limit.",
+            rich_help_panel=POSITIVES,
         ),
     ] = None,
     min_interactions_per_user: Annotated[
         int | None,
         typer.Option(
-            min=0, max=LARGEST_SETTING, help="Distinct items a user needs. Default: the server's, 5. 0: off."
+            min=0,
+            max=LARGEST_SETTING,
+            help="Distinct items a user needs. Default: the server's, 5. 0: off.",
+            rich_help_panel=POSITIVES,
         ),
     ] = None,
     min_interactions_per_item: Annotated[
         int | None,
         typer.Option(
-            min=0, max=LARGEST_SETTING, help="Distinct users an item needs. Default: the server's, 5. 0: off."
+            min=0,
+            max=LARGEST_SETTING,
+            help="Distinct users an item needs. Default: the server's, 5. 0: off.",
+            rich_help_panel=POSITIVES,
         ),
     ] = None,
     split_at: Annotated[
@@ -105,6 +134,7 @@ def negatives(
             parser=moment,
             metavar="ISO8601",
             help="Split by time: test begins then; given twice, valid and test. Train sees nothing of it.",
+            rich_help_panel=SPLITS,
         ),
     ] = None,
     split_fraction: Annotated[
@@ -112,6 +142,7 @@ def negatives(
         typer.Option(
             metavar="SHARE",
             help="The same, behind this share of the positives; twice for valid and test, as 0.8 and 0.9.",
+            rich_help_panel=SPLITS,
         ),
     ] = None,
     leave_last_out: Annotated[
@@ -119,6 +150,7 @@ def negatives(
         typer.Option(
             "--leave-last-out",
             help="Split by user: the last positive is test, the one before it valid. Leaks across users.",
+            rich_help_panel=SPLITS,
         ),
     ] = False,
     eval_ratio: Annotated[
@@ -127,12 +159,14 @@ def negatives(
             min=1,
             max=LARGEST_SETTING,
             help="The ratio of valid and test. Default: that of train.",
+            rich_help_panel=SPLITS,
         ),
     ] = None,
     with_features: Annotated[
         str | None,
         typer.Option(
-            help="Add features to each row: snapshot (of one instant) or point-in-time (of its day)."
+            help="Add features to each row: snapshot (of one instant) or point-in-time (of its day).",
+            rich_help_panel=COLUMNS,
         ),
     ] = None,
     feature_columns: Annotated[
@@ -141,30 +175,48 @@ def negatives(
             "--feature",
             metavar="COLUMN",
             help="Only these, such as user_total_interactions; repeat it for more. `describe` lists them.",
+            rich_help_panel=COLUMNS,
         ),
     ] = None,
     history: Annotated[
         int | None,
-        typer.Option(min=0, max=1000, help="Add a list of the user's last so many events before."),
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Add a list of the user's last so many events before.",
+            rich_help_panel=COLUMNS,
+        ),
     ] = None,
     history_types: Annotated[
         list[str] | None,
-        typer.Option(metavar="TYPE", help="Events of it; repeat it for more. Default: the positive types."),
+        typer.Option(
+            metavar="TYPE",
+            help="Events of it; repeat it for more. Default: the positive types.",
+            rich_help_panel=COLUMNS,
+        ),
+    ] = None,
+    history_timestamps: Annotated[
+        bool | None,
+        typer.Option(
+            "--history-timestamps", help="Add the times of these events too.", rich_help_panel=COLUMNS
+        ),
     ] = None,
     with_indices: Annotated[
         bool | None,
         typer.Option(
-            "--with-indices", help="Add integers that ids keep for good, and tables of users and items."
+            "--with-indices",
+            help="Add integers that ids keep for good, and tables of users and items.",
+            rich_help_panel=COLUMNS,
         ),
-    ] = None,
-    history_timestamps: Annotated[
-        bool | None, typer.Option("--history-timestamps", help="Add the times of these events too.")
     ] = None,
     as_of: AsOfOption = None,
     known_at: KnownAtOption = None,
     interactions_version: InteractionsVersionOption = None,
     items_version: ItemsVersionOption = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Equal seeds give equal tables.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=LARGEST_SEED, help="Equal seeds give equal tables.", rich_help_panel=DRAWS),
+    ] = 0,
     dataset: Annotated[
         str | None, typer.Option(help="Name of the training set. Default: training_data.")
     ] = None,
