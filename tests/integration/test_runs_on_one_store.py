@@ -217,3 +217,31 @@ def test_two_servers_that_begin_one_run_make_one_version(pair: Pair, tenant: str
                 thread.join(60)
             assert results[-1] == results[-2]
             assert [table.version for table in results[-1].outputs] == [version] * 2
+
+
+def test_two_servers_give_ids_their_integers_at_once_and_verify_what_the_other_one_wrote(
+    pair: Pair, tenant: str, tmp_path: Path
+) -> None:
+    with pair.client(0) as first, pair.client(1) as second:
+        _upload(first, tenant, tmp_path, 2_000)
+        options: dict[str, Any] = ALL | {"with_indices": True}
+
+        def make(number: int) -> None:
+            with pair.client(number) as own:
+                own.sample_negatives(tenant, dataset=f"d{number}", seed=number, **options)
+
+        threads = [threading.Thread(target=make, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        for entity in ("user", "item"):
+            known, *of_sets = (
+                first.read_table(tenant, table, columns=[f"{entity}_id", f"{entity}_index"]).to_pylist()
+                for table in (f"{entity}_vocabulary", f"d0_{entity}s", f"d1_{entity}s")
+            )
+            assert sorted(row[f"{entity}_index"] for row in known) == list(range(1, len(known) + 1))
+            assert len({row[f"{entity}_id"] for row in known}) == len(known)
+            assert all(row in known for rows in of_sets for row in rows)
+        for client, table in ((second, "d0"), (first, "d1"), (second, "d0_users"), (first, "d1_items")):
+            assert not client.verify(tenant, table).HasField("difference")

@@ -118,12 +118,14 @@ def raise_one_probability(file: Path) -> dict[str, Any]:
     return {**row, "altered": probs[number]}
 
 
-def edit_commit(table: Path, version: int, **facts: str | None) -> Callable[[Path], None]:
+def edit_commit(**facts: str) -> Callable[[Path], None]:
+    """Changes what a commit says of itself."""
+
     def edit(file: Path) -> None:
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         for line in lines:
             if "commitInfo" in line:
-                line["commitInfo"] |= {name: text for name, text in facts.items() if text is not None}
+                line["commitInfo"] |= facts
         file.write_text("\n".join(map(json.dumps, lines)))
 
     return edit
@@ -220,18 +222,32 @@ def test_what_this_code_cannot_derive_says_so(made: Server, client: Client) -> N
         ("split.kind = weekly", {**parameters, "split": {"kind": "weekly"}}),
     ):
         facts = {"headrace.parameters": json.dumps(given), "headrace.code_version": "9.8.7"}
-        with changed(log, edit_commit(log, 2, **facts)):
+        with changed(log, edit_commit(**facts)):
             with pytest.raises(NotDerivableError, match=r"9\.8\.7") as caught:
                 client.verify(TENANT, "plain")
             assert caught.value.metadata["parameter"] == name
             assert caught.value.metadata["code_version"] == "9.8.7"
     del parameters["zipf_exponent"]  # An older version had it not, and what it made is the default's.
     facts = {"headrace.parameters": json.dumps(parameters), "headrace.code_version": "0.0.1"}
-    with changed(log, edit_commit(log, 2, **facts)):
+    with changed(log, edit_commit(**facts)):
         assert client.verify(TENANT, "plain").code_version == "0.0.1"
         with changed(file, raise_one_probability), pytest.raises(NotDerivableError) as caught:
             client.verify(TENANT, "plain")
         assert caught.value.metadata == {"table": "plain", "version": "2", "code_version": "0.0.1"}
+
+
+@pytest.mark.parametrize("table", ["plain", "item_features"])
+def test_a_lineage_that_gives_no_rows_is_a_difference(made: Server, client: Client, table: str) -> None:
+    log = entry(made, table, 2)
+    with changed(log, edit_commit(**{"headrace.as_of_us": "1"})):
+        difference = client.verify(TENANT, table).difference
+        told = invoke(made, "verify", table)
+    rows = client.read_table(TENANT, table, limit=1).to_pylist()[0]
+    assert (difference.bucket, difference.row) == (rows["bucket"], 0)
+    assert (difference.stored, difference.derived) == (True, False)
+    assert difference.key["item_id"] == json.dumps(rows["item_id"])
+    assert {value.column for value in difference.values} <= rows.keys()
+    assert (told.exit_code, "should not be there" in " ".join(told.output.split())) == (1, True)
 
 
 def test_an_input_that_is_gone_is_named(made: Server, client: Client) -> None:
