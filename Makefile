@@ -127,6 +127,10 @@ bench-relay: $(READY) ## Measure the relay beside confluent-kafka, on a real bro
 bench-neighbours: $(READY) ## Measure what other tenants notice of a heavy run; ARGS="--millions 10"
 	@PYTHONPATH=tests $(RUN)/python -m bench.neighbours $(ARGS)
 
+.PHONY: bench-loader
+bench-loader: $(READY) ## Measure what reading training data costs a trainer; ARGS="--millions 20"
+	@PYTHONPATH=tests $(RUN)/python -m bench.loader $(ARGS)
+
 .PHONY: bench-small
 bench-small: $(READY) ## Measure small ingests, and the table that many of them leave
 	@PYTHONPATH=tests $(RUN)/python -m bench.small $(ARGS)

@@ -180,3 +180,12 @@ def test_a_folder_that_is_there_is_left_alone(export: Exports, tmp_path: Path) -
     )
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["other.part", "out", "precious"]
     assert "TABLE_NOT_FOUND" in export("nothing", "-o", tmp_path / "new", code=2).output
+
+
+def test_read_takes_one_split(export: Exports, tmp_path: Path) -> None:
+    laid = lay_dataset(export.server, export.tenant, "mine", PARTS)
+    file = tmp_path / "test.parquet"
+    options = ["--tenant", export.tenant, "--address", export.server.address]
+    done = CliRunner().invoke(app, ["read", "mine", "--split", "test", "-o", str(file), *options])
+    assert done.exit_code == 0, done.output
+    assert pairs(pq.read_table(file)) == laid["test"]

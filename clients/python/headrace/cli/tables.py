@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
@@ -20,17 +20,9 @@ from headrace.cli.console import (
 from headrace.cli.document import document, write_array
 from headrace.cli.export.file import export, json_rows
 from headrace.cli.grid import show_rows
-from headrace.cli.report import (
-    facts_table,
-    show_tables,
-)
+from headrace.cli.report import facts_table, show_tables
 from headrace.client import Client
 from headrace.connection import DEFAULT_ADDRESS
-
-T = TypeVar("T")
-
-LARGEST_SETTING = 2**32 - 1
-LARGEST_SEED = 2**64 - 1
 
 ROWS_SHOWN = 20
 """Rows printed for people unless --limit says otherwise."""
@@ -60,6 +52,9 @@ def read(
         list[str] | None,
         typer.Option("--column", metavar="NAME", help="A column to read; repeat it for more. Default: all."),
     ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Only this split of a training set: train, valid or test.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="At most this many rows.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", dir_okay=False, help="A .parquet, .csv or .jsonl file.")
@@ -68,7 +63,7 @@ def read(
     as_json: JsonOption = False,
 ) -> None:
     """Read rows of a table: into a file, or the first 20 to the screen."""
-    options = given(version=version, columns=columns, limit=limit)
+    options = given(version=version, columns=columns, split=split, limit=limit)
     with answering(as_json), Client(address) as client:
         if output is not None:
             rows = export(client.read_batches(tenant, table, **options), output)
