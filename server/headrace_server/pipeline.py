@@ -50,6 +50,7 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self._runs = runs
         self._health = health
         self._lists = reading.TableLists(services.config, services.lists)
+        self._reads = reading.TableReads(services)
         self._schemas: dict[DataType, validation_pb2.GetSchemaResponse] = {}
 
     async def Upload(
@@ -195,7 +196,7 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
     ) -> AsyncIterator[table_pb2.ReadTableResponse]:
         """Streams rows of a table version."""
         with self._services.reads.enter(request.tenant_id, context.peer()):
-            async for response in reading.read_table(self._services, request):
+            async for response in self._reads.read(request):
                 yield response
 
     async def VerifyTable(

@@ -1,9 +1,10 @@
 """Reads tables: lists them, and streams their rows one row group at a time."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from headrace.v1 import table_pb2
 from headrace_compute.delta import tables
@@ -24,6 +25,12 @@ LISTED_TABLES = 5_000
 
 LISTS_AT_ONCE = 2
 """Lists being made: each opens all tables of a tenant, and must leave threads to other calls."""
+
+KEPT_VERSIONS = 64
+"""Versions that stay open for reads to come, the latest read."""
+
+KEPT_FILES = 1_000
+"""Files of one of these at most; about 300 bytes each."""
 
 _Question = tuple[str, str, int]
 
@@ -110,39 +117,74 @@ def _tables_of(config: StoreConfig, tenant: str, after: str, count: int) -> tabl
     return response
 
 
-async def read_table(
-    services: Services, request: table_pb2.ReadTableRequest
-) -> AsyncIterator[table_pb2.ReadTableResponse]:
-    """Streams rows of one version of a table, no faster than the client reads."""
-    tenant = requests.check_tenant(request.tenant_id)
-    requests.check_enum("encoding", table_pb2.RowEncoding, request.encoding)
-    if not request.table:
-        raise requests.invalid("table", "Field table is empty; name a table, as ListTables tells them.")
-    version = request.version if request.HasField("version") else None
-    snapshot = await open_by_name(services, tenant, request.table, version)
-    # Tenants take turns: reads of one, each of which needs a worker for a while, do not keep others waiting.
-    executor = services.pool.executor(f"{tenant}/reads", "")
-    columns = await _columns(executor, snapshot, request.columns)
-    files = _files(snapshot, request)
-    yield table_pb2.ReadTableResponse(
-        started=table_pb2.ReadTableStarted(
-            table_uri=snapshot.uri,
-            version=snapshot.version,
-            rows=snapshot.rows,
-            columns=columns,
-            split_rows=snapshot.split_rows,
+@dataclass(frozen=True)
+class _Version:
+    """A version of a table, opened.
+
+    Attributes:
+        columns: All of them, in order.
+    """
+
+    snapshot: Snapshot
+    columns: tuple[str, ...]
+
+
+class TableReads:
+    """Reads tables. Versions never change, so those read lately are not opened again.
+
+    A trainer asks for a block of a few thousand rows at a time; to open the version costs as much.
+    Belongs to one event loop.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lately = OrderedDict[tuple[str, str, int], _Version]()
+
+    async def read(self, request: table_pb2.ReadTableRequest) -> AsyncIterator[table_pb2.ReadTableResponse]:
+        """Streams rows of one version of a table, no faster than the client reads."""
+        tenant = requests.check_tenant(request.tenant_id)
+        requests.check_enum("encoding", table_pb2.RowEncoding, request.encoding)
+        if not request.table:
+            raise requests.invalid("table", "Field table is empty; name a table, as ListTables tells them.")
+        # Tenants take turns: reads of one, each of which needs a worker for a while, keep no others waiting.
+        executor = self._services.pool.executor(f"{tenant}/reads", "")
+        version = await self._open(executor, tenant, request)
+        snapshot = version.snapshot
+        columns = _columns(version.columns, request.columns)
+        files = _files(snapshot, request)
+        yield table_pb2.ReadTableResponse(
+            started=table_pb2.ReadTableStarted(
+                table_uri=snapshot.uri,
+                version=snapshot.version,
+                rows=snapshot.rows,
+                columns=columns,
+                split_rows=snapshot.split_rows,
+            )
         )
-    )
-    pieces = pieces_of(files, request.offset, request.limit or snapshot.rows)
-    if request.encoding == table_pb2.ROW_ENCODING_ARROW_IPC:
+        pieces = pieces_of(files, request.offset, request.limit or snapshot.rows)
+        if request.encoding == table_pb2.ROW_ENCODING_ARROW_IPC:
+            for piece in pieces:
+                for stream in consumed(await executor.run(read_ipc, piece, columns)):
+                    yield table_pb2.ReadTableResponse(arrow_ipc=stream)
+            return
         for piece in pieces:
-            for stream in consumed(await executor.run(read_ipc, piece, columns)):
-                yield table_pb2.ReadTableResponse(arrow_ipc=stream)
-        return
-    for piece in pieces:
-        # Page by page: as messages the rows of a group take ten times their text.
-        for page in consumed(await executor.run(read_structs, piece, columns, JSON_ROWS)):
-            yield await services.packed(_json_page, page)
+            # Page by page: as messages the rows of a group take ten times their text.
+            for page in consumed(await executor.run(read_structs, piece, columns, JSON_ROWS)):
+                yield await self._services.packed(_json_page, page)
+
+    async def _open(self, executor: Executor, tenant: str, request: table_pb2.ReadTableRequest) -> _Version:
+        wanted = request.version if request.HasField("version") else None
+        if wanted is not None and (found := self._lately.get((tenant, request.table, wanted))):
+            self._lately.move_to_end((tenant, request.table, wanted))
+            return found
+        snapshot = await open_by_name(self._services, tenant, request.table, wanted)
+        names = await executor.run(column_names, snapshot.files[:1])
+        opened = _Version(snapshot, tuple(names))
+        if len(snapshot.files) <= KEPT_FILES:
+            self._lately[tenant, request.table, snapshot.version] = opened
+        while len(self._lately) > KEPT_VERSIONS:
+            self._lately.popitem(last=False)
+        return opened
 
 
 def _json_page(page: bytes) -> table_pb2.ReadTableResponse:
@@ -151,7 +193,7 @@ def _json_page(page: bytes) -> table_pb2.ReadTableResponse:
 
 async def arrow_streams(services: Services, snapshot: Snapshot) -> AsyncIterator[bytes]:
     """All rows of a table version as Arrow IPC streams, each complete in itself."""
-    columns = await services.pool.run(column_names, snapshot.files)
+    columns = await services.pool.run(column_names, snapshot.files[:1])
     for piece in pieces_of(snapshot.files, 0, snapshot.rows):
         for stream in consumed(await services.pool.run(read_ipc, piece, columns)):
             yield stream
@@ -173,9 +215,8 @@ async def open_by_name(services: Services, tenant: str, name: str, version: int 
     return await asyncio.to_thread(tables.open_table, services.config, key, version)
 
 
-async def _columns(executor: Executor, snapshot: Snapshot, wanted: Sequence[str]) -> list[str]:
+def _columns(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """The columns to read, all if none are named."""
-    names = await executor.run(column_names, snapshot.files)
     if unknown := [name for name in wanted if name not in names]:
         raise requests.invalid(
             "columns", f"The table has no column {unknown[0][:80]!r}; it has {', '.join(names)}."
@@ -184,7 +225,7 @@ async def _columns(executor: Executor, snapshot: Snapshot, wanted: Sequence[str]
         raise requests.invalid(
             "columns", f"Field columns names {twice[0][:80]!r} twice; name each column once."
         )
-    return list(wanted) or names
+    return list(wanted or names)
 
 
 def _files(snapshot: Snapshot, request: table_pb2.ReadTableRequest) -> Sequence[DataFile]:
