@@ -53,7 +53,7 @@ RUN_WAIT_SECONDS = Histogram(
 )
 RUN_SECONDS = Histogram(
     "headrace_run_seconds",
-    "Duration of feature and sampling runs that ended well, without their wait in the queue.",
+    "Duration of runs and verifications that ended well, without their wait in the queue.",
     ["run"],
     buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )

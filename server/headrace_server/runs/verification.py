@@ -4,6 +4,7 @@ It is work as a run's is: it waits for its turn among runs, and ends with its ca
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from headrace_compute.proof.check import Checked, CheckSink
 from headrace_compute.proof.difference import Difference
 from headrace_compute.proof.run import prove
 from headrace_compute.sink import NoSink, Sink
-from headrace_server import __version__
+from headrace_server import __version__, metrics
 from headrace_server.reading import open_by_name
 from headrace_server.rpc import requests
 from headrace_server.rpc.run_queue import Place
@@ -63,6 +64,7 @@ async def verify(
         await place.turn(live.queue)
         live.begin()
         snapshot = await _open(services, request.tenant_id, request.table, version)
+    started = time.monotonic()
     lineage = await asyncio.to_thread(read_lineage, services.config, snapshot)
     inputs = await asyncio.to_thread(_pinned, services.config, request.tenant_id, lineage)
     again = MAKERS[snapshot.kind].again
@@ -73,6 +75,7 @@ async def verify(
         raise _named(error, services.config, live.tenant, lineage) from error
     if difference is not None and lineage.code_version != __version__:
         raise lineage.other_code(__version__)
+    metrics.RUN_SECONDS.labels(live.kind).observe(time.monotonic() - started)
     return verification_pb2.VerifyTableResponse(
         version=version_message(snapshot),
         inputs=inputs.versions(),
