@@ -17,7 +17,6 @@ import argparse
 import copy
 import tempfile
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,37 +39,15 @@ RATE = 0.05
 DECAY = 0.03
 
 
-@dataclass
-class Ids:
-    """Users or items by number.
-
-    Attributes:
-        names: Sorted; the place is the number.
-    """
-
-    names: pa.Array
-
-    @classmethod
-    def of(cls, column: pa.ChunkedArray) -> "Ids":
-        """Those that a column names."""
-        return cls(column.unique().sort())
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def numbers(self, column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """The number of each name, -1 of one that is not there."""
-        found: np.ndarray = pc.fill_null(pc.index_in(column, self.names), -1).to_numpy()
-        return found
-
-
 class Factors:
     """Scores items for users: bias[item] + users[user] · items[item].
 
+    Users and items are their indices, so rows 0 are nobody's.
+
     Attributes:
-        users: float64 (users, FACTORS).
-        items: float64 (items, FACTORS).
-        bias: float64 (items).
+        users: float64 (1 + users, FACTORS).
+        items: float64 (1 + items, FACTORS).
+        bias: float64 (1 + items).
     """
 
     def __init__(self, users: int, items: int, seed: int) -> None:
@@ -139,16 +116,22 @@ def make_dataset(client: Client, tenant: str, items: Path, interactions: Path) -
     client.upload(tenant, "items", items)
     client.upload(tenant, "interactions", interactions)
     made = client.sample_negatives(
-        tenant, strategy="uniform", negative_ratio=RATIO, split="leave_last_out", max_interactions_per_user=0
+        tenant,
+        strategy="uniform",
+        negative_ratio=RATIO,
+        split="leave_last_out",
+        max_interactions_per_user=0,
+        with_indices=True,
     )
     print(f"{made.positives:,} positives, {made.negatives:,} negatives, {made.negatives_short} short")
 
 
-def positives_of(client: Client, tenant: str, split: str) -> pa.Table:
+def positives_of(client: Client, tenant: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """User and item of each positive."""
-    columns = ["user_id", "item_id", "label"]
+    columns = ["user_index", "item_index", "label"]
     rows = pa.Table.from_batches(list(client.training_data(tenant, split=split, columns=columns)))
-    return rows.filter(pc.equal(rows["label"], 1.0))
+    rows = rows.filter(pc.equal(rows["label"], 1.0))
+    return rows["user_index"].to_numpy(), rows["item_index"].to_numpy()
 
 
 def train(client: Client, tenant: str, seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -157,32 +140,33 @@ def train(client: Client, tenant: str, seed: int = 0) -> dict[str, tuple[float, 
     Returns:
         Recall@20 and NDCG@20 on test, of `popularity` and of `bpr`.
     """
-    rows = client.read_table(tenant, "training_data", split="train", columns=["user_id", "item_id"])
-    pairs = {split: positives_of(client, tenant, split) for split in ("train", "valid", "test")}
-    users, items = Ids.of(rows["user_id"]), Ids.of(rows["item_id"])
-    known = np.zeros((len(users), len(items)), np.bool_)
+    items = client.read_table(tenant, "training_data_items", columns=["item_index", "count"])
+    users = client.read_table(tenant, "training_data_users", columns=["user_index"])
+    shape = 1 + pc.max(users["user_index"]).as_py(), 1 + pc.max(items["item_index"]).as_py()
+    popularity = np.zeros(shape)
+    popularity[:, items["item_index"].to_numpy()] = items["count"].to_numpy()
+    known = np.zeros(shape, np.bool_)
+    known[:, 0] = True
     held_out: dict[str, Evaluation] = {}
-    for split, rows in pairs.items():
-        of_user, of_item = users.numbers(rows["user_id"]), items.numbers(rows["item_id"])
-        there = (of_user >= 0) & (of_item >= 0)
-        held_out[split] = Evaluation(of_user[there], of_item[there], known.copy())
-        known[of_user[there], of_item[there]] = True
-    popularity = np.bincount(items.numbers(pairs["train"]["item_id"]), minlength=len(items))
+    for split in ("train", "valid", "test"):
+        pairs = positives_of(client, tenant, split)
+        held_out[split] = Evaluation(*pairs, known.copy())
+        known[pairs] = True
 
     data = client.training_data(
         tenant,
         split="train",
-        columns=["user_id", "item_id"],
+        columns=["user_index", "item_index"],
         shuffle_seed=seed,
         batch_rows=50 * GROUP,
         group_rows=GROUP,
     )
-    everybody = np.arange(len(users))
-    model, best, chosen = Factors(len(users), len(items), seed), -1.0, None
+    everybody = np.arange(shape[0])
+    model, best, chosen = Factors(*shape, seed), -1.0, None
     for epoch in range(EPOCHS):
         for batch in data:
-            of_user = users.numbers(batch["user_id"]).reshape(-1, GROUP)
-            of_item = items.numbers(batch["item_id"]).reshape(-1, GROUP)
+            of_user = batch["user_index"].to_numpy().reshape(-1, GROUP)
+            of_item = batch["item_index"].to_numpy().reshape(-1, GROUP)
             model.step(of_user[:, 0], of_item[:, 0], of_item[:, 1:])
         recall, ndcg = held_out["valid"].measure(model.scores(everybody))
         if ndcg > best:
@@ -190,7 +174,7 @@ def train(client: Client, tenant: str, seed: int = 0) -> dict[str, tuple[float, 
         print(f"epoch {epoch + 1:2}  valid recall@{LIST} {recall:.4f}  NDCG@{LIST} {ndcg:.4f}")
     assert chosen is not None
     found = {
-        "popularity": held_out["test"].measure(np.tile(popularity, (len(users), 1)).astype(np.float64)),
+        "popularity": held_out["test"].measure(popularity),
         "bpr": held_out["test"].measure(chosen.scores(everybody)),
     }
     for name, (recall, ndcg) in found.items():

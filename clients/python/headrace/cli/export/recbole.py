@@ -33,6 +33,7 @@ _LEFT_OUT = {
     "bucket",
     "user_index",
     "item_index",
+    "history_index",
 }
 _READ_AS_MISSING = {
     *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
