@@ -56,6 +56,19 @@ def test_pytorch_gets_each_row_once_in_one_order_however_many_workers_and_stops(
         assert Counter(chain.from_iterable(chain.from_iterable(halves))) == Counter(rows)
 
 
+def test_ranks_of_torch_distributed_share_an_epoch_evenly_and_a_fork_is_refused(
+    server: Server, tenant: str
+) -> None:
+    rows = lay_dataset(server, tenant, "mine", [("train", 101), ("valid", 9)])["train"]
+    found = told("ranks.py", server.address, tenant, "mine")
+    one, other = found["ranks"]
+    assert one["batches"] == other["batches"]
+    assert len(one["rows"]) == len(other["rows"]) == len(rows) // 2
+    assert len({*one["rows"], *other["rows"]}) == len(rows) // 2 * 2
+    assert {*one["rows"], *other["rows"]} <= set(rows)
+    assert "multiprocessing_context='spawn'" in found["forked"]
+
+
 def test_tensors_have_the_types_of_their_columns() -> None:
     assert told("tensors.py") == {
         "name": ["a", None],

@@ -67,6 +67,8 @@ def json_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 
 def _json_value(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_json_value(each) for each in value]
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return value.isoformat() if isinstance(value, date) else value
@@ -95,7 +97,9 @@ class _CsvRows:
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
         arrays = [
-            pa.array([None if v is None else json.dumps(v) for v in column.to_pylist()], pa.string())
+            pa.array(
+                [None if v is None else json.dumps(_json_value(v)) for v in column.to_pylist()], pa.string()
+            )
             if name in self._nested
             else column
             for name, column in zip(batch.schema.names, batch.columns, strict=True)
