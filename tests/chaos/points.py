@@ -102,6 +102,7 @@ RUN_POINTS: dict[str, Point] = {
     "items-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "item_features")),
     "statistics-commit.before": Point(_COMMITS, "commit", "before", "server", ("kind", "feature_statistics")),
     "statistics-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "feature_statistics")),
+    "ids-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "dataset_users")),
     "training-commit.before": Point(_COMMITS, "commit", "before", "server", ("kind", "training_data")),
     "training-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "training_data")),
     "run-done-record.before": Point(_RUNS, "append", "before", "server", ("kind", "done")),

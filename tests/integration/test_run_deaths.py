@@ -33,7 +33,11 @@ SECONDS = 120
 """How long a server may take to do or to end something, on a machine with much other work."""
 
 TENANT = "acme"
-OUTPUTS = {"features": ("user_features", "item_features"), "negatives": ("training_data",)}
+OUTPUTS = {
+    "features": ("user_features", "item_features"),
+    "negatives": ("training_data",),
+    "indices": ("indexed_users", "indexed_items", "indexed"),
+}
 COMMITS = OUTPUTS | {"features": (*OUTPUTS["features"], "feature_statistics")}
 
 ALL: dict[str, Any] = {
@@ -62,7 +66,8 @@ class Doomed:
     def run(self, client: Client, kind: str, **options: Any) -> Any:
         if kind == "features":
             return client.compute_features(TENANT, **options)
-        return client.sample_negatives(TENANT, **ALL, **options)
+        more: Any = {"dataset": "indexed", "with_indices": True} if kind == "indices" else {}
+        return client.sample_negatives(TENANT, **ALL, **more, **options)
 
     def hits(self, point: str) -> int:
         """How often what was ordered for a point has happened."""
@@ -144,6 +149,9 @@ def doomed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterat
                 ("negatives", "run-stage.after", 7),
                 ("negatives", "training-commit.after", 1),
                 ("negatives", "run-done-record.before", 1),
+                ("indices", "run-stage.after", 5),
+                ("indices", "ids-commit.after", 1),
+                ("indices", "training-commit.before", 1),
             )
         ),
     ],
@@ -166,7 +174,8 @@ def test_a_server_killed_amid_a_run_costs_work_and_nothing_else(
             calm, disturbed = (client.read_table(TENANT, name, version=v) for v in (1, after[name]))
             assert disturbed == calm
         run = client.get_run(TENANT, request_id)
-        assert (run.state, getattr(run, kind)) == (run_pb2.RUN_STATE_DONE, result)
+        told = run.features if kind == "features" else run.negatives
+        assert (run.state, told) == (run_pb2.RUN_STATE_DONE, result)
     eventually(lambda: not doomed.left(), SECONDS)
     assert doomed.strays() == set()
 
