@@ -129,7 +129,7 @@ class Epochs:
         assert started is not None
         split, group_rows = self._question.split, self._options.get("group_rows", 1)
         self._splits = {name: started.split_rows[name] for name in SPLITS if name in started.split_rows}
-        rows = self._splits[split] if split else started.rows
+        rows = started.split_rows[split] if split else started.rows
         if rows % group_rows:
             raise ValueError(
                 f"There are {rows:,} rows, which are no groups of {group_rows}: some positives have fewer "
