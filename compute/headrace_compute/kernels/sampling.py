@@ -61,44 +61,29 @@ def _coin(key: Any, stream: Any, draw: Any) -> Any:
 
 
 @nb.njit(nogil=True, inline="always")
-def _exclude(seen: Any, bounds: Any, weights: Any, stamps: Any, sums: Any, mark: Any) -> None:
+def _exclude(seen: Any, places: Any, stamps: Any, sums: Any, mark: Any) -> None:
     """Stamps what a user knows; sums up its weights, in each segment from the segment's first on."""
     last = np.int64(0)
     weight = 0.0
     for i in range(seen.size):
         place = seen[i]
         if place >= last:
-            last = bounds[below(bounds, 0, bounds.size, place + 1)]
+            last = places.bounds[below(places.bounds, 0, places.bounds.size, place + 1)]
             weight = 0.0
         stamps[place] = mark
-        weight += weights[place]
+        weight += places.weights[place]
         sums[i] = weight
 
 
 @nb.njit(nogil=True, inline="always")
-def _measure(
-    seen: Any, sums: Any, bounds: Any, totals: Any, weights: Any, whole: Any, tree: Any, masked: Any,
-    segment: Any, end: Any,
-) -> Any:  # fmt: skip
-    """Measures the range of a segment that is below `end`, and what of it is not `seen`.
-
-    Returns:
-        The weight of the range if it is less than half of the segment's, else 0; how many of its places are
-        left, and their weight; whether that is less than half of the range's, and what is seen masked for it.
-    """
-    begin, last = bounds[segment], bounds[segment + 1]
-    weight = totals[segment] if end >= last else sum_within(whole, begin, end)
+def _measure(seen: Any, sums: Any, places: Any, segment: Any, end: Any) -> Any:
+    """The weight of a segment below `end`, and what of that is seen; how many of its places are not."""
+    begin, last = places.bounds[segment], places.bounds[segment + 1]
+    weight = places.totals[segment] if end >= last else sum_within(places.tree, begin, end)
     first = below(seen, 0, seen.size, begin) if begin > 0 else 0
     count = below(seen, first, seen.size, end)
     seen_weight = sums[first + count - 1] if count > 0 else 0.0
-    left = weight - seen_weight
-    crowded = seen_weight > 0.5 * weight
-    if crowded:
-        if not masked:
-            set_weights(tree, seen, weights, False)
-        # Where little is left a difference would be all rounding; the tree's sum is not.
-        left = sum_within(tree, begin, end)
-    return weight if weight < 0.5 * totals[segment] else 0.0, min(end, last) - begin - count, left, crowded
+    return weight, seen_weight, min(end, last) - begin - count
 
 
 @nb.njit(nogil=True)
@@ -130,7 +115,7 @@ def _compiled(ranged: bool) -> Any:
         user = end = segment = np.int64(-1)
         segment_end = alike = np.int64(0)
         seen = known[0:0]
-        masked = crowded = segment_crowded = False
+        masked = crowded = False
         left = narrow = segment_left = segment_narrow = 0.0
         for positive in range(keys.size):
             begin, behind = offsets[positive], offsets[positive + 1]
@@ -142,25 +127,34 @@ def _compiled(ranged: bool) -> Any:
                 masked = False
                 user = users[positive]
                 seen = known[starts[user] : starts[user + 1]]
-                _exclude(seen, bounds, weights, stamps, sums, ~user)
+                _exclude(seen, places, stamps, sums, ~user)
                 end = np.int64(-1)
             if end != ends[positive] or (ranged and share > 0.0 and segment != categories[positive] + 1):
                 end = ends[positive]
-                narrow, _, left, crowded = _measure(
-                    seen, sums, bounds, totals, weights, whole, tree, masked, 0, end
-                )
-                masked |= crowded
+                weight, seen_weight = totals[0], sums[seen.size - 1] if seen.size > 0 else 0.0
+                segment_weight = segment_seen = 0.0
+                if ranged:
+                    weight, seen_weight, _ = _measure(seen, sums, places, 0, end)
+                    narrow = weight if weight < 0.5 * totals[0] else 0.0
                 if ranged and share > 0.0:
                     segment = categories[positive] + 1
                     first = bounds[segment]
-                    segment_end = (
-                        first + below(twins, first, bounds[segment + 1], end) if segment > 0 else first
-                    )
-                    segment_narrow, alike, segment_left, segment_crowded = _measure(
-                        seen, sums, bounds, totals, weights, whole, tree, masked, segment, segment_end
-                    )
-                    masked |= segment_crowded
-            exact = crowded or (ranged and segment_crowded)
+                    segment_end = first
+                    if segment > 0:
+                        segment_end += below(twins, first, bounds[segment + 1], end)
+                    segment_weight, segment_seen, alike = _measure(seen, sums, places, segment, segment_end)
+                    segment_narrow = segment_weight if segment_weight < 0.5 * totals[segment] else 0.0
+                left, segment_left = weight - seen_weight, segment_weight - segment_seen
+                crowded = seen_weight > 0.5 * weight or segment_seen > 0.5 * segment_weight
+                if crowded:
+                    if not masked:
+                        set_weights(tree, seen, weights, False)
+                        masked = True
+                    # Where little is left a difference would be all rounding; the tree's sum is not.
+                    left = sum_within(tree, 0, end)
+                    if ranged and share > 0.0:
+                        segment_left = sum_within(tree, first, segment_end)
+            exact = crowded
             left_alike = alike
             for row in range(begin, behind):
                 key, number = keys[positive], row - begin
