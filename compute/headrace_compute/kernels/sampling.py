@@ -116,7 +116,9 @@ def _compiled(ranged: bool) -> Any:
         segment_end = alike = np.int64(0)
         seen = known[0:0]
         masked = crowded = False
-        left = narrow = segment_left = segment_narrow = 0.0
+        left = segment_left = 0.0
+        # The weight of a range that has less than half of its segment's, else 0.
+        all_narrow = segment_narrow = 0.0
         for positive in range(keys.size):
             begin, behind = offsets[positive], offsets[positive + 1]
             if begin == behind:
@@ -135,7 +137,7 @@ def _compiled(ranged: bool) -> Any:
                 segment_weight = segment_seen = 0.0
                 if ranged:
                     weight, seen_weight, _ = _measure(seen, sums, places, 0, end)
-                    narrow = weight if weight < 0.5 * totals[0] else 0.0
+                    all_narrow = weight if weight < 0.5 * totals[0] else 0.0
                 if ranged and share > 0.0:
                     segment = categories[positive] + 1
                     first = bounds[segment]
@@ -158,16 +160,16 @@ def _compiled(ranged: bool) -> Any:
             left_alike = alike
             for row in range(begin, behind):
                 key, number = keys[positive], row - begin
-                first, columns, last, weight = np.int64(0), candidates, end, narrow
+                first, columns, last, narrow = np.int64(0), candidates, end, all_narrow
                 if ranged and left_alike > 0 and _coin(key, _CATEGORIES, number) < share:
-                    first, last, weight = bounds[segment], segment_end, segment_narrow
+                    first, last, narrow = bounds[segment], segment_end, segment_narrow
                     columns = bounds[segment + 1] - first
                 place = np.int64(-1)
                 if not exact:
                     for attempt in range(ATTEMPTS):
                         bits = _bits(key, number, attempt)
-                        if ranged and weight > 0.0:
-                            tried = by_tree(bits, whole, first, last, weight)
+                        if ranged and narrow > 0.0:
+                            tried = by_tree(bits, whole, first, last, narrow)
                         else:
                             tried = by_alias(bits, thresholds, aliases, first, columns)
                         if ranged and tried >= last:
