@@ -30,9 +30,10 @@ from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part, write_part
 from headrace_compute.sink import PartSink
 from headrace_compute.training import draws, negatives
+from headrace_compute.training.dataset import Dataset, SplitRows
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.rows import TRAINING_SCHEMA
-from headrace_compute.training.run import Dataset, SplitRows, make_dataset
+from headrace_compute.training.run import make_dataset
 from headrace_compute.training.strategies import components
 
 RETAIL = Path(__file__).parents[1] / "data" / "online_retail"

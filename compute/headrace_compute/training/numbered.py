@@ -6,6 +6,7 @@ from typing import Any, Generic, Protocol
 
 from headrace_compute.inputs.workers import Progress, Workers, each
 from headrace_compute.sink import Sink, W
+from headrace_compute.training.held import HeldShard
 from headrace_compute.training.ids import (
     claim_items,
     claim_users,
@@ -43,24 +44,6 @@ class IdTables(Generic[W]):
     vocabularies: Vocabularies
     users: Sink[W]
     items: Sink[W]
-
-
-@dataclass(frozen=True)
-class HeldShard:
-    """What the workers hold of a shard.
-
-    Attributes:
-        firsts: FirstEvents.
-        views: Of each split Pairs and Positives.
-    """
-
-    firsts: Any
-    views: Sequence[tuple[Any, Any]]
-
-    @property
-    def core(self) -> Any:
-        """The Pairs that the core is made of."""
-        return self.views[0][0]
 
 
 @dataclass(frozen=True)

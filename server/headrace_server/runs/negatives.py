@@ -11,11 +11,12 @@ from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
 from headrace_compute.model import Kind, Snapshot
 from headrace_compute.sink import Sink, W
+from headrace_compute.training.dataset import Dataset
 from headrace_compute.training.ids import ids_schema
 from headrace_compute.training.numbered import IdTables
 from headrace_compute.training.pairs import VIEW
 from headrace_compute.training.parameters import SamplingParams
-from headrace_compute.training.run import Dataset, make_dataset
+from headrace_compute.training.run import make_dataset
 from headrace_compute.training.schema import schema_of
 from headrace_compute.training.strategies import STRATEGIES
 from headrace_compute.training.vocabulary import Entity

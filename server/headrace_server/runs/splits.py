@@ -6,8 +6,8 @@ from typing import Any
 
 from headrace.v1 import run_pb2, validation_pb2
 from headrace_compute.report import iso_time
+from headrace_compute.training.dataset import Dataset, SplitRows
 from headrace_compute.training.parameters import SamplingParams
-from headrace_compute.training.run import Dataset, SplitRows
 from headrace_compute.training.split import LEAVE_LAST_OUT, TEMPORAL, Split
 from headrace_server.rpc import requests
 from headrace_server.runs.inputs import timestamp_message
