@@ -19,10 +19,11 @@ import structlog
 from grpc import aio
 from grpc_status import rpc_status
 
-from headrace_compute.errors import HeadraceError
+from headrace_compute.errors import HeadraceError, OverloadedError
 from headrace_server import metrics
 from headrace_server.rpc import call_log
 from headrace_server.rpc.decoding import Decoder
+from headrace_server.rpc.refusals import Refusals
 from headrace_server.rpc.shutdown import Shutdown, draining
 from headrace_server.rpc.status import code_of, to_status
 from headrace_server.rpc.unread import Unread
@@ -54,6 +55,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
     def __init__(self, shutdown: Shutdown, unread: Unread) -> None:
         self._shutdown = shutdown
         self._unread = unread
+        self._refusals = Refusals()
 
     async def intercept_service(
         self,
@@ -80,6 +82,7 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
             check=_nothing if answered else self._shutdown.check,
             observe=partial(_observed, name) if ours else _unobserved,
             unread=self._unread,
+            refusals=self._refusals,
         )
         make: Any = grpc.unary_unary_rpc_method_handler
         if handler.response_streaming:
@@ -108,6 +111,7 @@ class _Call:
         check: Refuses calls that must not begin.
         observe: Gives a call its id, and counts and logs it.
         unread: Gives it up if its client does not read.
+        refusals: Has refusals wait for each other.
     """
 
     behavior: Any
@@ -115,6 +119,7 @@ class _Call:
     check: Callable[[], None]
     observe: Callable[[Context], AbstractContextManager[dict[str, str]]]
     unread: Unread
+    refusals: Refusals
 
     async def unary(self, data: bytes, context: Context) -> Any:
         with self.observe(context) as observed, self.unread.entered(context.peer()):
@@ -124,7 +129,7 @@ class _Call:
                 _note_tenant(request)
                 return await self.behavior(request, context)
             except BaseException as error:
-                await _end(error, context, observed)
+                await self._end(error, context, observed)
 
     async def stream(self, data: Any, context: Context) -> AsyncIterator[Any]:
         with self.observe(context) as observed, self.unread.entered(context.peer()) as call:
@@ -140,7 +145,27 @@ class _Call:
                 observed["code"] = grpc.StatusCode.CANCELLED.name
                 raise
             except BaseException as error:
-                await _end(error, context, observed)
+                await self._end(error, context, observed)
+
+    async def _end(self, error: BaseException, context: Context, observed: dict[str, str]) -> None:
+        """Ends the call with the error's status; a client's own cancellation passes through."""
+        if isinstance(error, aio.AbortError):
+            raise error
+        if isinstance(error, asyncio.CancelledError):
+            if context.cancelled():
+                observed["code"] = grpc.StatusCode.CANCELLED.name
+                raise error
+            # Left alone, a cancellation from our side would hang the client to its deadline.
+            error = draining()
+        if not isinstance(error, HeadraceError):
+            _log.error("call failed", exc_info=error)
+        observed["code"] = code_of(error).name
+        observed["reason"] = error.reason if isinstance(error, HeadraceError) else "INTERNAL"
+        observed["message"] = str(error)[: call_log.VALUE_CHARS * 4]
+        if isinstance(error, OverloadedError):
+            await self.refusals.turn(context.peer())
+        status = rpc_status.to_status(to_status(error, observed["request_id"]))
+        await context.abort_with_status(status)
 
 
 def _note_tenant(request: Any) -> None:
@@ -185,22 +210,3 @@ def _observed(name: str, context: Context) -> Iterator[dict[str, str]]:
             tell = _log.warning if "reason" in observed else _log.info
             told = {name: value for name, value in observed.items() if name != "request_id"}
             tell("call ended", seconds=round(seconds, 4), **facts, **told)
-
-
-async def _end(error: BaseException, context: Context, observed: dict[str, str]) -> None:
-    """Ends the call with the error's status; a client's own cancellation passes through."""
-    if isinstance(error, aio.AbortError):
-        raise error
-    if isinstance(error, asyncio.CancelledError):
-        if context.cancelled():
-            observed["code"] = grpc.StatusCode.CANCELLED.name
-            raise error
-        # Left alone, a cancellation from our side would hang the client to its deadline.
-        error = draining()
-    if not isinstance(error, HeadraceError):
-        _log.error("call failed", exc_info=error)
-    observed["code"] = code_of(error).name
-    observed["reason"] = error.reason if isinstance(error, HeadraceError) else "INTERNAL"
-    observed["message"] = str(error)[: call_log.VALUE_CHARS * 4]
-    status = rpc_status.to_status(to_status(error, observed["request_id"]))
-    await context.abort_with_status(status)
