@@ -165,6 +165,17 @@ def test_compaction_of_rejects_keeps_published_ones_apart(config: StoreConfig) -
     assert sorted(everybody["row_number"].to_pylist()) == list(range(40))
 
 
+def test_a_merged_part_lies_in_no_upload_s_folder(config: StoreConfig) -> None:
+    for number in range(20):
+        upload_id = str(uuid.uuid4())
+        key = f"{KEY}/{upload_id}/{upload_id}-000000-a.parquet"
+        part = write_part(open_store(config), key, events([f"u{number}"]), stats=STATS)
+        appender_of(config).append(Addition([(part, {})], Group(str(uuid.uuid4()), 1)))
+    assert upkeep.compact(config, KEY, str(uuid.uuid4()), "1") == 21
+    (file,) = open_table(config, KEY).files
+    assert file.key.rpartition("/")[0] == KEY
+
+
 def test_the_relay_is_told_that_compaction_changed_nothing(config: StoreConfig) -> None:
     fill(config, 16)
     upkeep.compact(config, KEY, str(uuid.uuid4()), "1")
@@ -175,7 +186,7 @@ def test_compaction_goes_on_beside_appends(config: StoreConfig) -> None:
     users = fill(config, 20)
     snapshot = open_table(config, KEY)
     merges = [
-        upkeep.merge_files(open_store(config), "interactions", SCHEMA, files, "m")
+        upkeep.merge_files(open_store(config), snapshot, SCHEMA, files, "m")
         for files in compaction.plan(snapshot)
     ]
     users += fill(config, 3, first=20)
@@ -189,7 +200,7 @@ def test_a_file_is_merged_once_though_two_servers_try(config: StoreConfig) -> No
     snapshot = open_table(config, KEY)
     store = open_store(config)
     (files,) = compaction.plan(snapshot)
-    late = [upkeep.merge_files(store, "interactions", SCHEMA, files, "late")]
+    late = [upkeep.merge_files(store, snapshot, SCHEMA, files, "late")]
     assert upkeep.compact(config, KEY, str(uuid.uuid4()), "1") == 21
     with pytest.raises(compaction.MergeConflictError):
         compaction.commit_merges(store, snapshot, late, SCHEMA, "1")

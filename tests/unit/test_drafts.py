@@ -1,12 +1,13 @@
 """Parts that were written, and whose commit never came."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from headrace_compute.delta import drafts, maintenance, tables
+from headrace_compute.delta import compaction, drafts, maintenance, tables
 from headrace_compute.delta.appender import Addition, LogAppender
 from headrace_compute.delta.drafts import Draft
 from headrace_compute.delta.receipts import Group
@@ -98,6 +99,44 @@ def test_a_merge_that_was_killed_leaves_a_draft_and_its_commit_is_found(config: 
     drafts.begin(config, Draft("merged", {data.key: 21}))
     asyncio.run(dead.clear_dead(config))
     assert {name for name in data.names() if "merged" in name} == {"merged-1"}
+
+
+def _kill_a_merge(config: StoreConfig, table: _Table, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Has a merge of the draft `merged` end before its commit; returns the names of its parts."""
+    before = table.names()
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(compaction, "commit_merges", lambda *_: sys.exit(1))
+        maintenance.compact(config, table.key, "merged", "1")
+    return table.names() - before
+
+
+@pytest.mark.parametrize("rejects", [False, True])
+def test_parts_of_a_merge_of_uploads_go_if_it_was_killed(
+    config: StoreConfig, monkeypatch: pytest.MonkeyPatch, rejects: bool
+) -> None:
+    data = _Table(config, rejects=rejects)
+    for number in range(20):
+        data.commit(data.write(f"upload-{number}/{number}"))
+    before = data.names()
+    assert len(_kill_a_merge(config, data, monkeypatch)) == 1
+    asyncio.run(dead.clear_dead(config))
+    assert data.names() == before
+
+
+def test_a_merge_that_is_tried_again_leaves_nothing_of_the_one_that_was_killed(
+    config: StoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _Table(config, rejects=True)
+    for number in range(20):
+        data.commit(data.write(f"upload-{number}/{number}"))
+    before = data.names()
+    assert len(_kill_a_merge(config, data, monkeypatch)) == 1
+    # The worker that tries again finds another file, the first of all.
+    data.commit(data.write("upload/first"))
+    assert maintenance.compact(config, data.key, "merged", "1") is not None
+    (merged,) = tables.open_table(config, data.key).files
+    assert data.names() == before | {"first", Path(merged.key).stem}
+    assert list(drafts.entries(config)) == []
 
 
 def test_nothing_is_deleted_where_the_log_has_a_gap(config: StoreConfig) -> None:

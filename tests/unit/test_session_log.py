@@ -150,16 +150,21 @@ async def test_a_done_upload_keeps_what_its_answer_needs_and_nothing_else(config
     session = await _done(config)
     store.create(f"raw-data/acme/interactions/{UPLOAD}/{UPLOAD}-000001-dead.parquet", b"orphan")
     store.create(f"processed-data/acme/rejects/{UPLOAD}/{UPLOAD}-000001-dead.parquet", b"orphan")
-    store.create("raw-data/acme/interactions/other.parquet", b"another upload's")
+    others = (
+        "raw-data/acme/interactions/other.parquet",
+        f"raw-data/acme/interactions/{UPLOAD}/merge-0.parquet",
+    )
+    for key in others:
+        store.create(key, b"the table's")
     sweep.clear(config, session)
     folder = f"raw-data/_headrace/uploads/acme/{UPLOAD}"
     assert [key for key in _keys(config) if key.startswith(folder)] == [
         f"{folder}/{seq:08d}" for seq in (0, 4, 5)
     ]
     assert not any("dead" in key or "sidecar" in key or "/open/" in key for key in _keys(config))
-    assert sum(f"interactions/{UPLOAD}/" in key for key in _keys(config)) == 3
+    assert sum(f"interactions/{UPLOAD}/{UPLOAD}-" in key for key in _keys(config)) == 3
     assert sum(f"rejects/{UPLOAD}/" in key for key in _keys(config)) == 3
-    assert store.exists("raw-data/acme/interactions/other.parquet")
+    assert all(store.exists(key) for key in others)
     again = await _open(config)
     assert (again.done, again.finish, again.next_seq) == (session.done, session.finish, 6)
     assert (again.persisted_offset, again.persisted_crc32c) == (99, 5)

@@ -71,6 +71,13 @@ def path_in(table_key: str, key: str) -> str:
     return path
 
 
+def partition_folder(table_key: str, partition: Mapping[str, bool | int | str | None]) -> str:
+    """Where the parts of a table's partition lie that belong to no upload."""
+    # A null would be a partition of another writer's; ours have values.
+    known = (f"/{name}={partition_text(value)}" for name, value in partition.items() if value is not None)
+    return "".join([table_key, *known])
+
+
 def partition_text(value: bool | int | str | None) -> str | None:
     """A partition value as Delta writes it."""
     return str(value).lower() if isinstance(value, bool) else None if value is None else str(value)

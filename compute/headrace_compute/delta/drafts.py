@@ -38,7 +38,7 @@ def begin(config: StoreConfig, draft: Draft) -> None:
     """Enters a draft. One that is there stays: it is the same writer's, and tells of older versions."""
     try:
         open_store(config).create(
-            _key(config, draft.id), json.dumps({"versions": dict(draft.versions)}).encode()
+            entry_key(config, draft.id), json.dumps({"versions": dict(draft.versions)}).encode()
         )
     except KeyExistsError:
         return
@@ -46,13 +46,18 @@ def begin(config: StoreConfig, draft: Draft) -> None:
 
 def end(config: StoreConfig, draft_id: str) -> None:
     """Takes out a draft that leaves no part which no commit names."""
-    open_store(config).delete(_key(config, draft_id))
+    open_store(config).delete(entry_key(config, draft_id))
+
+
+def entry_key(config: StoreConfig, draft_id: str) -> str:
+    """The key of a draft."""
+    return f"{_root(config)}/{draft_id}"
 
 
 def entries(config: StoreConfig) -> Iterator[str]:
     """The keys of all drafts."""
     for draft_id in open_store(config).children(_root(config)):
-        yield _key(config, draft_id)
+        yield entry_key(config, draft_id)
 
 
 def clear(config: StoreConfig, key: str) -> int:
@@ -96,10 +101,6 @@ def _named(store: ObjectStore, table_key: str, draft: Draft) -> Iterator[str]:
                 group = Group.from_info(info)
                 if group is not None and group.rejects:
                     yield group.rejects["key"]
-
-
-def _key(config: StoreConfig, draft_id: str) -> str:
-    return f"{_root(config)}/{draft_id}"
 
 
 def _root(config: StoreConfig) -> str:

@@ -60,7 +60,13 @@ def _leftovers(config: StoreConfig, session: Session) -> set[str]:
     options = UploadOptions.from_json(session.header)
     spec = spec_of(config, options, session.upload_id, session.started_us)
     store = open_store(config)
-    found = {key for prefix in (spec.part_prefix, spec.rejects_prefix) for key in store.list(prefix)}
+    # Its own parts bear its name. Others may be the table's: merges lay there of which it had the first file.
+    found = {
+        key
+        for prefix in (spec.part_prefix, spec.rejects_prefix)
+        for key in store.list(prefix)
+        if key.startswith(f"{prefix}{session.upload_id}-")
+    }
     found |= {part.key for block in session.blocks for part in block.result.parts}
     if session.finish is not None:
         found -= {part_from_json(part).key for part in session.finish["parts"]}
