@@ -126,6 +126,24 @@ def test_a_state_of_other_batches_is_refused_with_what_to_read_with(
             data.load_state_dict(state)
 
 
+def test_a_state_whose_version_is_gone_leaves_the_loader_where_it_stood(
+    client: Client, tenant: str, laid: list[str]
+) -> None:
+    data = client.training_data(tenant, "mine", split="train", shuffle_seed=SEED, batch_rows=1_000)
+    first = names(next(iter(data)))
+    stood = data.state_dict()
+    with pytest.raises(errors.VersionNotFoundError):
+        data.load_state_dict({**stood, "version": 7, "epoch": 3, "position": 2})
+    assert data.state_dict() == stood
+    assert Counter(first + [name for batch in data for name in names(batch)]) == Counter(laid)
+
+
+def test_a_misspelt_option_is_refused(client: Client, tenant: str, laid: list[str]) -> None:
+    misspelt: Any = {"shufle_seed": SEED}
+    with pytest.raises(TypeError, match="Unknown option 'shufle_seed'; expected one of batch_rows, columns"):
+        client.training_data(tenant, "mine", **misspelt)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

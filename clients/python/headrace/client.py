@@ -393,6 +393,7 @@ class Client:
             options: See `TrainingOptions`.
 
         Raises:
+            TypeError: There is no such option.
             ValueError: An option makes no sense, or rows are not whole groups of group_rows.
         """
         return TrainingData(self._batches, tenant, dataset, **options)

@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from headrace.backoff import PATIENCE_S, Backoff
 from headrace.encoding import Format, encoding_of
 from headrace.errors import InvalidArgumentError
+from headrace.options import check_options
 from headrace.row import NOT_UNICODE, DataType, columns_of, is_unicode, shown
 from headrace.source import (
     ArrowData,
@@ -269,7 +270,7 @@ def _check_is_file(file: File) -> None:
 def _upload_header(
     tenant: str, data_type: DataType, format: Format | Literal["rows"], **options: Unpack[UploadOptions]
 ) -> upload_pb2.UploadHeader:
-    _check_options(options, UploadOptions)
+    check_options(options, UploadOptions)
     return upload_pb2.UploadHeader(
         tenant_id=tenant,
         data_type=data_type,
@@ -287,14 +288,6 @@ def _upload_header(
         ),
         max_future_skew=_duration(options.get("max_future_skew")),
     )
-
-
-def _check_options(options: Mapping[str, object], known: type) -> None:
-    """Refuses unknown options: a typo must not commit data that the option was meant to refuse."""
-    if unknown := sorted(options.keys() - known.__annotations__.keys()):
-        raise TypeError(
-            f"Unknown option {unknown[0]!r}; expected one of {', '.join(sorted(known.__annotations__))}."
-        )
 
 
 def _choice(enum: Any, prefix: str, option: str, value: str) -> Any:
@@ -338,7 +331,7 @@ def rows_validation(
 def _validate_header(
     data_type: DataType, **options: Unpack[ValidateOptions]
 ) -> validation_pb2.ValidateHeader:
-    _check_options(options, ValidateOptions)
+    check_options(options, ValidateOptions)
     return validation_pb2.ValidateHeader(
         data_type=data_type,
         reject_unknown_columns=options.get("reject_unknown_columns", False),
@@ -370,7 +363,7 @@ def _split(split: TemporalSplit | Literal["leave_last_out"]) -> run_pb2.Split:
         return run_pb2.Split(leave_last_out=run_pb2.LeaveLastOutSplit())
     if isinstance(split, str):
         raise InvalidArgumentError(f"Unknown split {split!r}; expected 'leave_last_out', cuts or fractions.")
-    _check_options(split, TemporalSplit)
+    check_options(split, TemporalSplit)
     cuts = [_timestamp("cuts", cut) for cut in split.get("cuts", ())]
     return run_pb2.Split(
         temporal=run_pb2.TemporalSplit(cuts=filter(None, cuts), fractions=split.get("fractions", ()))

@@ -56,15 +56,15 @@ class TrainingData(Epochs):
         return self._made(self._order(), self._turn(worker, workers))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on exactly where a state was saved, in its version.
+        """Goes on exactly where a state was saved, in its version. After an error it stands where it stood.
 
         Raises:
             ValueError: It is of another training set, or its batches are others.
             VersionNotFoundError: There is no such version.
         """
-        if self._restore(state):
-            self._held = None
-            self._open()
+        if self._is_elsewhere(state):
+            self._open(state["version"])
+        self._go_to(state)
 
     def _made(self, order: Order, numbers: Sequence[int]) -> Iterator[pa.RecordBatch]:
         lanes, arrivals = Lanes(), self._arrivals(order.windows(numbers))
@@ -88,11 +88,12 @@ class TrainingData(Epochs):
             found = [batch for _ in window.runs() for batch in next(reads)]
             yield pa.concat_batches(found).take(pa.array(window.order))
 
-    def _open(self) -> None:
-        reader = self._opening()
+    def _open(self, version: int | None = None) -> None:
+        reader = self._opening(version)
         for _ in self._read(reader):
             pass
         self._opened(reader)
+        self._held = None
 
 
 class AsyncTrainingData(Epochs):
@@ -117,16 +118,17 @@ class AsyncTrainingData(Epochs):
 
     async def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on exactly where a state was saved, in its version."""
-        if self._restore(state):
-            self._held = None
-            await self.open()
+        if self._is_elsewhere(state):
+            await self.open(state["version"])
+        self._go_to(state)
 
-    async def open(self) -> None:
-        """Pins the version."""
-        reader = self._opening()
+    async def open(self, version: int | None = None) -> None:
+        """Pins the version, the one asked for unless one is named."""
+        reader = self._opening(version)
         async for _ in self._read(reader):
             pass
         self._opened(reader)
+        self._held = None
 
     async def _arrivals(self, windows: Iterator[Window]) -> AsyncIterator[pa.RecordBatch]:
         if self.rows <= HELD_ROWS:

@@ -5,6 +5,7 @@ from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
+from headrace.options import check_options
 from headrace.read import TableReader
 from headrace.training.order import Order, Slot
 from headrace.v1 import table_pb2
@@ -59,6 +60,7 @@ class Epochs:
     """
 
     def __init__(self, tenant: str, dataset: str, **options: Unpack[TrainingOptions]) -> None:
+        check_options(options, TrainingOptions)
         _check(options)
         self.epoch = 0
         self._position = 0
@@ -115,9 +117,12 @@ class Epochs:
             **self._identity(),
         }
 
-    def _opening(self) -> TableReader:
-        """The read that tells what there is."""
-        return TableReader(self._ask(0, 1))
+    def _opening(self, version: int | None = None) -> TableReader:
+        """The read that tells what there is, in another version if one is named."""
+        question = self._ask(0, 1)
+        if version is not None:
+            question.version = version
+        return TableReader(question)
 
     def _opened(self, reader: TableReader) -> None:
         """Pins the version, and learns how many rows there are.
@@ -128,7 +133,6 @@ class Epochs:
         started = reader.started
         assert started is not None
         split, group_rows = self._question.split, self._options.get("group_rows", 1)
-        self._splits = {name: started.split_rows[name] for name in SPLITS if name in started.split_rows}
         rows = started.split_rows[split] if split else started.rows
         if rows % group_rows:
             raise ValueError(
@@ -136,6 +140,7 @@ class Epochs:
                 "negatives than others. Leave group_rows out, and tell groups apart by group_id."
             )
         self._question.version, self._rows = started.version, rows
+        self._splits = {name: started.split_rows[name] for name in SPLITS if name in started.split_rows}
 
     def _reader(self, first: int, rows: int) -> TableReader:
         """A read of rows that follow each other in the table, or in its split."""
@@ -145,8 +150,8 @@ class Epochs:
         """What one of several workers makes of what is left of this epoch; the first makes the next batch."""
         return range(self._position + worker, len(self), workers)
 
-    def _restore(self, state: Mapping[str, Any]) -> bool:
-        """Goes to where a trainer stood; whether another version must be opened for that.
+    def _is_elsewhere(self, state: Mapping[str, Any]) -> bool:
+        """Whether another version must be opened to go to where a trainer stood.
 
         Raises:
             ValueError: It read something else, or in another order.
@@ -157,10 +162,11 @@ class Epochs:
                     f"The state was saved with {name} = {saved!r}, and here {name} is {mine!r}, with which "
                     f"batches are others; read with {name} = {saved!r}."
                 )
-        is_other = bool(state["version"] != self.version)
-        self._question.version = state["version"]
+        return bool(state["version"] != self.version)
+
+    def _go_to(self, state: Mapping[str, Any]) -> None:
+        """Goes to where a trainer stood, once its version is open."""
         self.epoch, self._position = state["epoch"], state["position"]
-        return is_other
 
     def _order(self) -> Order:
         """The order of the epoch that is under way."""
