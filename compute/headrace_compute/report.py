@@ -9,6 +9,9 @@ from headrace_compute.findings import Bound, ColumnFindings, Findings, Reject, W
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+END_US = 253_402_300_800_000_000
+"""The end of the year 9999 in microseconds since the epoch: no event is at it or after it."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -82,7 +85,9 @@ def warning_of(code: str, column: str, count: int, samples: Sequence[str]) -> Wa
 
 
 def iso_time(time_us: int) -> str:
-    """Microseconds since the epoch as ISO 8601 in UTC."""
+    """Microseconds since the epoch as ISO 8601 in UTC; the end of the year 9999 as its last nanosecond."""
+    if time_us >= END_US:
+        return "9999-12-31T23:59:59.999999999Z"
     return (_EPOCH + timedelta(microseconds=time_us)).isoformat().replace("+00:00", "Z")
 
 

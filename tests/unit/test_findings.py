@@ -12,7 +12,7 @@ from headrace_compute.findings import (
     Reject,
     unknown_columns,
 )
-from headrace_compute.report import iso_time, report_of, warning_of
+from headrace_compute.report import END_US, iso_time, report_of, warning_of
 
 
 def _reject(row_number: int, column: str = "user_id", code: str = "MISSING") -> Reject:
@@ -136,6 +136,8 @@ def test_warnings_speak() -> None:
 def test_times_are_shown_in_utc() -> None:
     assert iso_time(0) == "1970-01-01T00:00:00Z"
     assert iso_time(-1) == "1969-12-31T23:59:59.999999Z"
+    assert iso_time(END_US - 1) == "9999-12-31T23:59:59.999999Z"
+    assert iso_time(END_US) == "9999-12-31T23:59:59.999999999Z"
 
 
 def test_an_empty_sketch_has_all_registers() -> None:

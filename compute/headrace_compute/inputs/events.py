@@ -15,10 +15,7 @@ from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import DataFile, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import newest_us
-from headrace_compute.report import iso_time
-
-END_US = 253_402_300_800_000_000
-"""The end of the year 9999 in microseconds since the epoch: no event is at it or after it."""
+from headrace_compute.report import END_US, iso_time
 
 _FACTORS = np.array(
     [0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], dtype=np.uint64

@@ -12,9 +12,9 @@ from google.protobuf import timestamp_pb2
 from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
 from headrace_compute.errors import TableNotFoundError
-from headrace_compute.inputs.events import END_US, newest_event, no_interactions
+from headrace_compute.inputs.events import newest_event, no_interactions
 from headrace_compute.model import DataType, Shard, Snapshot, shard_plan
-from headrace_compute.report import iso_time
+from headrace_compute.report import END_US, iso_time
 from headrace_compute.workers.pool import Executor
 from headrace_server import __version__
 from headrace_server.rpc import requests
