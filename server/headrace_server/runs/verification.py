@@ -93,8 +93,8 @@ async def _open(services: Services, tenant_id: str, table: str, version: int | N
     if snapshot.kind not in MAKERS:
         raise requests.invalid(
             "table",
-            f"Field table is {table!r}, which no run derives; expected user_features, item_features or a "
-            "training set.",
+            f"Field table is {table!r}, which no run derives; expected user_features, item_features, a "
+            "training set or a table of its ids.",
         )
     return snapshot
 
