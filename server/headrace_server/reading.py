@@ -236,7 +236,7 @@ def _files(snapshot: Snapshot, request: table_pb2.ReadTableRequest) -> Sequence[
         there_are = f"it has {', '.join(snapshot.split_rows)}" if snapshot.split_rows else "it has no splits"
         raise requests.invalid(
             "split",
-            f"Version {snapshot.version} of table {request.table!r} has no split {request.split[:80]!r}; "
-            f"{there_are}.",
+            f"Version {snapshot.version} of table {request.table!r} has no rows of split "
+            f"{request.split[:80]!r}; {there_are}.",
         )
     return [file for file in snapshot.files if file.split == request.split]

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from harness.sampling import bucket, core_of, first_positives, make, views_of
+from harness.sampling import NO_CORE, bucket, core_of, first_positives, make, views_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,3 +183,25 @@ def test_the_ratio_of_evaluation_and_later_rows_leave_train_as_it_is(
     _, other = make(tmp_path, rows + later, more, catalog=catalog)
     trains = [each.filter(pc.equal(each["split"], "train")) for each in (table, other)]
     assert trains[0].equals(trains[1])
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (
+            Split(TEMPORAL, cuts_us=(5,)),
+            "Train sees no interactions: none is before the first cut, 1970-01-01T00:00:00.000005Z. "
+            "Choose a later cut, or a larger fraction.",
+        ),
+        (
+            Split(LEAVE_LAST_OUT),
+            "Train sees no interactions: each pair is one of its user's last two positives and is held out. "
+            "Upload more, or split by time.",
+        ),
+    ],
+)
+def test_a_train_that_sees_nothing_is_told_why(tmp_path: Path, split: Split, message: str) -> None:
+    rows = [("u", "a", "click", 5), ("u", "b", "click", 6)]
+    with pytest.raises(NoInteractionsError) as caught:
+        make(tmp_path, rows, replace(NO_CORE, split=split))
+    assert caught.value.message == message

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from headrace_compute.errors import NoPositivesError
+from headrace_compute.errors import NoInteractionsError, NoPositivesError
+from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.workers import Progress, Workers, each
+from headrace_compute.report import iso_time
 from headrace_compute.training.core import CoreRound, core_round, survivors
 from headrace_compute.training.parameters import SamplingParams
 
@@ -35,6 +37,24 @@ async def count_round(
 
     await each("core", [count(shard) for shard in pairs], progress)
     return total
+
+
+def nothing_seen(params: SamplingParams, as_of_us: int | None) -> NoInteractionsError:
+    """The error of a run whose train has no events to see."""
+    if params.split is None:
+        return no_interactions(as_of_us)
+    if not params.split.cuts_us:
+        return NoInteractionsError(
+            "Train sees no interactions: each pair is one of its user's last two positives and is held out. "
+            "Upload more, or split by time.",
+            {},
+        )
+    cut = iso_time(params.split.cuts_us[0])
+    return NoInteractionsError(
+        f"Train sees no interactions: none is before the first cut, {cut}. Choose a later cut, or a larger "
+        "fraction.",
+        {"cut": cut},
+    )
 
 
 def no_positives(source: CoreRound, core: CoreRound, params: SamplingParams) -> NoPositivesError:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
 from headrace_compute.model import DataFile, Shard
 from headrace_compute.sink import Sink, W
-from headrace_compute.training.core_run import count_round, find_core, no_positives
+from headrace_compute.training.core_run import count_round, find_core, no_positives, nothing_seen
 from headrace_compute.training.dataset import Dataset, rows_of_split
 from headrace_compute.training.feature_columns import instants
 from headrace_compute.training.held import Drawing, HeldShard, fold, with_cuts
@@ -70,7 +69,7 @@ async def make_dataset(
     everything, pairs = np.ones(item_count, np.bool_), [shard.core for shard in held]
     whole = await count_round(workers, pairs, everything, 0, progress)
     if whole.pairs == 0:
-        raise no_interactions(params.split.cuts_us[0] if params.split and params.split.cuts_us else as_of_us)
+        raise nothing_seen(params, as_of_us)
     alive, core = await find_core(workers, pairs, everything, params, progress)
     if core.pairs == 0:
         raise no_positives(whole, core, params)

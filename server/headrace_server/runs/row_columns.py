@@ -55,6 +55,12 @@ def requested_columns(request: run_pb2.SampleNegativesRequest) -> tuple[str, ...
             "feature_columns", "Field feature_columns is for features; give with_features as well."
         )
     columns = columns_of(kind)
+    if naming := [name for name in wanted if name in columns_of(POINT_IN_TIME) and name not in columns]:
+        raise requests.invalid(
+            "feature_columns",
+            f"Field feature_columns names {naming[0]}, which would name the positive in a snapshot; "
+            f"leave it out, or choose {POINT_IN_TIME}.",
+        )
     if unknown := [name for name in wanted if name not in columns]:
         (near,) = get_close_matches(unknown[0][:80], columns, 1) or [EXAMPLE_COLUMN]
         raise requests.invalid(

@@ -100,14 +100,18 @@ def split_warnings(params: SamplingParams, made: Dataset[Any]) -> Iterator[valid
         )
     for split in made.splits[1:]:
         if split.positives == 0:
-            yield validation_pb2.Warning(code="EMPTY_SPLIT", column="split", message=_why_empty(split))
+            yield validation_pb2.Warning(
+                code="EMPTY_SPLIT", column="split", message=_why_empty(split, made.cuts_us)
+            )
 
 
-def _why_empty(split: SplitRows) -> str:
+def _why_empty(split: SplitRows, cuts_us: Sequence[int]) -> str:
     left_out = split.positives_without_user + split.positives_without_item
     if left_out == 0:
-        return f"No pair is first positive in {split.name}; choose other cuts."
+        wish = "choose other cuts" if cuts_us else "users need more positives"
+        return f"No pair is first positive in {split.name}; {wish}."
     return (
         f"None of the {left_out} pairs of {split.name} has a user and an item of train's core; "
-        "choose other cuts, or lower min_interactions_per_user and min_interactions_per_item."
+        f"{'choose other cuts, or ' if cuts_us else ''}lower min_interactions_per_user and "
+        "min_interactions_per_item."
     )

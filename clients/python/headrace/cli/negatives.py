@@ -25,6 +25,7 @@ from headrace.connection import DEFAULT_ADDRESS
 from headrace.request import TemporalSplit
 
 LARGEST_SETTING = 2**32 - 1
+MAX_RATIO = 1_000
 LARGEST_SEED = 2**64 - 1
 
 POSITIVES, DRAWS, SPLITS, COLUMNS = "Positives", "Negatives", "Splits", "More columns"
@@ -40,7 +41,7 @@ def negatives(
         int | None,
         typer.Option(
             min=1,
-            max=LARGEST_SETTING,
+            max=MAX_RATIO,
             help="Negatives for each positive. Default: the server's, 4.",
             rich_help_panel=DRAWS,
         ),
@@ -157,7 +158,7 @@ def negatives(
         int | None,
         typer.Option(
             min=1,
-            max=LARGEST_SETTING,
+            max=MAX_RATIO,
             help="The ratio of valid and test. Default: that of train.",
             rich_help_panel=SPLITS,
         ),

@@ -81,7 +81,7 @@ def _show(found: verification_pb2.VerifyTableResponse, elapsed_s: float) -> None
 
 def _difference(difference: verification_pb2.RowDifference) -> str:
     split = f", split {difference.split}" if difference.split else ""
-    key = ", ".join(f"{name} {text}" for name, text in difference.key.items())
+    key = ", ".join(f"{name} {text}" for name, text in sorted(difference.key.items()))
     place = f"bucket {difference.bucket}{split}, row {difference.row:,} ({key})"
     if not difference.stored:
         return f"{place} is missing"
