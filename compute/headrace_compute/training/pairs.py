@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -142,14 +142,20 @@ class _Rows:
             return [None]
         if params.split.kind == TEMPORAL:
             return temporal_views(self._times_us, params.split.cuts_us)
-        positives = self.fold(None).positives
+        positives = self._everything.positives
         return leave_last_out_views(
             self._users, self._items, positives.starts, positives.items, positives.first_us
         )
 
     def fold(self, which: np.ndarray | None) -> _View:
         """The pairs of the rows for which a bool is true; None: of all."""
-        order = self._order if which is None else self._order[which[self._order]]
+        return self._everything if which is None else self._folded(self._order[which[self._order]])
+
+    @cached_property
+    def _everything(self) -> _View:
+        return self._folded(self._order)
+
+    def _folded(self, order: np.ndarray) -> _View:
         starts, items, (first_us, *viewed) = self._pairs(order)
         known = Pairs(starts, items)
         if not viewed:
