@@ -1,42 +1,33 @@
 """Generates the Python stubs from the contract: `python protos/generate.py [OUT]`.
 
 Writes messages, services and type hints below OUT (default: the SDK's sources,
-where they are committed), and lays out the googleapis imports under `.build/`
-for `buf lint`. A contract test runs it into an empty folder and compares.
+where they are committed). A contract test runs it into an empty folder and compares.
+
+The generator is older than what is installed beside it, on purpose: stubs refuse
+runtimes that are older than their generator, so its version is the floor of protobuf
+and grpcio for everyone who installs the SDK.
 """
 
-import shutil
 import sys
 from pathlib import Path
 
-import google.api.annotations_pb2
 from grpc_tools import protoc
 
-ROOT = Path(__file__).resolve().parent.parent
-STUBS = ROOT / "clients" / "python"
-GOOGLEAPIS = ROOT / ".build" / "googleapis"
-IMPORTS = ("google/api/annotations.proto", "google/api/http.proto", "google/rpc/status.proto")
-
-
-def lay_out_googleapis() -> None:
-    """Copies the imported googleapis files out of their Python package."""
-    package = Path(google.api.annotations_pb2.__file__).resolve().parent.parent.parent
-    for name in IMPORTS:
-        target = GOOGLEAPIS / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(package / name, target)
+PROTOS = Path(__file__).resolve().parent
+THIRD_PARTY = PROTOS / "third_party"
+STUBS = PROTOS.parent / "clients" / "python"
 
 
 def generate(out: Path) -> None:
     """Runs protoc over every file of the contract; raises SystemExit on an error."""
     bin_dir = Path(sys.executable).parent
     well_known = Path(protoc.__file__).parent / "_proto"
-    sources = sorted(str(path.relative_to(ROOT / "protos")) for path in (ROOT / "protos").rglob("*.proto"))
+    sources = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "headrace").rglob("*.proto"))
     status = protoc.main(
         [
             "protoc",
-            f"-I{ROOT / 'protos'}",
-            f"-I{GOOGLEAPIS}",
+            f"-I{PROTOS}",
+            f"-I{THIRD_PARTY}",
             f"-I{well_known}",
             # The plugins are installed beside the interpreter, which need not be on PATH.
             f"--plugin=protoc-gen-mypy={bin_dir / 'protoc-gen-mypy'}",
@@ -58,5 +49,4 @@ def generate(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    lay_out_googleapis()
     generate(Path(sys.argv[1]) if len(sys.argv) > 1 else STUBS)

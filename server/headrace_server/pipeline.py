@@ -18,7 +18,7 @@ from headrace.v1 import (
     validation_pb2,
     verification_pb2,
 )
-from headrace_compute.errors import UploadNotFoundError
+from headrace_compute.errors import UnsupportedError, UploadNotFoundError
 from headrace_compute.model import DataType
 from headrace_compute.schemas.contract import describe_for
 from headrace_server import reading
@@ -70,6 +70,12 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
             except UploadNotFoundError:
                 return await self._small.get_upload(request)
 
+    async def ListUploads(
+        self, request: upload_pb2.ListUploadsRequest, context: Context
+    ) -> upload_pb2.ListUploadsResponse:
+        """Lists a tenant's uploads."""
+        raise UnsupportedError("This server has no ListUploads yet.", {"feature": "ListUploads"})
+
     async def AbortUpload(
         self, request: upload_pb2.AbortUploadRequest, context: Context
     ) -> upload_pb2.AbortUploadResponse:
@@ -111,6 +117,12 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
                 request.tenant_id, "items", request.rows, request.request_id
             )
         return ingest_pb2.IngestItemsResponse(result=result, row_errors=errors)
+
+    async def IngestRows(
+        self, request: ingest_pb2.IngestRowsRequest, context: Context
+    ) -> ingest_pb2.IngestRowsResponse:
+        """Stores a small batch of JSON objects."""
+        raise UnsupportedError("This server has no IngestRows yet.", {"feature": "IngestRows"})
 
     async def Validate(
         self, request_iterator: AsyncIterator[validation_pb2.ValidateRequest], context: Context

@@ -1,17 +1,19 @@
 """Every error of the tree has a code, a reason of the contract, and survives a process boundary."""
 
 import pickle
+import re
 from base64 import b64encode
+from pathlib import Path
 from urllib.parse import quote
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
+from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
 
-from headrace.v1 import error_reason_pb2
+from headrace.v1 import error_reason_pb2, error_traits_pb2
 from headrace_compute import errors
-from headrace_server.rpc.status import CODES, code_of, to_status
+from headrace_server.rpc.status import code_of, to_status
 
 
 def _tree(root: type[errors.HeadraceError]) -> list[type[errors.HeadraceError]]:
@@ -20,6 +22,27 @@ def _tree(root: type[errors.HeadraceError]) -> list[type[errors.HeadraceError]]:
 
 TREE = [cls for cls in _tree(errors.HeadraceError) if cls.__module__ == errors.__name__]
 REASONS = {name.removeprefix("ERROR_REASON_") for name, _ in error_reason_pb2.ErrorReason.items()}
+TRAITS = {
+    value.name.removeprefix("ERROR_REASON_"): value.GetOptions().Extensions[error_traits_pb2.error_traits]
+    for value in error_reason_pb2.ErrorReason.DESCRIPTOR.values
+    if value.number
+}
+PROTO = Path(__file__).parents[2] / "protos/headrace/v1/error_reason.proto"
+
+# https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto has them in its comments.
+HTTP_STATUSES = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "DATA_LOSS": 500,
+    "INTERNAL": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+}
 
 
 @pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)
@@ -27,10 +50,19 @@ def test_every_error_has_a_reason_of_the_contract(cls: type[errors.HeadraceError
     assert cls.reason in REASONS
 
 
+@pytest.mark.parametrize("reason", sorted(TRAITS))
+def test_traits_say_what_the_words_of_the_contract_say(reason: str) -> None:
+    comment = re.search(rf"((?:  // .*\n)+)  ERROR_REASON_{reason} = ", PROTO.read_text())
+    assert comment
+    traits = TRAITS[reason]
+    assert comment[1].startswith(f"  // {code_pb2.Code.Name(traits.code)}: ")
+    assert traits.http_status == HTTP_STATUSES[code_pb2.Code.Name(traits.code)]
+
+
 @pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)
-def test_every_branch_of_the_tree_has_a_code(cls: type[errors.HeadraceError]) -> None:
-    branch = [each for each in cls.__mro__ if each in CODES and each is not errors.HeadraceError]
-    assert branch or cls is errors.HeadraceError
+def test_what_the_server_tries_again_clients_may_try_again_too(cls: type[errors.HeadraceError]) -> None:
+    # A fault of ours is worth one more try of a client; a server that met it would only meet it again.
+    assert cls.retryable == TRAITS[cls.reason].retryable or cls.reason == "INTERNAL"
 
 
 def test_every_reason_of_the_contract_is_raised_by_some_error() -> None:

@@ -87,7 +87,7 @@ class UploadsOnly(PipelineServiceServicer):
         _unimplemented
     )
     GetRun = ListRuns = GetFeatureStatistics = _unimplemented
-    ListTables = ReadTable = VerifyTable = CheckHealth = _unimplemented
+    ListTables = ReadTable = VerifyTable = CheckHealth = IngestRows = ListUploads = _unimplemented
 
 
 @dataclass

@@ -34,7 +34,11 @@ Negatives = run_pb2.SampleNegativesRequest
         (Features(), Features(windows=[30, 7]), Features(windows=[7])),
         (Features(), Features(half_life_days=30, smoothing=10), Features(smoothing=0)),
         (Features(weights={"view": 0.1}), Features(weights={"like": 2}), Features(weights={"like": 3})),
-        (Features(windows=[3, 7, 3]), Features(windows=[7, 3], include_rows=True), Features(items_version=1)),
+        (
+            Features(windows=[3, 7, 3]),
+            Features(windows=[7, 3], include_rows=True, omit_progress=True),
+            Features(items_version=1),
+        ),
         (Negatives(), Negatives(strategy="popularity", alpha=0.75), Negatives(strategy="uniform")),
         (Negatives(), Negatives(dataset="training_data", zipf_exponent=1), Negatives(dataset="other")),
         (
@@ -45,7 +49,7 @@ Negatives = run_pb2.SampleNegativesRequest
         (Negatives(), Negatives(available_only=False), Negatives(available_only=True)),
         (Negatives(), Negatives(same_category_share=0.0), Negatives(same_category_share=0.1)),
         # What a server's settings say may change.
-        (Negatives(), Negatives(seed=0), Negatives(negative_ratio=4)),
+        (Negatives(), Negatives(seed=0, omit_progress=True), Negatives(negative_ratio=4)),
     ],
 )
 def test_defaults_that_are_written_out_ask_for_the_same(

@@ -50,6 +50,9 @@ from typing import Any
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from headrace.v1.error_reason_pb2 import ErrorReason
+from headrace.v1.error_traits_pb2 import error_traits
+
 _DETAILS_KEY = "grpc-status-details-bin"
 # What an aio client hears, instead of the status, if it was writing when the call ended:
 # https://github.com/grpc/grpc/issues/36066
@@ -59,6 +62,11 @@ _NOT_DECODED = "Exception deserializing response!"
 # What gRPC itself says, on either side, of a message above a limit; it has no ErrorInfo.
 _TOO_LARGE = re.compile(r"(\w+) message larger than max \((\d+) vs\. (\d+)\)", re.IGNORECASE)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+_RETRYABLE: Mapping[str, bool] = {
+    value.name.removeprefix("ERROR_REASON_"): value.GetOptions().Extensions[error_traits].retryable
+    for value in ErrorReason.DESCRIPTOR.values
+}
+"""Whether the same call may succeed later, by reason: the contract says so itself."""
 
 
 class HeadraceError(Exception):
@@ -70,7 +78,8 @@ class HeadraceError(Exception):
             failure did not come from the server, such as a lost connection.
         code: The gRPC status code.
         metadata: Machine-readable facts, as error_reason.proto lists them.
-        retryable: Whether the same call may succeed later.
+        retryable: Whether the same call may succeed later: as the contract says of the reason;
+            of failures without one, as their class has it.
     """
 
     retryable = False
@@ -88,6 +97,7 @@ class HeadraceError(Exception):
         self.reason = reason
         self.code = code
         self.metadata: dict[str, str] = dict(metadata or {})
+        self.retryable = _RETRYABLE.get(reason, self.retryable)
 
     def add_remark(self, remark: str) -> None:
         """Appends a remark in parentheses to the message."""
@@ -132,8 +142,6 @@ class DataLossError(HeadraceError):
 class PartLostError(DataLossError):
     """The server's store has lost or damaged a part; upload its rows anew under another id."""
 
-    retryable = False
-
 
 class IdInUseError(HeadraceError):
     """An upload_id or request_id is in use with other parameters; choose another."""
@@ -159,8 +167,6 @@ class UploadFinishedError(PreconditionError):
 
 class UploadOpenError(PreconditionError):
     """The upload has not ended yet."""
-
-    retryable = True
 
 
 class NoInteractionsError(PreconditionError):
@@ -271,8 +277,6 @@ class InternalError(HeadraceError):
 
 class PoisonBlockError(InternalError):
     """A block of the upload killed every worker it met; the same file fails again."""
-
-    retryable = False
 
 
 _BY_REASON: Mapping[str, type[HeadraceError]] = {

@@ -1,15 +1,17 @@
-"""From errors to gRPC statuses: one total table, used by every handler.
+"""From errors to gRPC statuses, for every handler.
 
-`CODES` maps the error tree of `headrace_compute.errors` by class, along the
-method resolution order, so a new leaf is covered by its branch. Anything that is
-not a HeadraceError becomes INTERNAL with a correlation id and nothing else: no
-exception text reaches a client.
+The contract says which code a reason has. Anything that is not a HeadraceError becomes INTERNAL with a
+correlation id and nothing else: no exception text reaches a client.
 """
+
+from collections.abc import Mapping
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from headrace.v1.error_reason_pb2 import ErrorReason
+from headrace.v1.error_traits_pb2 import error_traits
 from headrace_compute import errors
 
 DOMAIN = "headrace"
@@ -17,28 +19,18 @@ MESSAGE_BYTES = 1024
 METADATA_BYTES = 256
 RETRY_SECONDS = 1
 
-CODES: dict[type[errors.HeadraceError], grpc.StatusCode] = {
-    errors.InvalidDataError: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.OffsetGapError: grpc.StatusCode.OUT_OF_RANGE,
-    errors.DataLossError: grpc.StatusCode.DATA_LOSS,
-    errors.IdInUseError: grpc.StatusCode.ALREADY_EXISTS,
-    errors.FencedError: grpc.StatusCode.ABORTED,
-    errors.PreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
-    errors.ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
-    errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
-    errors.PoisonBlockError: grpc.StatusCode.INTERNAL,
-    errors.HeadraceError: grpc.StatusCode.INTERNAL,
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+CODES: Mapping[str, grpc.StatusCode] = {
+    value.name.removeprefix("ERROR_REASON_"): _CODES[value.GetOptions().Extensions[error_traits].code]
+    for value in ErrorReason.DESCRIPTOR.values
 }
+"""The gRPC code by reason, which the contract says itself."""
 
 
 def code_of(error: BaseException) -> grpc.StatusCode:
     """The gRPC code an error ends a call with."""
-    for cls in type(error).__mro__:
-        if cls in CODES:
-            return CODES[cls]
-    return grpc.StatusCode.INTERNAL
+    return CODES[error.reason] if isinstance(error, errors.HeadraceError) else grpc.StatusCode.INTERNAL
 
 
 def to_status(error: BaseException, correlation_id: str) -> status_pb2.Status:

@@ -42,7 +42,7 @@ class JournaledRun:
 
     Attributes:
         kind: `features` or `negatives`.
-        asked: The request that it was started with, but for whose it is, its id, and include_rows.
+        asked: The request that it was started with, but for whose it is, its id, and what it asks to be sent.
         request: The same with all that the first server made of it: pinned versions, as_of, defaults. If it
             had to wait, as_of may be unset: it follows from the version.
         with_items: Whether it reads a catalog.

@@ -337,7 +337,7 @@ def asks_for(run: JournaledRun, kind: RunKind[Any], request: RunRequest) -> bool
 def asked_of(request: RunRequest) -> dict[str, Any]:
     """What a request asks for, as JSON: all but whose it is, its id, and how it is to be answered."""
     asked = copy.deepcopy(request)
-    for name in ("tenant_id", "request_id", "include_rows"):
+    for name in ("tenant_id", "request_id", "include_rows", "omit_progress"):
         asked.ClearField(name)
     found: dict[str, Any] = json_format.MessageToDict(asked, preserving_proto_field_name=True)
     return found

@@ -76,10 +76,10 @@ class Runs:
         # Closed at once when the client goes away: a run without a request_id ends with it.
         async with aclosing(steps):
             async for step in steps:
-                if isinstance(step, run_pb2.RunProgress):
-                    yield kind.response(progress=step)
-                else:
+                if not isinstance(step, run_pb2.RunProgress):
                     result = step
+                elif not request.omit_progress:
+                    yield kind.response(progress=step)
         if result is None:
             raise AssertionError("a run ends with a result, or raises")
         if request.include_rows:

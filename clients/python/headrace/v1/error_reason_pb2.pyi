@@ -233,7 +233,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason names what went wrong. A failed call carries it in
     google.rpc.ErrorInfo.reason, without the prefix, with domain `headrace`.
-    Each comment shows the metadata and says whether the same call may succeed later.
+    Each comment shows the metadata and says whether and how to try again; programs read
+    the option error_traits.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0

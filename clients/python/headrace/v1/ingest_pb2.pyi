@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from headrace.v1 import row_pb2 as _row_pb2
 from headrace.v1 import upload_pb2 as _upload_pb2
@@ -155,3 +156,76 @@ class IngestItemsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IngestItemsResponse: _TypeAlias = IngestItemsResponse  # noqa: Y015
+
+@_typing.final
+class IngestRowsRequest(_message.Message):
+    """IngestRowsRequest carries a small batch of rows as JSON objects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    DATA_TYPE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose table. Required."""
+    data_type: _builtins.str
+    """`interactions` or `items`. Required."""
+    request_id: _builtins.str
+    """A UUID of the client's choosing, as that of IngestInteractionsRequest and IngestItemsRequest, and
+    one with theirs: a repeated call with it returns the first answer and stores nothing twice. With
+    other rows, also with the same ones in a call of another kind: ALREADY_EXISTS.
+    """
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """1 to 10,000 objects, the whole message at most 4 MiB; more belongs into Upload. Keys are column
+        names; values are taken as those of FORMAT_JSON_LINES: one of a wrong type rejects its row, an
+        unknown key is a warning of the report. Numbers are doubles here: an id of 2^53 or more must be
+        sent as a string, 7.0 is 7, and NaN is no value.
+        """
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        data_type: _builtins.str = ...,
+        rows: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "request_id", b"request_id", "rows", b"rows", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestRowsRequest: _TypeAlias = IngestRowsRequest  # noqa: Y015
+
+@_typing.final
+class IngestRowsResponse(_message.Message):
+    """IngestRowsResponse answers once the rows are durable and visible."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    ROW_ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> _upload_pb2.UploadResult:
+        """How the batch ended; bad rows are listed in result.report and in row_errors."""
+
+    @_builtins.property
+    def row_errors(self) -> _upload_pb2.RowErrors:
+        """The first bad rows, at most 20."""
+
+    def __init__(
+        self,
+        *,
+        result: _upload_pb2.UploadResult | None = ...,
+        row_errors: _upload_pb2.RowErrors | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result", "row_errors", b"row_errors"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result", "row_errors", b"row_errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestRowsResponse: _TypeAlias = IngestRowsResponse  # noqa: Y015

@@ -13,7 +13,7 @@ from headrace.v1 import upload_pb2 as headrace_dot_v1_dot_upload__pb2
 from headrace.v1 import validation_pb2 as headrace_dot_v1_dot_validation__pb2
 from headrace.v1 import verification_pb2 as headrace_dot_v1_dot_verification__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.72.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,14 +26,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in headrace/v1/pipeline_service_pb2_grpc.py depends on'
+        + f' but the generated code in headrace/v1/pipeline_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class PipelineServiceStub:
+class PipelineServiceStub(object):
     """PipelineService is the data pipeline in front of an embedding recommender.
 
     Every failed call carries a google.rpc.Status with exactly one
@@ -59,6 +59,11 @@ class PipelineServiceStub:
                 request_serializer=headrace_dot_v1_dot_upload__pb2.GetUploadRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_upload__pb2.GetUploadResponse.FromString,
                 _registered_method=True)
+        self.ListUploads = channel.unary_unary(
+                '/headrace.v1.PipelineService/ListUploads',
+                request_serializer=headrace_dot_v1_dot_upload__pb2.ListUploadsRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_upload__pb2.ListUploadsResponse.FromString,
+                _registered_method=True)
         self.AbortUpload = channel.unary_unary(
                 '/headrace.v1.PipelineService/AbortUpload',
                 request_serializer=headrace_dot_v1_dot_upload__pb2.AbortUploadRequest.SerializeToString,
@@ -78,6 +83,11 @@ class PipelineServiceStub:
                 '/headrace.v1.PipelineService/IngestItems',
                 request_serializer=headrace_dot_v1_dot_ingest__pb2.IngestItemsRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_ingest__pb2.IngestItemsResponse.FromString,
+                _registered_method=True)
+        self.IngestRows = channel.unary_unary(
+                '/headrace.v1.PipelineService/IngestRows',
+                request_serializer=headrace_dot_v1_dot_ingest__pb2.IngestRowsRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_ingest__pb2.IngestRowsResponse.FromString,
                 _registered_method=True)
         self.Validate = channel.stream_stream(
                 '/headrace.v1.PipelineService/Validate',
@@ -151,7 +161,7 @@ class PipelineServiceStub:
                 _registered_method=True)
 
 
-class PipelineServiceServicer:
+class PipelineServiceServicer(object):
     """PipelineService is the data pipeline in front of an embedding recommender.
 
     Every failed call carries a google.rpc.Status with exactly one
@@ -173,6 +183,13 @@ class PipelineServiceServicer:
 
     def GetUpload(self, request, context):
         """GetUpload tells how far an upload has come, or what it ended with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUploads(self, request, context):
+        """ListUploads lists a tenant's uploads, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,6 +222,14 @@ class PipelineServiceServicer:
     def IngestItems(self, request, context):
         """IngestItems stores a small batch of catalog items in one call. It answers
         once the rows are durable and visible.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IngestRows(self, request, context):
+        """IngestRows stores a small batch of rows given as JSON objects: IngestInteractions and IngestItems
+        for callers whose values may have any type. It answers once the rows are durable and visible.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -334,6 +359,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     request_deserializer=headrace_dot_v1_dot_upload__pb2.GetUploadRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_upload__pb2.GetUploadResponse.SerializeToString,
             ),
+            'ListUploads': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUploads,
+                    request_deserializer=headrace_dot_v1_dot_upload__pb2.ListUploadsRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_upload__pb2.ListUploadsResponse.SerializeToString,
+            ),
             'AbortUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.AbortUpload,
                     request_deserializer=headrace_dot_v1_dot_upload__pb2.AbortUploadRequest.FromString,
@@ -353,6 +383,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     servicer.IngestItems,
                     request_deserializer=headrace_dot_v1_dot_ingest__pb2.IngestItemsRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_ingest__pb2.IngestItemsResponse.SerializeToString,
+            ),
+            'IngestRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.IngestRows,
+                    request_deserializer=headrace_dot_v1_dot_ingest__pb2.IngestRowsRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_ingest__pb2.IngestRowsResponse.SerializeToString,
             ),
             'Validate': grpc.stream_stream_rpc_method_handler(
                     servicer.Validate,
@@ -432,7 +467,7 @@ def add_PipelineServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class PipelineService:
+class PipelineService(object):
     """PipelineService is the data pipeline in front of an embedding recommender.
 
     Every failed call carries a google.rpc.Status with exactly one
@@ -486,6 +521,33 @@ class PipelineService:
             '/headrace.v1.PipelineService/GetUpload',
             headrace_dot_v1_dot_upload__pb2.GetUploadRequest.SerializeToString,
             headrace_dot_v1_dot_upload__pb2.GetUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUploads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.PipelineService/ListUploads',
+            headrace_dot_v1_dot_upload__pb2.ListUploadsRequest.SerializeToString,
+            headrace_dot_v1_dot_upload__pb2.ListUploadsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -594,6 +656,33 @@ class PipelineService:
             '/headrace.v1.PipelineService/IngestItems',
             headrace_dot_v1_dot_ingest__pb2.IngestItemsRequest.SerializeToString,
             headrace_dot_v1_dot_ingest__pb2.IngestItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.PipelineService/IngestRows',
+            headrace_dot_v1_dot_ingest__pb2.IngestRowsRequest.SerializeToString,
+            headrace_dot_v1_dot_ingest__pb2.IngestRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,8 @@ class PipelineServiceStub:
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.GetUploadRequest, _upload_pb2.GetUploadResponse]
     """GetUpload tells how far an upload has come, or what it ended with."""
+    ListUploads: _grpc.UnaryUnaryMultiCallable[_upload_pb2.ListUploadsRequest, _upload_pb2.ListUploadsResponse]
+    """ListUploads lists a tenant's uploads, the newest first."""
     AbortUpload: _grpc.UnaryUnaryMultiCallable[_upload_pb2.AbortUploadRequest, _upload_pb2.AbortUploadResponse]
     """AbortUpload gives an open upload up; its stored blocks are swept. An open upload
     that nobody goes on with for 24 hours (unless the server says otherwise) is
@@ -72,6 +74,10 @@ class PipelineServiceStub:
     IngestItems: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.IngestItemsRequest, _ingest_pb2.IngestItemsResponse]
     """IngestItems stores a small batch of catalog items in one call. It answers
     once the rows are durable and visible.
+    """
+    IngestRows: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.IngestRowsRequest, _ingest_pb2.IngestRowsResponse]
+    """IngestRows stores a small batch of rows given as JSON objects: IngestInteractions and IngestItems
+    for callers whose values may have any type. It answers once the rows are durable and visible.
     """
     Validate: _grpc.StreamStreamMultiCallable[_validation_pb2.ValidateRequest, _validation_pb2.ValidateResponse]
     """Validate reports on a file or row stream exactly as Upload would, and
@@ -144,6 +150,8 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.GetUploadRequest, _upload_pb2.GetUploadResponse]  # type: ignore[assignment]
     """GetUpload tells how far an upload has come, or what it ended with."""
+    ListUploads: _aio.UnaryUnaryMultiCallable[_upload_pb2.ListUploadsRequest, _upload_pb2.ListUploadsResponse]  # type: ignore[assignment]
+    """ListUploads lists a tenant's uploads, the newest first."""
     AbortUpload: _aio.UnaryUnaryMultiCallable[_upload_pb2.AbortUploadRequest, _upload_pb2.AbortUploadResponse]  # type: ignore[assignment]
     """AbortUpload gives an open upload up; its stored blocks are swept. An open upload
     that nobody goes on with for 24 hours (unless the server says otherwise) is
@@ -158,6 +166,10 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     IngestItems: _aio.UnaryUnaryMultiCallable[_ingest_pb2.IngestItemsRequest, _ingest_pb2.IngestItemsResponse]  # type: ignore[assignment]
     """IngestItems stores a small batch of catalog items in one call. It answers
     once the rows are durable and visible.
+    """
+    IngestRows: _aio.UnaryUnaryMultiCallable[_ingest_pb2.IngestRowsRequest, _ingest_pb2.IngestRowsResponse]  # type: ignore[assignment]
+    """IngestRows stores a small batch of rows given as JSON objects: IngestInteractions and IngestItems
+    for callers whose values may have any type. It answers once the rows are durable and visible.
     """
     Validate: _aio.StreamStreamMultiCallable[_validation_pb2.ValidateRequest, _validation_pb2.ValidateResponse]  # type: ignore[assignment]
     """Validate reports on a file or row stream exactly as Upload would, and
@@ -241,6 +253,14 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetUpload tells how far an upload has come, or what it ended with."""
 
     @_abc_1.abstractmethod
+    def ListUploads(
+        self,
+        request: _upload_pb2.ListUploadsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_pb2.ListUploadsResponse, _abc.Awaitable[_upload_pb2.ListUploadsResponse]]:
+        """ListUploads lists a tenant's uploads, the newest first."""
+
+    @_abc_1.abstractmethod
     def AbortUpload(
         self,
         request: _upload_pb2.AbortUploadRequest,
@@ -277,6 +297,16 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ingest_pb2.IngestItemsResponse, _abc.Awaitable[_ingest_pb2.IngestItemsResponse]]:
         """IngestItems stores a small batch of catalog items in one call. It answers
         once the rows are durable and visible.
+        """
+
+    @_abc_1.abstractmethod
+    def IngestRows(
+        self,
+        request: _ingest_pb2.IngestRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.IngestRowsResponse, _abc.Awaitable[_ingest_pb2.IngestRowsResponse]]:
+        """IngestRows stores a small batch of rows given as JSON objects: IngestInteractions and IngestItems
+        for callers whose values may have any type. It answers once the rows are durable and visible.
         """
 
     @_abc_1.abstractmethod

@@ -180,6 +180,7 @@ class ComputeFeaturesRequest(_message.Message):
     SMOOTHING_FIELD_NUMBER: _builtins.int
     KNOWN_AT_FIELD_NUMBER: _builtins.int
     DRIFT_LIMITS_FIELD_NUMBER: _builtins.int
+    OMIT_PROGRESS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose tables. Required."""
     interactions_version: _builtins.int
@@ -191,7 +192,7 @@ class ComputeFeaturesRequest(_message.Message):
     request_id: _builtins.str
     """A UUID of the client's choosing, which makes the run the tenant's: it goes on without
     its client, and on another server if its own ends. The same id with equal parameters
-    (include_rows apart, and constant defaults, written out or not) follows it and gets its result,
+    (include_rows and omit_progress apart, and constant defaults, written out or not) follows it and gets its result,
     for a week at least; with others it is ALREADY_EXISTS. Versions and as_of left out are those of the first call. Empty = the run
     ends with its call.
     """
@@ -199,6 +200,8 @@ class ComputeFeaturesRequest(_message.Message):
     """After so many days an event adds half as much to engagement_score; positive. Unset = 30."""
     smoothing: _builtins.float
     """How many views the tenant's own rate stands for in the smoothed rates, 0 to 1e6. Unset = 10."""
+    omit_progress: _builtins.bool
+    """Whether progress is left out: without include_rows, the result is the only response. Default false."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
@@ -243,10 +246,11 @@ class ComputeFeaturesRequest(_message.Message):
         smoothing: _builtins.float | None = ...,
         known_at: _timestamp_pb2.Timestamp | None = ...,
         drift_limits: Global___DriftLimits | None = ...,
+        omit_progress: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_smoothing", b"_smoothing", "as_of", b"as_of", "drift_limits", b"drift_limits", "half_life_days", b"half_life_days", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "smoothing", b"smoothing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_smoothing", b"_smoothing", "as_of", b"as_of", "drift_limits", b"drift_limits", "half_life_days", b"half_life_days", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "request_id", b"request_id", "smoothing", b"smoothing", "tenant_id", b"tenant_id", "weights", b"weights", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_smoothing", b"_smoothing", "as_of", b"as_of", "drift_limits", b"drift_limits", "half_life_days", b"half_life_days", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "omit_progress", b"omit_progress", "request_id", b"request_id", "smoothing", b"smoothing", "tenant_id", b"tenant_id", "weights", b"weights", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__half_life_days: _TypeAlias = _typing.Literal["half_life_days"]  # noqa: Y015
     _WhichOneofArgType__half_life_days: _TypeAlias = _typing.Literal["_half_life_days", b"_half_life_days"]  # noqa: Y015
@@ -504,6 +508,7 @@ class SampleNegativesRequest(_message.Message):
     HISTORY_INTERACTION_TYPES_FIELD_NUMBER: _builtins.int
     HISTORY_TIMESTAMPS_FIELD_NUMBER: _builtins.int
     WITH_INDICES_FIELD_NUMBER: _builtins.int
+    OMIT_PROGRESS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Whose tables. Required."""
     dataset: _builtins.str
@@ -570,6 +575,8 @@ class SampleNegativesRequest(_message.Message):
     users that have rows and all items of the source and the catalog, each with its index, how many positives of train it has,
     and its first event. An id keeps its index in all training sets of the tenant; 0 is no id's. Default false.
     """
+    omit_progress: _builtins.bool
+    """Whether progress is left out: without include_rows, the result is the only response. Default false."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Interactions with timestamp < as_of count. Unset = one microsecond after the
@@ -632,10 +639,11 @@ class SampleNegativesRequest(_message.Message):
         history_interaction_types: _abc.Iterable[_builtins.str] | None = ...,
         history_timestamps: _builtins.bool = ...,
         with_indices: _builtins.bool = ...,
+        omit_progress: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_same_category_share", b"_same_category_share", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "eval_negative_ratio", b"eval_negative_ratio", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "same_category_share", b"same_category_share", "split", b"split", "uniform_share", b"uniform_share", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_same_category_share", b"_same_category_share", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "available_only", b"available_only", "dataset", b"dataset", "eval_negative_ratio", b"eval_negative_ratio", "feature_columns", b"feature_columns", "history", b"history", "history_interaction_types", b"history_interaction_types", "history_timestamps", b"history_timestamps", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "same_category_share", b"same_category_share", "seed", b"seed", "split", b"split", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "with_features", b"with_features", "with_indices", b"with_indices", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_eval_negative_ratio", b"_eval_negative_ratio", "_interactions_version", b"_interactions_version", "_items_version", b"_items_version", "_max_interactions_per_user", b"_max_interactions_per_user", "_min_interactions_per_item", b"_min_interactions_per_item", "_min_interactions_per_user", b"_min_interactions_per_user", "_negative_ratio", b"_negative_ratio", "_same_category_share", b"_same_category_share", "_uniform_share", b"_uniform_share", "_zipf_exponent", b"_zipf_exponent", "alpha", b"alpha", "as_of", b"as_of", "available_only", b"available_only", "dataset", b"dataset", "eval_negative_ratio", b"eval_negative_ratio", "feature_columns", b"feature_columns", "history", b"history", "history_interaction_types", b"history_interaction_types", "history_timestamps", b"history_timestamps", "include_rows", b"include_rows", "interactions_version", b"interactions_version", "items_version", b"items_version", "known_at", b"known_at", "max_interactions_per_user", b"max_interactions_per_user", "min_interactions_per_item", b"min_interactions_per_item", "min_interactions_per_user", b"min_interactions_per_user", "negative_ratio", b"negative_ratio", "omit_progress", b"omit_progress", "positive_interaction_types", b"positive_interaction_types", "request_id", b"request_id", "same_category_share", b"same_category_share", "seed", b"seed", "split", b"split", "strategy", b"strategy", "tenant_id", b"tenant_id", "uniform_share", b"uniform_share", "with_features", b"with_features", "with_indices", b"with_indices", "zipf_exponent", b"zipf_exponent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015

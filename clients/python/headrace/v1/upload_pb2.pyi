@@ -875,3 +875,135 @@ class ListRejectsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRejectsResponse: _TypeAlias = ListRejectsResponse  # noqa: Y015
+
+@_typing.final
+class ListUploadsRequest(_message.Message):
+    """ListUploadsRequest names a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose uploads. Required."""
+    page_size: _builtins.int
+    """At most this many uploads. 0 = 100, which is also the most."""
+    page_token: _builtins.str
+    """next_page_token of the response before. Empty = from the newest upload on. Anything
+    else is INVALID_ARGUMENT.
+    """
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUploadsRequest: _TypeAlias = ListUploadsRequest  # noqa: Y015
+
+@_typing.final
+class UploadSummary(_message.Message):
+    """UploadSummary tells of an upload in a line; GetUpload has its report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DATA_TYPE_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PERSISTED_OFFSET_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ROWS_RECEIVED_FIELD_NUMBER: _builtins.int
+    ROWS_ACCEPTED_FIELD_NUMBER: _builtins.int
+    ROWS_REJECTED_FIELD_NUMBER: _builtins.int
+    ROWS_DUPLICATE_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """The upload's id."""
+    state: Global___UploadState.ValueType
+    """Where it stands."""
+    data_type: _builtins.str
+    """`interactions` or `items`."""
+    format: Global___Format.ValueType
+    """How its rows are encoded."""
+    persisted_offset: _builtins.int
+    """This much of the stream survives any crash."""
+    outcome: Global___Outcome.ValueType
+    """How it ended. Unset unless DONE."""
+    version: _builtins.int
+    """Table version that made the rows visible. Unset unless COMMITTED."""
+    rows_received: _builtins.int
+    """Records received. This and the counts below are 0 unless DONE."""
+    rows_accepted: _builtins.int
+    """Rows stored (that would have been stored, when REFUSED)."""
+    rows_rejected: _builtins.int
+    """Records kept out, duplicates included."""
+    rows_duplicate: _builtins.int
+    """Of these, exact duplicates of an earlier accepted row of the upload."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was opened; the `ingested_at` of its rows."""
+
+    def __init__(
+        self,
+        *,
+        upload_id: _builtins.str = ...,
+        state: Global___UploadState.ValueType = ...,
+        data_type: _builtins.str = ...,
+        format: Global___Format.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        persisted_offset: _builtins.int = ...,
+        outcome: Global___Outcome.ValueType = ...,
+        version: _builtins.int | None = ...,
+        rows_received: _builtins.int = ...,
+        rows_accepted: _builtins.int = ...,
+        rows_rejected: _builtins.int = ...,
+        rows_duplicate: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "create_time", b"create_time", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "create_time", b"create_time", "data_type", b"data_type", "format", b"format", "outcome", b"outcome", "persisted_offset", b"persisted_offset", "rows_accepted", b"rows_accepted", "rows_duplicate", b"rows_duplicate", "rows_received", b"rows_received", "rows_rejected", b"rows_rejected", "state", b"state", "upload_id", b"upload_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___UploadSummary: _TypeAlias = UploadSummary  # noqa: Y015
+
+@_typing.final
+class ListUploadsResponse(_message.Message):
+    """ListUploadsResponse lists a tenant's uploads, the newest first: those of Upload, whatever their
+    state. Small ingests, of which there may be thousands a second, stand in the history of their table.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOADS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty if this is the last one."""
+    @_builtins.property
+    def uploads(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadSummary]:
+        """The uploads."""
+
+    def __init__(
+        self,
+        *,
+        uploads: _abc.Iterable[Global___UploadSummary] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "uploads", b"uploads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUploadsResponse: _TypeAlias = ListUploadsResponse  # noqa: Y015
