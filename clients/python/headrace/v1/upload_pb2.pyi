@@ -910,7 +910,7 @@ Global___ListUploadsRequest: _TypeAlias = ListUploadsRequest  # noqa: Y015
 
 @_typing.final
 class UploadSummary(_message.Message):
-    """UploadSummary tells of an upload in a line; GetUpload has its report."""
+    """UploadSummary tells of an upload in a line; GetUpload has its report, and how far an open one has come."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -919,7 +919,6 @@ class UploadSummary(_message.Message):
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    PERSISTED_OFFSET_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ROWS_RECEIVED_FIELD_NUMBER: _builtins.int
@@ -934,8 +933,6 @@ class UploadSummary(_message.Message):
     """`interactions` or `items`."""
     format: Global___Format.ValueType
     """How its rows are encoded."""
-    persisted_offset: _builtins.int
-    """This much of the stream survives any crash."""
     outcome: Global___Outcome.ValueType
     """How it ended. Unset unless DONE."""
     version: _builtins.int
@@ -960,7 +957,6 @@ class UploadSummary(_message.Message):
         data_type: _builtins.str = ...,
         format: Global___Format.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        persisted_offset: _builtins.int = ...,
         outcome: Global___Outcome.ValueType = ...,
         version: _builtins.int | None = ...,
         rows_received: _builtins.int = ...,
@@ -970,7 +966,7 @@ class UploadSummary(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "create_time", b"create_time", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "create_time", b"create_time", "data_type", b"data_type", "format", b"format", "outcome", b"outcome", "persisted_offset", b"persisted_offset", "rows_accepted", b"rows_accepted", "rows_duplicate", b"rows_duplicate", "rows_received", b"rows_received", "rows_rejected", b"rows_rejected", "state", b"state", "upload_id", b"upload_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "create_time", b"create_time", "data_type", b"data_type", "format", b"format", "outcome", b"outcome", "rows_accepted", b"rows_accepted", "rows_duplicate", b"rows_duplicate", "rows_received", b"rows_received", "rows_rejected", b"rows_rejected", "state", b"state", "upload_id", b"upload_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
     _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
@@ -980,8 +976,8 @@ Global___UploadSummary: _TypeAlias = UploadSummary  # noqa: Y015
 
 @_typing.final
 class ListUploadsResponse(_message.Message):
-    """ListUploadsResponse lists a tenant's uploads, the newest first: those of Upload, whatever their
-    state. Small ingests, of which there may be thousands a second, stand in the history of their table.
+    """ListUploadsResponse lists a tenant's uploads, the newest first: those of Upload, in whatever state.
+    Small ingests, of which there may be thousands a second, are not among them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
