@@ -65,7 +65,7 @@ brokers-stop: $(READY) ## Stop them and remove their data
 	@PYTHONPATH=tests $(RUN)/python -m brokers stop
 
 .PHONY: check
-check: $(READY) proto ## Lint, types, import rules, contract
+check: $(READY) python-stubs ## Lint, types, import rules, contract
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
@@ -75,7 +75,11 @@ check: $(READY) proto ## Lint, types, import rules, contract
 	@git diff --exit-code --stat -- clients/python/headrace/v1 || { echo "the stubs are stale: commit what 'make proto' wrote"; exit 1; }
 
 .PHONY: proto
-proto: $(READY) ## Generate the stubs from protos/
+proto: python-stubs ## Generate what is committed of every language's stubs; needs Go
+	@for template in clients/*/buf.gen.yaml; do $(RUN)/buf generate --template $$template || exit 1; done
+
+.PHONY: python-stubs
+python-stubs: $(READY) # Python's alone: whoever changes nothing of the contract needs no other toolchain.
 	@$(RUN)/python protos/generate.py
 
 .PHONY: docs
