@@ -89,7 +89,7 @@ def choose(
     sampler: CandidateSampler,
     params: SamplingParams,
 ) -> Chosen:
-    """The positives of the core and how many negatives each gets; arguments are those of `sample_shard`."""
+    """The positives of the core and how many negatives each gets; arguments are those of `ShardOfSplit`."""
     pairs, exposed = positives.pairs, positives.exposed
     numbers = sampler.places_of[0]
     seen = Known(

@@ -31,8 +31,13 @@ class Histories:
         if self.splits is None:
             return self
         which = self.splits <= number
-        before = np.concatenate([[0], np.cumsum(which)])
-        return Histories(before[self.starts], self.items[which], self.times_us[which])
+        return Histories(starts_where(self.starts, which), self.items[which], self.times_us[which])
+
+
+def starts_where(starts: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Where users' values begin among those for which a bool is true: int64, users + 1, as `starts`."""
+    before: np.ndarray = np.concatenate([[0], np.cumsum(which)])[starts]
+    return before
 
 
 def histories_of(events: Events, params: SamplingParams, splits: np.ndarray | None) -> Histories:

@@ -47,7 +47,7 @@ def claim_users(
     Args:
         config: Unused.
         firsts: First events of the shard.
-        core, alive, params: As of `sample_shard`.
+        core, alive, params: As of `negatives.ShardOfSplit`.
         positives: Those of each split.
 
     Yields:

@@ -4,9 +4,9 @@ A user's rows depend only on the user's own pairs, the seed, the parameters, the
 candidates with their weights, and the core, so every shard plan gives the same rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -83,8 +83,40 @@ class SampledShard(Generic[W]):
     without_category: int
 
 
-class _Shard:
-    """One shard of one split, chosen and ready to be drawn for."""
+DrawnFrom: TypeAlias = tuple[Pairs, Positives, Pairs, np.ndarray, ItemIndex, CandidateSampler, SplitPlan]
+"""The first arguments of `ShardOfSplit`: what rows are drawn from."""
+
+WithColumns: TypeAlias = tuple[
+    Pairs,
+    Positives,
+    Pairs,
+    np.ndarray,
+    ItemIndex,
+    CandidateSampler,
+    SplitPlan,
+    Histories | None,
+    pa.Table | None,
+    Found | None,
+    np.ndarray | None,
+    np.ndarray | None,
+]
+"""All of them: with what the columns are from that a request adds."""
+
+
+class ShardOfSplit:
+    """One shard of one split, chosen and ready to be drawn for.
+
+    Args:
+        known, positives: What the split sees of the shard, and its positives.
+        core: What the core was made of.
+        alive: bool by item number: the items of the core.
+        index: All items.
+        sampler: The candidates.
+        plan: What to make.
+        histories: Of the shard's users; None without such a column.
+        of_users, of_items: Features of what `ask_shard` asked for; None without features.
+        user_indices, item_indices: Of the shard's users, and of all items by number; None without indices.
+    """
 
     def __init__(
         self,
@@ -95,146 +127,93 @@ class _Shard:
         index: ItemIndex,
         sampler: CandidateSampler,
         plan: SplitPlan,
+        histories: Histories | None = None,
+        of_users: pa.Table | None = None,
+        of_items: Found | None = None,
+        user_indices: np.ndarray | None = None,
+        item_indices: np.ndarray | None = None,
     ) -> None:
         self.chosen = choose(known, positives, core, alive, sampler, plan.params)
-        self._positives, self._index, self._sampler, self._plan = positives, index, sampler, plan
+        self.plan, self.positives, self.index = plan, positives, index
+        self._sampler = sampler
+        self._columns: list[Columns] = []
+        if of_users is not None and of_items is not None:
+            users = find("user_id", positives.users, of_users)
+            self._columns.append(FeatureColumns(plan.params, plan.when, users, of_items))
+        if histories is not None:
+            seen = histories.of_split(plan.number)
+            how = (plan.params.history, plan.params.history_timestamps, item_indices)
+            self._columns.append(HistoryColumns(seen, index.item_ids, *how))
+        if user_indices is not None and item_indices is not None:
+            self._columns.append(IndexColumns(user_indices, item_indices))
 
     def cut(self, groups: Groups, rows: int) -> Iterator[Groups]:
         """Groups that follow each other, with about so many rows at a time."""
-        return cut(groups, self._plan.rows(rows), self._plan.params)
+        return cut(groups, self.plan.rows(rows), self.plan.params)
 
     def draw(self, groups: Groups) -> Rows:
         """The rows of some groups."""
-        drawn_from = (self._positives, self.chosen.known, self._index, self._sampler)
-        return draw_rows(*drawn_from, self._plan.params.seed, groups)
+        drawn_from = (self.positives, self.chosen.known, self.index, self._sampler)
+        return draw_rows(*drawn_from, self.plan.params.seed, groups)
 
-    def table(self, groups: Groups, more: Sequence[Columns]) -> pa.Table:
+    def table(self, groups: Groups) -> pa.Table:
         """The same with all columns."""
-        named = (self._positives, self._index.item_ids, self._sampler.sources, self._plan.name)
-        return training_table(self.draw(groups), *named, more, schema_of(self._plan.params).remove_metadata())
-
-    def columns(
-        self,
-        histories: Histories | None,
-        of_users: pa.Table | None,
-        of_items: Found | None,
-        user_indices: np.ndarray | None,
-        item_indices: np.ndarray | None,
-    ) -> list[Columns]:
-        """The columns that the request adds; arguments are those of `sample_shard`."""
-        params, item_ids = self._plan.params, self._index.item_ids
-        more: list[Columns] = []
-        if of_users is not None and of_items is not None:
-            users = find("user_id", self._positives.users, of_users)
-            more.append(FeatureColumns(params, self._plan.when, users, of_items))
-        if histories is not None:
-            seen = histories.of_split(self._plan.number)
-            how = (params.history, params.history_timestamps, item_indices)
-            more.append(HistoryColumns(seen, item_ids, *how))
-        if user_indices is not None and item_indices is not None:
-            more.append(IndexColumns(user_indices, item_indices))
-        return more
+        named = (self.positives, self.index.item_ids, self._sampler.sources, self.plan.name)
+        schema = schema_of(self.plan.params).remove_metadata()
+        return training_table(self.draw(groups), *named, self._columns, schema)
 
 
-def ask_shard(
-    config: StoreConfig,
-    known: Pairs,
-    positives: Positives,
-    core: Pairs,
-    alive: np.ndarray,
-    index: ItemIndex,
-    sampler: CandidateSampler,
-    plan: SplitPlan,
-) -> Iterator[pa.Table]:
-    """Whose features rows have: `feature_columns.asked`. Arguments are the first ones of `sample_shard`.
+def ask_shard(config: StoreConfig, *drawn_from: *DrawnFrom) -> Iterator[pa.Table]:
+    """Whose features rows have: `feature_columns.asked`.
 
     Of a snapshot that is the users alone: `ask_items` asks for the items.
     """
-    shard = _Shard(known, positives, core, alive, index, sampler, plan)
-    if plan.when.snapshot_us is not None:
-        users = positives.users.take(pa.array(np.unique(shard.chosen.groups.users)))
-        return iter([plan.when.of_all("user_id", users), plan.when.of_all("item_id", NOBODY)])
+    shard = ShardOfSplit(*drawn_from)
+    users, when = shard.positives.users, shard.plan.when
+    if when.snapshot_us is not None:
+        wanted = users.take(pa.array(np.unique(shard.chosen.groups.users)))
+        return iter([when.of_all("user_id", wanted), when.of_all("item_id", NOBODY)])
     pieces = map(shard.draw, shard.cut(shard.chosen.groups, PIECE_ROWS))
-    return asked(pieces, plan.when, positives.users, index.item_ids)
+    return asked(pieces, when, users, shard.index.item_ids)
 
 
-def sample_shard(
-    config: StoreConfig,
-    known: Pairs,
-    positives: Positives,
-    core: Pairs,
-    alive: np.ndarray,
-    index: ItemIndex,
-    sampler: CandidateSampler,
-    plan: SplitPlan,
-    histories: Histories | None,
-    of_users: pa.Table | None,
-    of_items: Found | None,
-    user_indices: np.ndarray | None,
-    item_indices: np.ndarray | None,
-    sink: Sink[W],
-    name: str,
-) -> SampledShard[W]:
+def sample_shard(config: StoreConfig, sink: Sink[W], name: str, *of_shard: *WithColumns) -> SampledShard[W]:
     """Makes the training data of one shard, of one split.
 
     Args:
         config: Where objects live.
-        known, positives: What the split sees of the shard, and its positives.
-        core: What the core was made of.
-        alive: bool by item number: the items of the core.
-        index: All items.
-        sampler: The candidates.
-        plan: What to make.
-        histories: Of the shard's users; None without such a column.
-        of_users, of_items: Features of what `ask_shard` asked for; None without features.
-        user_indices, item_indices: Of the shard's users, and of all items by number; None without indices.
         sink: Where its rows go.
         name: What they are called by, of this shard and split alone; a number follows.
+        of_shard: What they are made of.
     """
-    shard = _Shard(known, positives, core, alive, index, sampler, plan)
-    more = shard.columns(histories, of_users, of_items, user_indices, item_indices)
-    chosen, output = shard.chosen, sink.open(config)
+    shard = ShardOfSplit(*of_shard)
+    chosen, params, output = shard.chosen, shard.plan.params, sink.open(config)
     for number, some in enumerate(shard.cut(chosen.groups, PART_ROWS)):
         pieces = []
         for piece in shard.cut(some, PIECE_ROWS):
             cancellation.check()
-            pieces.append(shard.table(piece, more))
+            pieces.append(shard.table(piece))
         output.write(f"{name}-{number:05d}", pa.concat_tables(pieces), stats=("timestamp", "split", "bucket"))
-    by_category = plan.params.same_category_share > 0.0
+    by_category = params.same_category_share > 0.0
     positives_made, negatives = len(chosen.groups), int(chosen.groups.counts.sum())
     return SampledShard(
         parts=output.close(),
         positives=positives_made,
         outside=chosen.outside,
         negatives=negatives,
-        short=plan.params.negative_ratio * positives_made - negatives,
+        short=params.negative_ratio * positives_made - negatives,
         without_user=chosen.without_user,
         without_item=chosen.without_item,
         without_category=int(np.count_nonzero(chosen.groups.categories < 0)) if by_category else 0,
     )
 
 
-def forecast_shard(
-    config: StoreConfig,
-    known: Pairs,
-    positives: Positives,
-    core: Pairs,
-    alive: np.ndarray,
-    index: ItemIndex,
-    sampler: CandidateSampler,
-    plan: SplitPlan,
-    histories: Histories | None,
-    of_users: pa.Table | None,
-    of_items: Found | None,
-    user_indices: np.ndarray | None,
-    item_indices: np.ndarray | None,
-) -> int:
+def forecast_shard(config: StoreConfig, *of_shard: *WithColumns) -> int:
     """About how many bytes `sample_shard` would write: its first row group's, for as many rows as it has."""
-    shard = _Shard(known, positives, core, alive, index, sampler, plan)
+    shard = ShardOfSplit(*of_shard)
     groups = shard.chosen.groups
-    for some in cut(groups, ROW_GROUP_ROWS, plan.params):
+    for some in cut(groups, ROW_GROUP_ROWS, shard.plan.params):
         rows = len(groups) + int(groups.counts.sum())
-        more = shard.columns(histories, of_users, of_items, user_indices, item_indices)
-        table = shard.table(some, more)
+        table = shard.table(some)
         return encoded_bytes(table) * rows // len(table)
     return 0

@@ -14,7 +14,7 @@ from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.core import NEVER_US, fold_pairs
 from headrace_compute.model import Shard, StoreConfig
 from headrace_compute.training.firsts import FirstEvents, first_events
-from headrace_compute.training.history import Histories, histories_of
+from headrace_compute.training.history import Histories, histories_of, starts_where
 from headrace_compute.training.items import TimedCounts, count_items
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.split import TEMPORAL, first_seen, leave_last_out_views, temporal_views
@@ -49,8 +49,7 @@ class TimedPairs(Pairs):
 
     def where(self, which: np.ndarray) -> "TimedPairs":
         """Those for which a bool is true."""
-        before = np.concatenate([[0], np.cumsum(which)])
-        return TimedPairs(before[self.starts], self.items[which], self.first_us[which])
+        return TimedPairs(starts_where(self.starts, which), self.items[which], self.first_us[which])
 
 
 @dataclass(frozen=True)

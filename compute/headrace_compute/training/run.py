@@ -144,7 +144,7 @@ async def _sample(
             # The table has its parts in the order of their names.
             name = f"{plan.number}-{plan.name}-{place:04d}" if plan.name else f"{place:04d}"
             drawn = (*drawing.of(place, plan), *more[place])
-            sampled.append(await workers.run(sample_shard, *drawn, sink, name))
+            sampled.append(await workers.run(sample_shard, sink, name, *drawn))
         workers.let_go([held for view in shard.views for held in view])
         return sampled
 
