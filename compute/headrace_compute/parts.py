@@ -1,8 +1,9 @@
 """Parts: Parquet files in the store, written once, and read whole or by row group."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,21 @@ from headrace_compute.objects.store import KeyExistsError, KeyMissingError, Obje
 PIECE_GROUPS = 16
 """Row groups written between two looks at whether the stage is cancelled: a fifth of a second."""
 
-ANEW = "Upload its rows anew, under another id."
+REMEDIES: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("interactions", "items", "rejects", "uploads"), "Upload its rows anew, under another id."
+    ),
+    **dict.fromkeys(
+        ("user_vocabulary", "item_vocabulary"),
+        "Put it back from a backup: which integers ids have is stored nowhere else.",
+    ),
+}
+"""What brings lost rows back, by the folder of their table, or of the files of uploads."""
+
+RUN_AGAIN = "Run again what made its table."
+"""What brings all others back: they are derived."""
+
+T = TypeVar("T")
 
 
 def write_part(store: ObjectStore, key: str, table: pa.Table, *, stats: Sequence[str] = ()) -> Part:
@@ -92,39 +107,44 @@ def read_part(
         PartLostError: the part is not there, or is not Parquet.
         StoreUnavailableError: it cannot be read.
     """
-    with _opened(store, key, dictionary, at_once) as file:
+
+    def whole(file: pq.ParquetFile) -> pa.Table:
         return _select(file.read(columns=_names(columns)), columns)
+
+    return _read(store, key, whole, dictionary, at_once)
 
 
 def part_row_groups(store: ObjectStore, key: str) -> int:
     """The number of row groups of a part."""
-    with _opened(store, key) as file:
-        return int(file.num_row_groups)
+    return _read(store, key, lambda file: int(file.num_row_groups))
 
 
 def part_rows(store: ObjectStore, key: str) -> int:
     """The number of rows of a part, from its footer."""
-    with _opened(store, key) as file:
-        return int(file.metadata.num_rows)
+    return _read(store, key, lambda file: int(file.metadata.num_rows))
 
 
 def newest_us(store: ObjectStore, key: str, column: str) -> int | None:
     """The newest value of a timestamp("us") column, from the footer if it tells; None if all are null."""
-    with _opened(store, key) as file:
+
+    def newest(file: pq.ParquetFile) -> int | None:
         place = file.metadata.schema.names.index(column)
         groups = [file.metadata.row_group(index).column(place) for index in range(file.num_row_groups)]
         if all(group.is_stats_set and group.statistics.has_min_max for group in groups):
             return max((int(group.statistics.max_raw) for group in groups), default=None)
-        newest = pc.max(file.read(columns=[column])[column].cast(pa.int64())).as_py()
-        return None if newest is None else int(newest)
+        found = pc.max(file.read(columns=[column])[column].cast(pa.int64())).as_py()
+        return None if found is None else int(found)
+
+    return _read(store, key, newest)
 
 
 def read_row_groups(
     store: ObjectStore, key: str, groups: Sequence[int], columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Reads some row groups of a part, in the order given."""
-    with _opened(store, key) as file:
-        return _select(file.read_row_groups(list(groups), columns=_names(columns)), columns)
+    return _read(
+        store, key, lambda file: _select(file.read_row_groups(list(groups), columns=_names(columns)), columns)
+    )
 
 
 def read_parts(
@@ -149,20 +169,23 @@ def read_pieces(store: ObjectStore, key: str, rows: int) -> Iterator[pa.Table]:
     Raises:
         PartLostError, StoreUnavailableError: As `read_part`.
     """
-    with _opened(store, key, at_once=True) as file:
+    with _whole(store, key) as file:
         for batch in file.iter_batches(rows, use_threads=False):
             yield pa.Table.from_batches([batch])
 
 
 def read_first_rows(store: ObjectStore, key: str, group: int, limit: int) -> pa.Table:
     """The first rows of a row group, at most `limit`; what is behind them is hardly looked at."""
-    pieces: list[pa.RecordBatch] = []
-    with _opened(store, key) as file:
+
+    def first_rows(file: pq.ParquetFile) -> pa.Table:
+        pieces: list[pa.RecordBatch] = []
         for batch in file.iter_batches(max(1, limit), row_groups=[group], use_threads=False):
             pieces.append(batch)
             if sum(piece.num_rows for piece in pieces) >= limit:
                 break
         return pa.Table.from_batches(pieces, file.schema_arrow).slice(0, limit)
+
+    return _read(store, key, first_rows)
 
 
 def verify_part(store: ObjectStore, part: Part) -> None:
@@ -179,18 +202,25 @@ def verify_part(store: ObjectStore, part: Part) -> None:
     if found != (part.size_bytes, part.checksum, part.rows):
         raise PartLostError(
             f"The part {part.key} is damaged: it has {found[0]} bytes, checksum {found[1]}, "
-            f"{found[2]} rows instead of {part.size_bytes}, {part.checksum} and {part.rows}. {ANEW}",
+            f"{found[2]} rows instead of {part.size_bytes}, {part.checksum} and {part.rows}. "
+            f"{_remedy(part.key)}",
             {"part": part.key},
         )
 
 
 def _gone(key: str) -> PartLostError:
-    return PartLostError(f"The part {key} is gone from the store. {ANEW}", {"part": key})
+    return PartLostError(f"The part {key} is gone from the store. {_remedy(key)}", {"part": key})
 
 
 def _unreadable(key: str, error: Exception) -> PartLostError:
-    message = f"The part {key} cannot be read: {type(error).__name__}. {ANEW}"
+    message = f"The part {key} is damaged, and no Parquet any more: {type(error).__name__}. {_remedy(key)}"
     return PartLostError(message, {"part": key})
+
+
+def _remedy(key: str) -> str:
+    """What to do about a part that is lost; third in its key is the folder of its table."""
+    folder = "".join(key.split("/")[2:3])
+    return REMEDIES.get(folder, RUN_AGAIN)
 
 
 def _rows(key: str, data: bytes) -> int:
@@ -220,20 +250,43 @@ def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
     return table if columns is None else table.select(list(columns))
 
 
+def _read(
+    store: ObjectStore,
+    key: str,
+    use: Callable[[pq.ParquetFile], T],
+    dictionary: Sequence[str] = (),
+    at_once: bool = False,
+) -> T:
+    """What `use` makes of a part.
+
+    If it cannot be read by ranges, all of its bytes tell whether they are spoilt, which no other try mends,
+    or the store broke off.
+    """
+    if not at_once:
+        try:
+            with closing(store.open(key)) as source:
+                return use(_parquet(source, dictionary))
+        except KeyMissingError:
+            raise _gone(key) from None
+        except (OSError, pa.ArrowException):
+            pass
+    with _whole(store, key, dictionary) as file:
+        return use(file)
+
+
 @contextmanager
-def _opened(
-    store: ObjectStore, key: str, dictionary: Sequence[str] = (), at_once: bool = False
-) -> Iterator[pq.ParquetFile]:
-    """A part open for reading; whatever is wrong with its bytes is the store's fault."""
+def _whole(store: ObjectStore, key: str, dictionary: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """A part of which all bytes have come; whatever is wrong with them is the part's."""
     try:
-        with closing(pa.BufferReader(store.get(key)) if at_once else store.open(key)) as source:
-            yield pq.ParquetFile(source, read_dictionary=list(dictionary), pre_buffer=True)
+        with closing(pa.BufferReader(store.get(key))) as source:
+            yield _parquet(source, dictionary)
     except KeyMissingError:
         raise _gone(key) from None
-    except pa.ArrowInvalid as error:
-        message = f"The part {key} is damaged, and no Parquet any more. {ANEW}"
-        raise PartLostError(message, {"part": key}) from error
+    except pa.ArrowMemoryError as error:
+        raise StoreUnavailableError(f"The part {key} cannot be read: there is no memory for it.") from error
     except (OSError, pa.ArrowException) as error:
-        if at_once:  # The store has done its part.
-            raise _unreadable(key, error) from error
-        raise StoreUnavailableError(f"The part {key} cannot be read: {type(error).__name__}.") from error
+        raise _unreadable(key, error) from error
+
+
+def _parquet(source: pa.NativeFile, dictionary: Sequence[str]) -> pq.ParquetFile:
+    return pq.ParquetFile(source, read_dictionary=list(dictionary), pre_buffer=True)

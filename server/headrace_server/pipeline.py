@@ -21,7 +21,7 @@ from headrace.v1 import (
 from headrace_compute.errors import UnsupportedError, UploadNotFoundError
 from headrace_compute.model import DataType
 from headrace_compute.schemas.contract import describe_for
-from headrace_server import reading
+from headrace_server import listing, reading
 from headrace_server.health import HealthMonitor, health_message
 from headrace_server.ingest.service import SmallIngests
 from headrace_server.rpc import messages, requests
@@ -49,7 +49,7 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self._small = small
         self._runs = runs
         self._health = health
-        self._lists = reading.TableLists(services.config, services.lists)
+        self._lists = listing.TableLists(services.config, services.lists)
         self._reads = reading.TableReads(services)
         self._schemas: dict[DataType, validation_pb2.GetSchemaResponse] = {}
 

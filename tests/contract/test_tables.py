@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from headrace_compute.delta import tables
 from headrace_compute.delta.tables import (
     SCHEMAS,
     commit,
     dataset_key,
     interactions_key,
-    list_tables,
     log_entries,
     open_table,
     rejects_key,
@@ -27,9 +27,10 @@ from headrace_compute.errors import (
     TableNotFoundError,
     VersionNotFoundError,
 )
-from headrace_compute.model import Part, StoreConfig
+from headrace_compute.model import Part, Snapshot, StoreConfig
 from headrace_compute.objects.store import open_store
 from headrace_compute.parts import read_part, write_part
+from headrace_server.listing import NewestVersions
 
 pytest_plugins = ["brokers.fixtures"]
 
@@ -241,11 +242,43 @@ def test_tables_and_tenants_are_listed_by_name(config: StoreConfig) -> None:
         transaction="x",
         metadata={},
     )
-    assert [name for name, _ in list_tables(config, "acme")] == ["interactions", "user_features"]
-    assert [(name, table.kind) for name, table in list_tables(config, "zeta")] == [
-        ("training_data", "training_data")
-    ]
+    lists = NewestVersions(config)
+    assert [table.name for table in lists.page("acme", "", 9).tables] == ["interactions", "user_features"]
+    (table,) = lists.page("zeta", "", 9).tables
+    assert (table.name, table.kind, table.version, table.rows) == ("training_data", "training_data", 1, 1)
     assert tenants(config) == ["acme", "zeta"]
+
+
+def test_a_list_tells_the_newest_versions_and_opens_what_is_new_alone(
+    config: StoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists, opened = NewestVersions(config), list[str]()
+
+    def listed() -> list[tuple[str, int, int]]:
+        return [(table.name, table.version, table.rows) for table in lists.page("acme", "", 9).tables]
+
+    def noting(config: StoreConfig, key: str, version: int | None = None) -> Snapshot:
+        opened.append(key)
+        return open_table(config, key, version)
+
+    monkeypatch.setattr(tables, "open_table", noting)
+    rejects = rejects_key(config, "acme")
+    append(config, "t", ["a"])
+    overwrite(config, rejects, "r", pa.table({"user_id": ["a"]}))
+    for _ in range(2):
+        assert listed() == [("interactions", 1, 1), ("rejects", 1, 1)]
+    append(config, "u", ["b", "c"])
+    assert listed() == [("interactions", 2, 3), ("rejects", 1, 1)]
+    assert opened.count(rejects) == 1
+    # Somebody takes the table away, and another one of as many versions has its place.
+    open_store(config).delete_all(KEY)
+    assert listed() == [("rejects", 1, 1)]
+    append(config, "v", ["a", "b"])
+    append(config, "w", ["c", "d"])
+    assert listed() == [("interactions", 2, 4), ("rejects", 1, 1)]
+    for each in (1, 2):
+        open_store(config).delete(f"{KEY}/_delta_log/{each:020}.json")
+    assert listed() == [("rejects", 1, 1)]
 
 
 def test_names_lead_to_the_keys_of_the_design(config: StoreConfig) -> None:

@@ -1,10 +1,13 @@
 """Training sets laid into a server's store as they are wanted, without a run."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from harness.server import Server
+from headrace import Client
+from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
 from headrace_compute.model import StoreConfig
 from headrace_compute.objects.store import open_store
@@ -57,6 +60,28 @@ def lay_dataset(
         metadata={},
     )
     return rows_of
+
+
+def sample_without_valid(client: Client, tenant: str, dataset: str) -> run_pb2.NegativesResult:
+    """Has a run make a training set of two cuts, between which nothing happens."""
+    rows = [(f"u{user}", f"i{user + n}", month) for user in range(9) for n, month in enumerate((1, 2, 5))]
+    client.ingest_interactions(
+        tenant,
+        [
+            {"user_id": u, "item_id": i, "interaction_type": "click", "timestamp": f"2026-0{month}-01"}
+            for u, i, month in rows
+        ],
+    )
+    client.ingest_items(tenant, [{"item_id": f"i{number}", "title": "x"} for number in range(20)])
+    made = client.sample_negatives(
+        tenant,
+        dataset=dataset,
+        min_interactions_per_user=0,
+        min_interactions_per_item=0,
+        split={"cuts": [datetime(2026, month, 1, tzinfo=UTC) for month in (3, 4)]},
+    )
+    assert [warning.code for warning in made.warnings] == ["EMPTY_SPLIT"]
+    return made
 
 
 def _rows(part: str, split: str | None, groups: int) -> pa.Table:

@@ -36,7 +36,7 @@ def test_a_split_that_the_version_lacks_is_refused_with_those_that_it_has(
     server: Server, client: Client, tenant: str
 ) -> None:
     lay_dataset(server, tenant, "mine", [("train", 1), ("valid", 1)])
-    has = "has no rows of split 'tset'; it has train, valid"
+    has = "has no split 'tset'; it has train, valid"
     with pytest.raises(errors.InvalidArgumentError, match=has) as caught:
         client.read_table(tenant, "mine", split="tset")
     assert (caught.value.code, caught.value.metadata) == (

@@ -13,7 +13,7 @@ from harness.dialogue import HEADER, Dialogue, chunk, failure_of, finish, header
 from harness.server import Server
 
 from headrace import Client
-from headrace.errors import InvalidArgumentError
+from headrace.errors import InvalidArgumentError, NoInteractionsError
 from headrace.v1 import ingest_pb2, row_pb2, run_pb2, table_pb2, upload_pb2, validation_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -273,6 +273,11 @@ def _temporal(cuts: Sequence[int] = (), fractions: Sequence[float] = ()) -> run_
         ({"alpha": float("nan")}, "alpha"),
         ({"zipf_exponent": 4.5}, "zipf_exponent"),
         ({"uniform_share": 1.5}, "uniform_share"),
+        ({"zipf_exponent": 1.5}, "zipf_exponent"),
+        ({"uniform_share": 0.0}, "uniform_share"),
+        ({"strategy": "uniform", "alpha": 0.5}, "alpha"),
+        ({"strategy": "zipf", "alpha": 0.0}, "alpha"),
+        ({"strategy": "exposed", "uniform_share": 0.4}, "uniform_share"),
         ({"same_category_share": -0.1}, "same_category_share"),
         ({"same_category_share": 1.01}, "same_category_share"),
         ({"same_category_share": float("nan")}, "same_category_share"),
@@ -311,6 +316,20 @@ def test_a_bad_sampling_parameter_is_named(
 ) -> None:
     request = run_pb2.SampleNegativesRequest(tenant_id=tenant, **fields)
     assert _fails(stub.SampleNegatives, request) == (INVALID, "INVALID_FIELD", {"field": field})
+
+
+def test_a_parameter_that_its_strategy_does_not_heed_is_told_with_those_that_do(
+    client: Client, tenant: str
+) -> None:
+    told = "zipf_exponent is 2.0, which strategy popularity does not heed; leave it out, or choose zipf"
+    with pytest.raises(InvalidArgumentError, match=told):
+        client.sample_negatives(tenant, zipf_exponent=2.0)
+    told = "alpha is 1.0, which strategy uniform .* or choose popularity or mixed or exposed"
+    with pytest.raises(InvalidArgumentError, match=told):
+        client.sample_negatives(tenant, strategy="uniform", alpha=1.0)
+    # A default that is written out means nothing.
+    with pytest.raises(NoInteractionsError):
+        client.sample_negatives(tenant, strategy="uniform", alpha=0.75, zipf_exponent=1.0, uniform_share=0.5)
 
 
 def test_every_call_answers_with_its_request_id(server: Server) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from harness.phoenix import Phoenix
 from harness.server import Server
-from harness.training import RATIO, lay_dataset
+from harness.training import RATIO, lay_dataset, sample_without_valid
 
 from headrace import AsyncClient, Client, errors
 from headrace.training.order import HELD_ROWS
@@ -224,6 +225,47 @@ def test_reads_that_a_server_breaks_off_go_on_behind_the_last_row_in_their_versi
                 loaded = [name for batch in data for name in names(batch)]
         assert pa.Table.from_batches(found).equals(calm)
     assert Counter(loaded) == Counter(laid["valid"])
+
+
+async def test_a_split_without_rows_is_read_as_no_rows_of_its_columns(
+    server: Server, client: Client, tenant: str
+) -> None:
+    sample_without_valid(client, tenant, "mine")
+    train = client.read_table(tenant, "mine", split="train")
+    assert train.num_rows
+    valid = client.read_table(tenant, "mine", split="valid")
+    assert (valid.num_rows, valid.schema) == (0, train.schema)
+    columns = ["timestamp", "item_id"]
+    for options in ({"offset": 5}, {"limit": 3}, {"columns": columns}):
+        found = client.read_table(tenant, "mine", split="valid", **options)
+        expected = train.select(columns) if "columns" in options else train
+        assert (found.num_rows, found.schema) == (0, expected.schema)
+    assert client.read_table(tenant, "mine", offset=10**9).schema == train.schema
+    for options in ({}, {"shuffle_seed": SEED, "rank": 1, "ranks": 2, "even_ranks": True}):
+        data = client.training_data(tenant, "mine", split="valid", **options)  # type: ignore[arg-type]
+        assert (data.rows, len(data), list(data), list(data)) == (0, 0, [], [])
+        assert list(data.splits) == ["train", "valid", "test"]
+        assert data.splits["valid"] == 0
+        data.load_state_dict(data.state_dict())
+    async with AsyncClient(server.address) as aclient:
+        assert (await aclient.read_table(tenant, "mine", split="valid")).schema == train.schema
+        loaded = await aclient.training_data(tenant, "mine", split="valid")
+        assert [batch async for batch in loaded] == []
+    with pytest.raises(errors.InvalidArgumentError, match="no split 'tset'; it has train, valid, test"):
+        client.training_data(tenant, "mine", split="tset")
+
+
+def test_splits_are_those_of_the_run_whatever_was_done_to_files_since(
+    server: Server, client: Client, tenant: str
+) -> None:
+    sample_without_valid(client, tenant, "mine")
+    folder = server.data_dir / "training-data" / tenant / "datasets" / "mine"
+    before = client.training_data(tenant, "mine").splits
+    DeltaTable(folder).optimize.compact()  # One file of all: nobody can say whose rows it has.
+    assert client.training_data(tenant, "mine").version == 2
+    with pytest.raises(errors.InvalidArgumentError, match="it has no splits in files of their own"):
+        client.training_data(tenant, "mine", split="valid")
+    assert client.training_data(tenant, "mine", version=1).splits == before
 
 
 def test_nobody_at_the_address_is_told_at_once(tenant: str) -> None:

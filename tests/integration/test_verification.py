@@ -1,10 +1,12 @@
 """Versions are verified over a real channel: equal, different, and not to be derived."""
 
+import itertools
 import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,19 @@ def test_a_version_is_equal_to_what_its_lineage_gives(
     assert times(made, table) == before
 
 
+@pytest.mark.slow
+def test_all_versions_are_equal_on_another_number_of_workers(
+    made: Server, own_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    """22 of 22: the same files, before a server whose stages go to three workers."""
+    shutil.copytree(made.data_dir, tmp_path / "data")
+    other = own_server(tmp_path / "data", HEADRACE_WORKERS="3")
+    with Client(other.address) as client:
+        assert client.health().workers_wanted == 3
+        for table, version in itertools.product(TABLES, (1, 2)):
+            assert not client.verify(TENANT, table, version=version).HasField("difference"), (table, version)
+
+
 async def test_the_async_client_is_told_the_same(made: Server) -> None:
     async with AsyncClient(made.address) as client:
         found = await client.verify(TENANT, "splits")
@@ -265,10 +280,39 @@ def test_an_input_that_is_gone_is_named(made: Server, client: Client) -> None:
 
 def test_a_part_of_the_version_that_is_gone_or_damaged_is_named(made: Server, client: Client) -> None:
     file = parts(made, "user_features", 2)[0]
-    for change in (lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-20])):
-        with changed(file, change), pytest.raises(PartLostError, match="make the table anew") as caught:
-            client.verify(TENANT, "user_features")
+    changes: list[Callable[[Path], object]] = [
+        lambda file: file.unlink(),
+        lambda file: file.write_bytes(file.read_bytes()[:-20]),
+        lambda file: file.write_bytes(file.read_bytes()[:400] + file.read_bytes()[500:]),
+    ]
+    calls: list[Callable[[], object]] = [
+        lambda: client.verify(TENANT, "user_features"),
+        lambda: client.read_table(TENANT, "user_features"),
+        lambda: client.read_table(TENANT, "user_features", version=2, columns=["user_id"]),
+    ]
+    again = r"make the table anew .* interactions_version = 2, items_version = 1, as_of = 2026-01-"
+    for change, call in itertools.product(changes, calls):
+        with changed(file, change), pytest.raises(PartLostError, match=again) as caught:
+            call()
         assert caught.value.metadata == {"part": f"features/{TENANT}/user_features/{file.name}"}
+
+
+def test_a_lost_part_of_an_upload_can_only_be_sent_anew(made: Server, client: Client) -> None:
+    file = min((made.data_dir / "raw-data" / TENANT / "interactions").glob("*.parquet"))
+    for change in (lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-20])):
+        with changed(file, change):
+            for call in (client.compute_features, partial(client.read_table, table="interactions")):
+                with pytest.raises(PartLostError, match="Upload its rows anew"):
+                    call(TENANT)
+
+
+def test_a_loader_is_told_of_a_lost_part_at_once(made: Server, client: Client) -> None:
+    data = client.training_data(TENANT, "plain", shuffle_seed=3)
+    file = parts(made, "plain", 2)[-1]
+    cut = changed(file, lambda file: file.write_bytes(file.read_bytes()[:-20]))
+    with cut, pytest.raises(PartLostError, match="make the table anew"):
+        list(data)
+    assert sum(batch.num_rows for batch in data) == data.rows
 
 
 def test_only_versions_that_runs_write_are_verified(made: Server, client: Client) -> None:

@@ -1,6 +1,8 @@
 """Parts: the rows come back exactly, shards read only what they need, damage is noticed."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from headrace_compute.errors import PartLostError
+from headrace_compute.errors import PartLostError, StoreUnavailableError
 from headrace_compute.model import BUCKETS, ROW_GROUP_ROWS, ColumnStats, DataFile, Part
 from headrace_compute.objects.store import KeyExistsError, LocalStore
 from headrace_compute.parts import (
@@ -188,6 +190,72 @@ def test_a_sound_part_passes_and_a_damaged_one_is_told(store: LocalStore) -> Non
     store.delete("p")
     with pytest.raises(PartLostError, match="gone"):
         verify_part(store, part)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut short": lambda data: data[:-1],
+    "cut to a half": lambda data: data[: len(data) // 2],
+    "begins late": lambda data: data[1_000:],
+    "lacks its middle": lambda data: data[:5_000] + data[6_000:],
+    "zeros": lambda data: data[:4] + bytes(2_000) + data[2_004:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_part_is_told_from_a_store_that_breaks_off(tmp_path: Path, damage: str) -> None:
+    class BreaksOff(LocalStore):
+        """Bytes come until they are asked for in ranges; then all at once, unless it is away."""
+
+        is_away = False
+
+        def open(self, key: str) -> pa.NativeFile:
+            class Cut(BytesIO):
+                def read(self, count: int | None = -1, /) -> bytes:
+                    raise OSError("AWS Error NETWORK_CONNECTION: curlCode: 56")
+
+            return pa.PythonFile(Cut(self.get(key)), "r")
+
+        def get(self, key: str) -> bytes:
+            if self.is_away:
+                raise StoreUnavailableError("The store is away.")
+            return super().get(key)
+
+    whole, breaks_off = LocalStore(str(tmp_path)), BreaksOff(str(tmp_path))
+    table = clustered(2 * ROW_GROUP_ROWS)
+    write_part(whole, "p", table)
+    for store in (whole, breaks_off):
+        assert read_row_groups(store, "p", [0, 1]).equals(table)
+    whole.put("p", DAMAGES[damage](whole.get("p")))
+    for store in (whole, breaks_off):
+        with pytest.raises(PartLostError, match="The part p is damaged") as caught:
+            read_row_groups(store, "p", [0, 1])
+        assert caught.value.attributes == {"part": "p"}
+    breaks_off.is_away = True
+    with pytest.raises(StoreUnavailableError):
+        read_part(breaks_off, "p", at_once=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [
+        ("raw-data/acme/interactions/p", "Upload its rows anew"),
+        ("processed-data/acme/rejects/published=true/p", "Upload its rows anew"),
+        ("raw-data/_headrace/uploads/acme/u/sidecars/p", "Upload its rows anew"),
+        ("training-data/acme/item_vocabulary/p", "Put it back from a backup"),
+        ("training-data/acme/datasets/items/p", "Run again"),
+        ("features/acme/user_features/p", "Run again"),
+    ],
+)
+def test_what_to_do_about_a_lost_part_depends_on_who_wrote_it(
+    store: LocalStore, key: str, remedy: str
+) -> None:
+    with pytest.raises(PartLostError, match=f"gone from the store. {remedy}"):
+        read_part(store, key)
+    store.create(key, b"")
+    with pytest.raises(PartLostError, match=f"damaged.* {remedy}"):
+        read_part(store, key)
+    with pytest.raises(PartLostError, match=remedy):
+        verify_part(store, Part(key, 1, 1, ""))
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"user_id,item_id\n" * 100])

@@ -9,21 +9,20 @@ import pytest
 from headrace.v1 import table_pb2
 from headrace_compute.errors import InvalidFieldError, OverloadedError
 from headrace_compute.model import StoreConfig
-from headrace_server import reading
-from headrace_server.reading import TableLists
+from headrace_server.listing import NewestVersions, TableLists
 from headrace_server.rpc.limits import Limit
 
 
 async def test_those_who_ask_while_a_list_is_made_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on, made = threading.Semaphore(0), threading.Semaphore(0), []
 
-    def tables_of(config: StoreConfig, tenant: str, after: str, count: int) -> Any:
+    def page(self: NewestVersions, tenant: str, after: str, count: int) -> Any:
         begun.release()
         go_on.acquire()
         made.append(tenant)
         return table_pb2.ListTablesResponse(next_page_token=str(len(made)))
 
-    monkeypatch.setattr(reading, "_tables_of", tables_of)
+    monkeypatch.setattr(NewestVersions, "page", page)
     lists = TableLists(StoreConfig(root="/nowhere"), Limit("lists", 3, 2))
     request = table_pb2.ListTablesRequest(tenant_id="acme")
 
@@ -54,11 +53,11 @@ async def test_a_page_token_is_the_name_of_a_table() -> None:
 async def test_lists_that_nobody_waits_for_any_more_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
 
-    def tables_of(config: StoreConfig, tenant: str, after: str, count: int) -> Any:
+    def page(self: NewestVersions, tenant: str, after: str, count: int) -> Any:
         go_on.wait(30)
         return table_pb2.ListTablesResponse()
 
-    monkeypatch.setattr(reading, "_tables_of", tables_of)
+    monkeypatch.setattr(NewestVersions, "page", page)
     lists = TableLists(StoreConfig(root="/nowhere"), Limit("lists", 3, 2))
     for token in "ab":
         task = asyncio.create_task(lists.list(table_pb2.ListTablesRequest(tenant_id="t", page_token=token)))

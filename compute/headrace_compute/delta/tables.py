@@ -4,7 +4,7 @@ The one module to import for everything about tables; `commit` and the keys come
 from the modules beside it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -54,9 +54,9 @@ __all__ = [
     "feature_statistics_key",
     "find_commit",
     "interactions_key",
+    "is_newest",
     "item_features_key",
     "items_key",
-    "list_tables",
     "log_entries",
     "newest_version",
     "open_table",
@@ -153,17 +153,15 @@ def table_uri(config: StoreConfig, table_key: str) -> str:
     return open_store(config).uri(table_key)
 
 
-def list_tables(
-    config: StoreConfig, tenant: str, names: Sequence[str] | None = None
-) -> list[tuple[str, Snapshot]]:
-    """The newest version of each table of a tenant, by name; of those that have some names, if given."""
-    found = []
-    for name in table_names(config, tenant) if names is None else names:
-        try:
-            found.append((name, open_table(config, table_key(config, tenant, name))))
-        except TableNotFoundError:
-            continue
-    return found
+def is_newest(config: StoreConfig, table_key: str, version: int, committed_us: int) -> bool:
+    """Whether the version of a table that was committed then is its newest, told without opening it."""
+    store = open_store(config)
+    if store.exists(entry_key(table_key, version + 1)):
+        return False
+    try:
+        return commit_info(store, table_key, version)[0] == committed_us
+    except StoreUnavailableError:
+        return False  # It is gone, or opening it will tell what is wrong.
 
 
 def table_names(config: StoreConfig, tenant: str) -> list[str]:

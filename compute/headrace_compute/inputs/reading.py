@@ -13,12 +13,14 @@ from headrace_compute.pages import paged
 from headrace_compute.parts import read_first_rows, read_part, read_row_groups
 
 
-def column_names(config: StoreConfig, files: Sequence[DataFile]) -> list[str]:
-    """The columns of a table version, partition columns last; none if it has no files."""
+def columns_of(config: StoreConfig, files: Sequence[DataFile]) -> pa.Schema:
+    """The columns of a table version as they are sent, partition columns last; none if it has no files."""
     if not files:
-        return []
+        return pa.schema([])
     schema = read_row_groups(open_store(config), files[0].key, [], None).schema
-    return [*schema.names, *files[0].partition]
+    for name, value in files[0].partition.items():
+        schema = schema.append(pa.field(name, pa.array([value]).type))
+    return schema
 
 
 def pieces_of(files: Sequence[DataFile], offset: int, limit: int) -> Iterator[Piece]:
@@ -43,6 +45,14 @@ def read_ipc(config: StoreConfig, piece: Piece, columns: Sequence[str]) -> list[
     """
     table = _read(config, piece, columns)
     return paged(0, table.num_rows, lambda first, count: _stream(table.slice(first, count)), len)
+
+
+def no_rows(schema: pa.Schema) -> bytes:
+    """An Arrow IPC stream that has columns and a batch without rows."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist([], schema))
+    return bytes(sink.getvalue())
 
 
 def _stream(table: pa.Table, compression: Literal["zstd"] | None = None) -> bytes:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from headrace_compute.training.parameters import SamplingParams
 
 DIGITS = 20
 """Of powers, before they are rounded: pow() of C libraries and SIMD units differs in the last bit."""
+
+
+Parameter = Literal["alpha", "zipf_exponent", "uniform_share"]
+"""Of SamplingParams, those that some strategies alone heed."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,12 @@ class Strategy:
 
     Attributes:
         components: Of the parameters, and the events of each candidate (int64, in the order of item_id).
+        parameters: Those that it heeds, by name.
         exposed: Whether the user's exposures are drawn first, and what follows is what is still missing.
     """
 
     components: Callable[[SamplingParams, np.ndarray], tuple[Component, ...]]
+    parameters: tuple[Parameter, ...] = ()
     exposed: bool = False
 
 
@@ -89,10 +96,10 @@ EXPOSED = "exposed"
 
 STRATEGIES: Mapping[str, Strategy] = {
     "uniform": Strategy(_uniform),
-    "popularity": Strategy(_popularity),
-    "zipf": Strategy(_zipf),
-    "mixed": Strategy(_mixed),
-    EXPOSED: Strategy(_popularity, exposed=True),
+    "popularity": Strategy(_popularity, ("alpha",)),
+    "zipf": Strategy(_zipf, ("zipf_exponent",)),
+    "mixed": Strategy(_mixed, ("alpha", "uniform_share")),
+    EXPOSED: Strategy(_popularity, ("alpha",), exposed=True),
 }
 """By name, in the order in which messages list them."""
 

@@ -6,6 +6,7 @@ that names the field.
 
 import uuid
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from google.protobuf import duration_pb2, timestamp_pb2
@@ -119,6 +120,11 @@ def check_types(field: str, types: Iterable[str]) -> tuple[str, ...]:
             f"Unknown interaction type {unknown[0][:80]!r}; expected one of {', '.join(INTERACTION_TYPES)}.",
         )
     return tuple(wanted)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Which of the known names somebody may have meant by another; None if none is like it."""
+    return next(iter(get_close_matches(name[:80], list(known), 1)), None)
 
 
 def check_enum(field: str, enum: Any, value: int) -> None:

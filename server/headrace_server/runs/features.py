@@ -4,7 +4,6 @@ import asyncio
 import copy
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from headrace.v1 import feature_pb2, run_pb2
@@ -20,10 +19,10 @@ from headrace_compute.report import warning_of
 from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.drift import DriftLimits
 from headrace_compute.workers.pool import RunExecutor
+from headrace_server.lineage import Lineage
 from headrace_server.rpc import messages, requests
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message
 from headrace_server.runs.job import Made, MadeTable, RunKind
-from headrace_server.runs.lineage import Lineage
 from headrace_server.runs.statistics import check_baselines
 from headrace_server.services import Services
 
@@ -138,9 +137,10 @@ def _near(name: str, columns: Collection[str]) -> list[str]:
     for column in sorted(columns, reverse=True):
         by_name.setdefault(column.partition(".")[2], []).append(column)
     table, _, wanted = name.rpartition(".")
-    for near in get_close_matches(wanted, by_name, 1):
-        return [column for column in by_name[near] if column == f"{table}.{near}"] or by_name[near]
-    return [EXAMPLE_COLUMN]
+    near = requests.nearest(wanted, by_name)
+    if near is None:
+        return [EXAMPLE_COLUMN]
+    return [column for column in by_name[near] if column == f"{table}.{near}"] or by_name[near]
 
 
 def describe_features(

@@ -20,8 +20,8 @@ from headrace_compute.model import Kind, Part, Snapshot
 from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.drift import DriftLimits
 from headrace_compute.workers.pool import RunExecutor
+from headrace_server.lineage import Lineage
 from headrace_server.runs.inputs import RunInputs, RunRequest, version_message
-from headrace_server.runs.lineage import Lineage
 from headrace_server.services import Services
 
 RunResult: TypeAlias = run_pb2.FeaturesResult | run_pb2.NegativesResult

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from headrace.v1 import run_pb2, validation_pb2
 from headrace_compute.delta import tables
@@ -18,13 +18,13 @@ from headrace_compute.training.pairs import VIEW
 from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.run import make_dataset
 from headrace_compute.training.schema import schema_of
-from headrace_compute.training.strategies import STRATEGIES
+from headrace_compute.training.strategies import STRATEGIES, Parameter
 from headrace_compute.training.vocabulary import Entity
 from headrace_compute.workers.pool import RunExecutor
+from headrace_server.lineage import Lineage
 from headrace_server.rpc import requests
 from headrace_server.runs.inputs import RunInputs, check_inputs, timestamp_message, version_message
 from headrace_server.runs.job import Made, MadeTable, RunKind
-from headrace_server.runs.lineage import Lineage
 from headrace_server.runs.row_columns import (
     history_types,
     requested_columns,
@@ -195,6 +195,19 @@ def _strategy(request: run_pb2.SampleNegativesRequest, positive_types: Sequence[
     return strategy
 
 
+def _check_heeded(request: run_pb2.SampleNegativesRequest, strategy: str) -> None:
+    """Refuses a parameter that the strategy would not heed, unless it has its default."""
+    for name in get_args(Parameter):
+        others = [other for other, each in STRATEGIES.items() if name in each.parameters]
+        is_given = request.HasField(name) and getattr(request, name) != getattr(SamplingParams, name)
+        if is_given and strategy not in others:
+            raise requests.invalid(
+                name,
+                f"Field {name} is {getattr(request, name)}, which strategy {strategy} does not heed; "
+                f"leave it out, or choose {' or '.join(others)}.",
+            )
+
+
 def _number(
     request: run_pb2.SampleNegativesRequest,
     name: Literal["alpha", "zipf_exponent", "uniform_share", "same_category_share"],
@@ -232,6 +245,8 @@ def _again(services: Services, snapshot: Snapshot, lineage: Lineage, inputs: Run
 
 def _check(services: Services, request: run_pb2.SampleNegativesRequest) -> None:
     params = sampling_params(request, services.settings)
+    # Here and not above: what an older server took goes on.
+    _check_heeded(request, params.strategy)
     check_inputs(request)
     if request.HasField("as_of"):
         check_cuts(params.split, requests.instant_us("as_of", request.as_of))

@@ -1,6 +1,5 @@
 """Columns that a request adds to the rows of a training set: features and histories."""
 
-from difflib import get_close_matches
 from typing import Literal
 
 from headrace.v1 import run_pb2
@@ -62,7 +61,7 @@ def requested_columns(request: run_pb2.SampleNegativesRequest) -> tuple[str, ...
             f"leave it out, or choose {POINT_IN_TIME}.",
         )
     if unknown := [name for name in wanted if name not in columns]:
-        (near,) = get_close_matches(unknown[0][:80], columns, 1) or [EXAMPLE_COLUMN]
+        near = requests.nearest(unknown[0], columns) or EXAMPLE_COLUMN
         raise requests.invalid(
             "feature_columns",
             f"Field feature_columns names {unknown[0][:80]!r}; expected a column such as {near}.",

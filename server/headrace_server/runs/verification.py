@@ -23,13 +23,13 @@ from headrace_compute.proof.difference import Difference
 from headrace_compute.proof.run import prove
 from headrace_compute.sink import NoSink, Sink
 from headrace_server import __version__, metrics
+from headrace_server.lineage import Lineage, read_lineage
 from headrace_server.reading import open_by_name
 from headrace_server.rpc import requests
 from headrace_server.rpc.run_queue import Place
 from headrace_server.runs.features import FEATURES
 from headrace_server.runs.inputs import RunInputs, timestamp_message, version_message
 from headrace_server.runs.job import Job, RunKind
-from headrace_server.runs.lineage import Lineage, read_lineage
 from headrace_server.runs.live import LiveRun
 from headrace_server.runs.negatives import NEGATIVES
 from headrace_server.services import Services
@@ -138,11 +138,7 @@ def _named(error: PartLostError, config: StoreConfig, tenant: str, lineage: Line
     for name, version in lineage.inputs.items():
         if part.startswith(f"{tables.table_key(config, tenant, name)}/"):
             return lineage.gone(name, version, part)
-    return PartLostError(
-        f"Version {lineage.version} of {lineage.table} has lost rows: its part {part} is gone or damaged; "
-        "make the table anew from the same versions to have them again.",
-        {"part": part},
-    )
+    return lineage.lost(part)
 
 
 def _message(difference: Difference) -> verification_pb2.RowDifference:

@@ -9,10 +9,13 @@ from headrace_compute.delta import tables
 from headrace_compute.errors import (
     InputGoneError,
     NotDerivableError,
+    PartLostError,
     TableNotFoundError,
     VersionNotFoundError,
 )
 from headrace_compute.model import Snapshot, StoreConfig
+from headrace_compute.report import iso_time
+from headrace_compute.training.parameters import SamplingParams
 from headrace_compute.training.vocabulary import Entity
 
 T = TypeVar("T")
@@ -81,6 +84,18 @@ class Lineage:
             facts,
         )
 
+    def lost(self, part: str) -> PartLostError:
+        """The error for a part of the version itself that is gone or damaged: it can be made again."""
+        inputs = f"interactions_version = {self.interactions_version}"
+        if self.items_version is not None:
+            inputs += f", items_version = {self.items_version}"
+        return PartLostError(
+            f"Version {self.version} of {self.table} has lost rows: its part {part} is gone or damaged; "
+            f"make the table anew to have them again, with {inputs}, as_of = {iso_time(self.as_of_us)} and "
+            "the parameters that the version's commit names.",
+            {"part": part},
+        )
+
     def unknown(self) -> NotDerivableError:
         """The error for a commit that does not say what its rows were made from."""
         return NotDerivableError(
@@ -145,6 +160,28 @@ def read_lineage(config: StoreConfig, snapshot: Snapshot) -> Lineage:
         )
     except (KeyError, ValueError, TypeError):
         raise nothing.unknown() from None
+
+
+def lost(config: StoreConfig, snapshot: Snapshot, error: PartLostError) -> PartLostError:
+    """What it means that a version has lost a part: one that a run made can be made again. Blocks."""
+    try:
+        return read_lineage(config, snapshot).lost(error.attributes["part"])
+    except NotDerivableError:
+        return error
+
+
+def split_rows(config: StoreConfig, snapshot: Snapshot) -> dict[str, int]:
+    """Rows of each split of a training set, in the order of the splits, also of those without any. Blocks.
+
+    Empty without splits, and where another tool has put rows of several splits into one file.
+    """
+    if snapshot.kind != "training_data" or any(file.rows and not file.split for file in snapshot.files):
+        return {}
+    try:
+        split = read_lineage(config, snapshot).params(SamplingParams).split
+    except NotDerivableError:
+        split = None
+    return {**dict.fromkeys(split.names if split else (), 0), **snapshot.split_rows}
 
 
 def _restored(kind: type[T], found: Mapping[str, Any], path: str) -> T:
