@@ -2,7 +2,12 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +16,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from harness.phoenix import Phoenix
 from harness.server import Server
-from harness.training import RATIO, lay_dataset
+from harness.training import RATIO, lay_dataset, sample_without_valid
 from typer.testing import CliRunner, Result
 
 from headrace import Client
@@ -51,7 +57,7 @@ def pairs(rows: pa.Table) -> list[str]:
     return [f"{row['user_id']} {row['item_id']}" for row in rows.select(["user_id", "item_id"]).to_pylist()]
 
 
-@pytest.mark.parametrize("shards", [1, 3, 40])
+@pytest.mark.parametrize("shards", [1, 3, 40, 5_000])
 def test_shards_are_the_table_cut_between_groups_and_duckdb_and_polars_open_them(
     export: Exports, client: Client, tmp_path: Path, shards: int
 ) -> None:
@@ -64,8 +70,14 @@ def test_shards_are_the_table_cut_between_groups_and_duckdb_and_polars_open_them
     assert list(manifest["splits"]) == ["train", "valid", "test"]
     for split, expected in laid.items():
         files = manifest["splits"][split]["files"]
+        groups_there = len(expected) // (1 + RATIO)
+        # Of more shards than groups, those that get none are not written.
+        shares = [len(expected) * number // shards for number in range(shards + 1)]
+        ends = [-(-share // (1 + RATIO)) for share in shares]
+        full = [number for number, (first, end) in enumerate(pairwise(ends)) if end > first]
+        assert len(full) == min(shards, groups_there)
         assert [file["path"] for file in files] == [
-            f"data/{split}-{number:05}-of-{shards:05}.parquet" for number in range(shards)
+            f"data/{split}-{number:05}-of-{shards:05}.parquet" for number in full
         ]
         tables = [pq.read_table(folder / file["path"]) for file in files]
         assert [table.num_rows for table in tables] == [file["rows"] for file in files]
@@ -86,6 +98,32 @@ def test_shards_are_the_table_cut_between_groups_and_duckdb_and_polars_open_them
         "train"
     ]
     assert not list(tmp_path.glob("*.part"))
+    assert len(list((folder / "data").iterdir())) == sum(
+        len(told["files"]) for told in manifest["splits"].values()
+    )
+
+
+def test_a_split_without_rows_is_a_file_without_rows_that_recbole_cannot_take(
+    export: Exports, client: Client, tmp_path: Path
+) -> None:
+    sample_without_valid(client, export.tenant, "mine")
+    for ending in ("parquet", "csv"):
+        folder = tmp_path / ending
+        splits = export.json("mine", "-o", folder, "--format", ending, "--shards", "3")["splits"]
+        assert [len(splits[split]["files"]) for split in ("train", "valid", "test")] == [3, 1, 3]
+        assert splits["valid"]["files"][0]["rows"] == splits["valid"]["rows"] == 0
+        # Hugging Face's datasets cannot load a split without rows.
+        assert "valid" not in (folder / "README.md").read_text()
+    train, valid = (
+        pl.read_parquet(tmp_path / f"parquet/data/{name}-*.parquet") for name in ("train", "valid")
+    )
+    assert (valid.height, valid.schema) == (0, train.schema)
+    headers = [file.read_text().partition("\n")[0] for file in (tmp_path / "csv" / "data").iterdir()]
+    assert len(set(headers)) == 1
+    refused = export("mine", "-o", tmp_path / "out", "--format", "recbole", code=2)
+    told = " ".join(refused.output.split())
+    assert "Split valid of the training set has no rows, and RecBole needs some of each" in told
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dataset_without_splits_is_one_and_csv_has_its_rows(export: Exports, tmp_path: Path) -> None:
@@ -142,6 +180,32 @@ def test_atomic_files_have_the_positives_by_split_and_whom_and_what_they_name(
     assert f"data_path: {tmp_path / 'out'}\n" in config
 
 
+def test_integers_of_ids_stand_beside_what_recbole_loads(
+    export: Exports, client: Client, tmp_path: Path
+) -> None:
+    client.ingest_interactions(
+        export.tenant,
+        [
+            {"user_id": f"u{u}", "item_id": f"i{i}", "interaction_type": "click", "timestamp": "2026-01-01"}
+            for u in range(9)
+            for i in range(u, u + 5)
+        ],
+    )
+    client.sample_negatives(export.tenant, dataset="mine", min_interactions_per_item=0, with_indices=True)
+    export("mine", "-o", tmp_path / "out", "--format", "recbole")
+    home = tmp_path / "out" / "mine"
+    config = (home / "mine.yaml").read_text()
+    for entity, ending in (("user", ".user"), ("item", ".item")):
+        known = client.read_table(export.tenant, f"{entity}_vocabulary").to_pylist()
+        rows = atomic(home / f"mine{ending}")
+        index = f"{entity}_index"
+        assert {row[f"{entity}_id:token"]: int(row[f"{index}:token"]) for row in rows} == {
+            row[f"{entity}_id"]: row[index] for row in known
+        }
+        assert index not in config
+    assert list(atomic(home / "mine.inter")[0]) == ["user_id:token", "item_id:token", "timestamp:float"]
+
+
 def test_what_recbole_cannot_read_is_refused_and_nothing_is_left(
     export: Exports, client: Client, tmp_path: Path
 ) -> None:
@@ -189,3 +253,46 @@ def test_read_takes_one_split(export: Exports, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["read", "mine", "--split", "test", "-o", str(file), *options])
     assert done.exit_code == 0, done.output
     assert pairs(pq.read_table(file)) == laid["test"]
+
+
+@pytest.mark.parametrize("command", [("export", "out"), ("read", "out.csv")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130), (signal.SIGHUP, -signal.SIGHUP)],
+)
+def test_a_command_that_is_ended_amid_its_writing_leaves_nothing(
+    phoenix: Phoenix, tenant: str, tmp_path: Path, command: tuple[str, str], number: int, status: int
+) -> None:
+    lay_dataset(phoenix.server, tenant, "mine", [("train", 60_000)])
+    writing = _begun(phoenix.address, tenant, tmp_path, *command)
+    try:
+        while not any(tmp_path.iterdir()):
+            assert writing.poll() is None
+            time.sleep(0.001)
+        phoenix.server.process.send_signal(signal.SIGSTOP)  # It gets no further.
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        writing.send_signal(number)
+        assert writing.wait(60) == status
+    finally:
+        phoenix.server.process.send_signal(signal.SIGCONT)
+        writing.kill()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_whose_reader_goes_away_is_whole(phoenix: Phoenix, tenant: str, tmp_path: Path) -> None:
+    lay_dataset(phoenix.server, tenant, "mine", [("train", 60_000)])
+    writing = _begun(phoenix.address, tenant, tmp_path, "export", "out")
+    assert writing.stdout
+    writing.stdout.close()
+    assert writing.wait(60) == -signal.SIGPIPE
+    (folder,) = tmp_path.iterdir()
+    told = json.loads((folder / "manifest.json").read_text())
+    assert (folder.name, told["rows"]) == ("out", 300_000)
+
+
+def _begun(address: str, tenant: str, folder: Path, command: str, output: str) -> "subprocess.Popen[bytes]":
+    run = [sys.executable, "-c", "from headrace.cli import main; main()"]
+    options = ["-o", str(folder / output), "--tenant", tenant, "--address", address]
+    return subprocess.Popen(
+        [*run, command, "mine", *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )

@@ -48,7 +48,7 @@ def export_dataset(
     shards: Annotated[
         int | None,
         typer.Option(
-            min=1, max=MOST_SHARDS, help="Files of each split. Default: one for each million rows of it."
+            min=1, max=MOST_SHARDS, help="Files of each split, at most. Default: one for each million rows."
         ),
     ] = None,
     version: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Default: the newest.")] = None,

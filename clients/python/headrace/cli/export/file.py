@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from headrace.cli.export.undoing import undoing
+
 
 class Writer(Protocol):
     """What takes batches, one after another."""
@@ -30,29 +32,24 @@ def export(batches: Iterable[pa.RecordBatch], file: Path) -> int:
         ValueError: The file's name ends in none of these.
         OSError: The file cannot be written.
     """
-    opened = WRITERS.get(file.suffix.lower())
-    if opened is None:
+    ending = file.suffix.lower()
+    if ending not in WRITERS:
         raise ValueError(
             f"Unknown ending of {file.name!r}; name the file {', '.join('*' + ending for ending in WRITERS)}."
         )
     unfinished = file.with_name(file.name + ".part")
-    try:
-        rows = _write(batches, unfinished, opened)
+    with undoing(lambda: unfinished.unlink(missing_ok=True)):
+        rows = write_batches(batches, unfinished, ending)
         os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return rows
 
 
-def _write(
-    batches: Iterable[pa.RecordBatch],
-    file: Path,
-    opened: Callable[[Path, pa.Schema], AbstractContextManager[Writer]],
-) -> int:
+def write_batches(batches: Iterable[pa.RecordBatch], file: Path, ending: str) -> int:
+    """Writes batches, at least one, as files of an ending are written; how many rows there were."""
     pending = iter(batches)
     batch = next(pending)
     rows = 0
-    with opened(file, batch.schema) as writer:
+    with WRITERS[ending](file, batch.schema) as writer:
         while batch is not None:
             writer.write_batch(batch)
             rows += batch.num_rows

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headrace.cli.export.undoing import undoing
+
 
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """Gives a folder beside it to write into, which takes its name at the end; what fails removes it.
+    """Gives a folder beside it to write into, which takes its name at the end; what ends before removes it.
 
     Raises:
         ValueError: The folder is there already, or another export is under way.
@@ -24,9 +26,6 @@ def whole(folder: Path) -> Iterator[Path]:
         raise ValueError(
             f"{str(unfinished)!r} is there: another export is under way, or was killed; then remove it."
         ) from None
-    try:
+    with undoing(lambda: shutil.rmtree(unfinished, ignore_errors=True)):
         yield unfinished
         os.rename(unfinished, folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise

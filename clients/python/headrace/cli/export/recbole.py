@@ -2,7 +2,8 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def write_recbole(dataset: Dataset, folder: Path, final: Path) -> dict[str, Any]
 
     The interactions are the positives: RecBole draws its negatives by itself. With a column of histories,
     those that have none are left out, since RecBole's sequential models fail on them. Items are all that the
-    training set names, also as negatives, with what the tenant's newest catalog says of them.
+    training set names, also as negatives, with what the tenant's newest catalog says of them. Integers of ids
+    stand beside them and are not loaded: RecBole has its own, and models would take ours for a feature.
 
     Args:
         dataset: What to write.
@@ -74,20 +76,23 @@ def write_recbole(dataset: Dataset, folder: Path, final: Path) -> dict[str, Any]
             f"The training set has the splits {', '.join(dataset.splits)}; RecBole takes train, valid and "
             "test, or none. Make it with two cuts."
         )
+    if empty := [split for split, rows in dataset.splits.items() if not rows]:
+        raise ValueError(
+            f"Split {empty[0]} of the training set has no rows, and RecBole needs some of each. Make it with "
+            "cuts that have positives between and behind them."
+        )
     stem = folder / dataset.name / dataset.name
     stem.parent.mkdir()
-    positives, items, interactions = Counter[str](), Counter[str](), dict[str, int]()
+    users, items, interactions = Named("user"), Named("item"), dict[str, int]()
     inter: list[str] = []
     for split in dataset.splits:
-        rows = Positives(dataset.batches(split), positives, items)
+        rows = Positives(dataset.batches(split), users, items)
         interactions[split or "all"] = _write(Path(f"{stem}{split and '.'}{split}.inter"), rows.header, rows)
         inter = rows.header
-    _check_ids("user_id", positives)
-    _check_ids("item_id", items)
     user = ["user_id:token", "positives:float"]
-    _write(stem.with_suffix(".user"), user, sorted(positives.items()))
+    _write_ids(stem.with_suffix(".user"), users, user, {name: [n] for name, n in users.rows.items()})
     item, described = _catalog(dataset, items)
-    _write(stem.with_suffix(".item"), item, described)
+    _write_ids(stem.with_suffix(".item"), items, item, described)
     config = _CONFIG.format(
         name=dataset.name, path=final.absolute(), inter=_names(inter), user=_names(user), item=_names(item)
     )
@@ -96,7 +101,28 @@ def write_recbole(dataset: Dataset, folder: Path, final: Path) -> dict[str, Any]
     if f"{RENAMED[HISTORY]}:token_seq" in inter:
         config += f"alias_of_item_id: [{RENAMED[HISTORY]}]\n"
     stem.with_suffix(".yaml").write_text(config, encoding="utf-8")
-    return {"users": len(positives), "items": len(items), "interactions": interactions}
+    return {"users": len(users.rows), "items": len(items.rows), "interactions": interactions}
+
+
+@dataclass
+class Named:
+    """The users, or items, that are named.
+
+    Attributes:
+        rows: How often each is.
+        indices: The integer of each; empty if they have none.
+    """
+
+    entity: str
+    rows: Counter[str] = field(default_factory=Counter)
+    indices: dict[str, int] = field(default_factory=dict)
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        """Counts those of some rows."""
+        ids = batch.column(f"{self.entity}_id").to_pylist()
+        self.rows.update(ids)
+        if f"{self.entity}_index" in batch.schema.names:
+            self.indices.update(zip(ids, batch.column(f"{self.entity}_index").to_pylist(), strict=True))
 
 
 class Positives:
@@ -104,14 +130,14 @@ class Positives:
 
     Args:
         batches: Of the split, at least one.
-        users: Takes the positives of each user.
-        items: Takes the rows of each item, also as a negative.
+        users: Takes those of the positives.
+        items: Takes those of all rows, also the negatives.
 
     Attributes:
         header: The fields, with their types.
     """
 
-    def __init__(self, batches: Iterator[pa.RecordBatch], users: Counter[str], items: Counter[str]) -> None:
+    def __init__(self, batches: Iterator[pa.RecordBatch], users: Named, items: Named) -> None:
         self._first = next(batches)
         self._rest = batches
         self._users = users
@@ -134,14 +160,14 @@ class Positives:
         positive = batch.filter(pc.equal(batch.column("label"), 1.0))
         if HISTORY in self._columns:
             positive = positive.filter(pc.greater(pc.list_value_length(positive.column(HISTORY)), 0))
-        self._users.update(positive.column("user_id").to_pylist())
-        self._items.update(batch.column("item_id").to_pylist())
+        self._users.take(positive)
+        self._items.take(batch)
         columns = [map(_text, positive.column(name).to_pylist()) for name in self._columns]
         return zip(*columns, strict=True)
 
 
-def _catalog(dataset: Dataset, items: Counter[str]) -> tuple[list[str], Iterator[Sequence[str]]]:
-    """The fields of `.item`, and each item's values: of its last row in the newest catalog, if it has any."""
+def _catalog(dataset: Dataset, items: Named) -> tuple[list[str], dict[str, list[str]]]:
+    """The fields of `.item`, and what each item has: of its last row in the newest catalog, if it has any."""
     order = ("ingested_at", "upload_id", "row_number")
     columns = ["item_id", *CATALOG, *order]
     last: dict[str, tuple[tuple[Any, ...], list[Any]]] = {}
@@ -150,18 +176,16 @@ def _catalog(dataset: Dataset, items: Counter[str]) -> tuple[list[str], Iterator
             for row in batch.to_pylist():
                 key = tuple(row[name] for name in order)
                 item = row["item_id"]
-                if item in items and (item not in last or last[item][0] < key):
+                if item in items.rows and (item not in last or last[item][0] < key):
                     last[item] = key, [row[name] for name in CATALOG]
     except TableNotFoundError:
-        return ["item_id:token"], ([item] for item in sorted(items))
+        return ["item_id:token"], {item: [] for item in items.rows}
     unknown = (), [None] * len(CATALOG)
-
-    def rows() -> Iterator[Sequence[str]]:
-        for item in sorted(items):
-            title, *others = last.get(item, unknown)[1]
-            yield [item, _text((title or "").split()), *map(_text, others)]
-
-    return ["item_id:token", *(f"{name}:{kind}" for name, kind in CATALOG.items())], rows()
+    described = {}
+    for item in items.rows:
+        title, *others = last.get(item, unknown)[1]
+        described[item] = [_text((title or "").split()), *map(_text, others)]
+    return ["item_id:token", *(f"{name}:{kind}" for name, kind in CATALOG.items())], described
 
 
 def _field_type(kind: pa.DataType) -> str:
@@ -183,13 +207,23 @@ def _names(header: Sequence[str]) -> str:
     return ", ".join(field.rpartition(":")[0] for field in header)
 
 
-def _check_ids(field: str, ids: Iterable[str]) -> None:
-    """RecBole would take such an id for none, and its rows with it."""
-    if missing := sorted(_READ_AS_MISSING.intersection(ids)):
+def _write_ids(file: Path, named: Named, header: Sequence[str], values: Mapping[str, Sequence[Any]]) -> None:
+    """Writes the atomic file of users, or of items, with their integers behind the fields, if they have any.
+
+    Raises:
+        ValueError: RecBole would take an id for none, and its rows with it.
+    """
+    if missing := sorted(_READ_AS_MISSING.intersection(values)):
         raise ValueError(
-            f"There is the {field} {missing[0]!r}, which RecBole reads as a missing value; export as parquet "
-            "or csv."
+            f"There is the {named.entity}_id {missing[0]!r}, which RecBole reads as a missing value; export "
+            "as parquet or csv."
         )
+    names = sorted(values)
+    if not named.indices:
+        _write(file, header, ([name, *values[name]] for name in names))
+        return
+    rows = ([name, *values[name], named.indices[name]] for name in names)
+    _write(file, [*header, f"{named.entity}_index:token"], rows)
 
 
 def _write(file: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from headrace.cli.export.dataset import Dataset
-from headrace.cli.export.file import WRITERS
+from headrace.cli.export.file import write_batches
 
 ROWS_PER_SHARD = 1_000_000
 """Unless it is said how many shards there shall be."""
@@ -43,7 +45,8 @@ def write_shards(dataset: Dataset, folder: Path, format: str, shards: int | None
         dataset: What to write.
         folder: Where to.
         format: parquet or csv.
-        shards: Of each split; a positive and its negatives are never parted. Default one a million rows.
+        shards: Of each split; a positive and its negatives are never parted, and what gets none of them is
+            not written. Default one a million rows.
     """
     (folder / "data").mkdir()
     splits = {
@@ -69,7 +72,8 @@ def cut(batches: Iterable[pa.RecordBatch], rows: int, shards: int) -> Iterator[t
     Args:
         batches: In the order of the table. Of one without `label` shards begin at any row.
         rows: Of all batches.
-        shards: How many there are; some may be without rows.
+        shards: How many there are. Those that get no rows are passed over, unless there are none at all: then
+            the first has a batch without any.
     """
     shard, seen = 0, 0
     for batch in batches:
@@ -95,26 +99,20 @@ def _group_begins(batch: pa.RecordBatch) -> np.ndarray:
 
 def _write_split(dataset: Dataset, split: str, folder: Path, format: str, shards: int) -> dict[str, Any]:
     """Writes the shards of a split one after another; what the manifest says of it."""
-    pieces = cut(dataset.batches(split), dataset.splits[split], shards)
-    number, batch = next(pieces)
-    schema, files = batch.schema, []
-    for shard in range(shards):
+    files = []
+    for shard, pieces in groupby(cut(dataset.batches(split), dataset.splits[split], shards), itemgetter(0)):
         path = f"data/{split or ALL}-{shard:05d}-of-{shards:05d}.{format}"
-        rows = 0
-        with WRITERS[f".{format}"](folder / path, schema) as writer:
-            while number == shard:
-                writer.write_batch(batch)
-                rows += batch.num_rows
-                number, batch = next(pieces, (shards, None))
+        rows = write_batches((batch for _, batch in pieces), folder / path, f".{format}")
         files.append({"path": path, "rows": rows, "bytes": (folder / path).stat().st_size})
     return {"rows": dataset.splits[split], "files": files}
 
 
 def _card(manifest: dict[str, Any]) -> str:
-    # Hugging Face knows no rows that are in no split: they are train.
+    # Hugging Face knows no rows that are in no split: they are train. Nor can it load a split without rows.
     lines = [
         f"  - split: {'train' if split == ALL else split}\n    path: data/{split}-*.{manifest['format']}\n"
-        for split in manifest["splits"]
+        for split, told in manifest["splits"].items()
+        if told["rows"]
     ]
     first = f"data/{next(iter(manifest['splits']))}-*.{manifest['format']}"
     return _CARD.format(files="".join(lines), name=manifest["dataset"], first=first, **manifest)
