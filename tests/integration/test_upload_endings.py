@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from harness.dialogue import HEADER, Dialogue, Talk, chunk, failure_of, finish, flush, header, lines
 from harness.disk import fill, small_file_system
+from harness.phoenix import Phoenix
 from harness.server import Server, start_server
 from harness.watch import eventually, files_below
 
@@ -233,6 +234,45 @@ def test_a_done_upload_leaves_no_sidecars_and_block_records(
     assert stored <= blocks
     assert not (server.data_dir / "raw-data/_headrace/open" / tenant).exists()
     assert Dialogue(stub, [header(tenant, upload_id=upload_id)]).result == result
+
+
+@pytest.mark.slow
+def test_a_merged_file_outlives_the_sweeping_of_what_it_was_merged_from(
+    phoenix: Phoenix, tenant: str
+) -> None:
+    """An upload that was resumed has the first of the files; it and the draft of the rest are swept late."""
+    upload_id = f"00000000{str(uuid.uuid4())[8:]}"
+    opening, data = header(tenant, upload_id=upload_id), HEADER + lines(9)
+    with grpc.insecure_channel(phoenix.address) as channel:
+        stub = PipelineServiceStub(channel)
+        Dialogue(stub, [opening, chunk(data[:200]), flush()])
+        persisted = Dialogue(stub, [opening]).started.persisted_offset
+        assert persisted
+        last = Dialogue(stub, [opening, chunk(data[persisted:], offset=persisted), finish()])
+        assert last.result.rows_accepted == 9
+    with Client(phoenix.address) as client:
+        for number in range(63):
+            row = {"user_id": "u", "item_id": f"late {number}", "interaction_type": "view"}
+            client.ingest_interactions(tenant, [{**row, "timestamp": "2026-01-02"}])
+        eventually(lambda: client.list_tables(tenant)[0].version == 65, 60)
+        (table,) = client.list_tables(tenant)
+        assert (table.files, table.rows) == (1, 72)
+        rows = client.read_table(tenant, "interactions")
+    root = phoenix.server.data_dir / "raw-data" / "_headrace"
+    entry = root / "open" / tenant / upload_id
+    assert entry.exists()
+    assert list((root / "drafts").iterdir())
+    phoenix.kill()
+    phoenix.server = phoenix.start(HEADRACE_UPLOAD_TTL_SECONDS="1")
+    try:
+        eventually(lambda: not entry.exists(), 60)
+        assert not list(files_below(root / "drafts"))
+        with Client(phoenix.address) as client:
+            assert client.read_table(tenant, "interactions") == rows
+            before = client.read_table(tenant, "interactions", version=64)
+            assert before.sort_by("item_id") == rows.sort_by("item_id")
+    finally:
+        phoenix.server.stop()
 
 
 def test_an_upload_left_alone_expires_and_is_swept(

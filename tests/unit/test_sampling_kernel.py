@@ -180,7 +180,7 @@ def test_first_draws_follow_their_probabilities_however_much_is_known(strategy: 
     categories = rng.integers(0, 5, 200)
     alike = np.flatnonzero(categories == 3).tolist()
     some, nearly_all = rng.permutation(200)[:6].tolist(), [item for item in range(200) if item % 40 != 7]
-    total = 30_000
+    total = 500_000
     _, drawn, probs = draw_flat(
         weights,
         [some, nearly_all],
