@@ -95,6 +95,8 @@ RUN_POINTS: dict[str, Point] = {
     "run-open.before": Point(_RUNS, "create", "before", "server"),
     "run-open.after": Point(_RUNS, "create", "after", "server"),
     "run-stage.after": Point("headrace_compute.workers.pool", "RunExecutor.run", "after", "server"),
+    # The same, and stages whose results stay with the workers.
+    "any-stage.after": Point("headrace_compute.workers.pool", "Pool.attempt", "after", "server"),
     "run-commit-record.before": Point(_RUNS, "append", "before", "server", ("kind", "commit")),
     "run-commit-record.after": Point(_RUNS, "append", "after", "server", ("kind", "commit")),
     "users-commit.after": Point(_COMMITS, "commit", "after", "server", ("kind", "user_features")),

@@ -1,5 +1,6 @@
 """Deaths amid runs with a request_id: one version, equal to an undisturbed run's, and nothing left over."""
 
+import itertools
 import json
 import random
 import threading
@@ -8,6 +9,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +25,7 @@ from harness.watch import eventually, files_below
 
 from headrace import Client
 from headrace.errors import RunCancelledError, RunFinishedError, RunNotFoundError, UnavailableError
+from headrace.request import negatives_request
 from headrace.v1 import run_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
@@ -37,6 +41,7 @@ OUTPUTS = {
     "features": ("user_features", "item_features"),
     "negatives": ("training_data",),
     "indices": ("indexed_users", "indexed_items", "indexed"),
+    "everything": ("wide_users", "wide_items", "wide"),
 }
 COMMITS = OUTPUTS | {"features": (*OUTPUTS["features"], "feature_statistics")}
 
@@ -47,6 +52,24 @@ ALL: dict[str, Any] = {
     "min_interactions_per_user": 0,
     "min_interactions_per_item": 0,
 }
+
+WIDE: dict[str, Any] = {
+    "dataset": "wide",
+    "with_indices": True,
+    "with_features": "point_in_time",
+    "history": 5,
+    "history_timestamps": True,
+    "split": {"fractions": [0.6, 0.8]},
+    "eval_negative_ratio": 9,
+    "available_only": True,
+    "same_category_share": 0.3,
+}
+MORE: dict[str, dict[str, Any]] = {
+    "negatives": {},
+    "indices": {"dataset": "indexed", "with_indices": True},
+    "everything": WIDE,
+}
+"""What kinds of runs ask for besides ALL."""
 
 BUCKETS = ("features", "training-data")
 
@@ -66,8 +89,7 @@ class Doomed:
     def run(self, client: Client, kind: str, **options: Any) -> Any:
         if kind == "features":
             return client.compute_features(TENANT, **options)
-        more: Any = {"dataset": "indexed", "with_indices": True} if kind == "indices" else {}
-        return client.sample_negatives(TENANT, **ALL, **more, **options)
+        return client.sample_negatives(TENANT, **ALL, **MORE[kind], **options)
 
     def hits(self, point: str) -> int:
         """How often what was ordered for a point has happened."""
@@ -90,10 +112,10 @@ class Doomed:
             over.set()
             thread.join()
 
-    def strays(self) -> set[Path]:
+    def strays(self, tenant: str = TENANT) -> set[Path]:
         """Parts of derived tables that no version names."""
         parts, named = set[Path](), set[Path]()
-        for path in (path for bucket in BUCKETS for path in files_below(self.data / bucket / TENANT)):
+        for path in (path for bucket in BUCKETS for path in files_below(self.data / bucket / tenant)):
             if path.suffix == ".parquet":
                 parts.add(path)
             elif path.parent.name == "_delta_log" and path.suffix == ".json":
@@ -106,9 +128,18 @@ class Doomed:
         return self.phoenix.server.data_dir
 
     def left(self) -> set[Path]:
-        """Entries of runs that are not over."""
+        """Entries of runs that are not over, and files that are half written."""
         root = self.data / "raw-data/_headrace"
-        return {*files_below(root / "runs"), *files_below(root / "open-runs")}
+        folders = root / "runs", root / "open-runs", self.data / ".scratch"
+        return {file for folder in folders for file in files_below(folder)}
+
+    def is_clear(self, drafts: set[Path]) -> bool:
+        """Whether nothing is left, and no other drafts than there were."""
+        return not self.left() and self.drafts() == drafts
+
+    def drafts(self) -> set[Path]:
+        """Entries of parts that await their commit; those of small ingests stay for a while."""
+        return set(files_below(self.data / "raw-data/_headrace/drafts"))
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +183,7 @@ def doomed(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterat
                 ("indices", "run-stage.after", 5),
                 ("indices", "ids-commit.after", 1),
                 ("indices", "training-commit.before", 1),
+                *(("everything", "any-stage.after", nth) for nth in (6, 11, 18, 25, 32)),
             )
         ),
     ],
@@ -297,3 +329,51 @@ def _cancelled_at_random(doomed: Doomed, times: int, dice: random.Random) -> Non
 @slow
 def test_a_hundred_runs_cancelled_at_random_write_nothing(doomed: Doomed) -> None:
     _cancelled_at_random(doomed, 100, random.Random(2))
+
+
+@slow
+@pytest.mark.parametrize("way", ["cancelled", "left by its client"])
+def test_a_run_of_everything_that_is_called_off_at_any_stage_leaves_nothing(doomed: Doomed, way: str) -> None:
+    """Each time of a tenant whose vocabularies have no id yet: what these may keep is whole."""
+    some = random.Random(5)
+    rows = [
+        {
+            "user_id": f"u{some.randrange(40)}",
+            "item_id": f"i{some.randrange(60)}",
+            "interaction_type": some.choice(["view", "like"]),
+            "timestamp": f"2026-01-{some.randrange(1, 29):02}T10:00:00",
+        }
+        for _ in range(600)
+    ]
+    catalog = [{"item_id": f"i{number}", "title": "x", "category": f"c{number % 3}"} for number in range(60)]
+    with doomed.client() as client, grpc.insecure_channel(doomed.phoenix.rest().address) as channel:
+        for nth in itertools.count(1):
+            tenant = f"{way.split()[0]}-{nth}"
+            client.ingest_interactions(tenant, rows)
+            client.ingest_items(tenant, catalog)
+            drafts = doomed.drafts()
+            # With an as_of the first stage is the run's own.
+            request = negatives_request(tenant, as_of=datetime(2026, 2, 1, tzinfo=UTC), **ALL, **WIDE)
+            if way == "cancelled":
+                request.request_id = str(uuid.uuid4())
+            Order("any-stage.after", "pause", nth).arm(doomed.orders)
+            hits = doomed.hits("any-stage.after")
+            call: Any = PipelineServiceStub(channel).SampleNegatives(request)
+            while not call.done() and doomed.hits("any-stage.after") == hits:
+                time.sleep(0.02)
+            if call.done():
+                (doomed.orders / "any-stage.after.armed").unlink()
+                break
+            if way == "cancelled":
+                client.cancel_run(tenant, request.request_id)
+            else:
+                call.cancel()
+            eventually(partial(doomed.is_clear, drafts), SECONDS)
+            assert doomed.strays(tenant) == set()
+            names = {table.name for table in client.list_tables(tenant)}
+            assert names <= {"interactions", "items", "user_vocabulary", "item_vocabulary"}
+        assert nth > 20
+        # Whatever was called off before, one that is not makes the same.
+        tenants = tenant, tenant.replace(str(nth), "9")
+        results = [client.sample_negatives(tenant, **ALL, **WIDE) for tenant in tenants]
+        assert results[0].negatives == results[1].negatives > 0

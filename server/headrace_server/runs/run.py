@@ -30,6 +30,9 @@ class Run:
         entry: Its entry in the registry.
         executor: Runs its stages.
         admit: Asks for room for what it will write.
+
+    Attributes:
+        entering: Done when it is entered, which goes on though the caller is cancelled.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Run:
         self._entry = entry
         self.executor = executor
         self.admit = admit
+        self.entering = asyncio.ensure_future(asyncio.to_thread(registry.add, services.config, entry))
         self._commits: list[asyncio.Future[Snapshot]] = []
         self._is_handed_over = False
 
@@ -78,6 +82,7 @@ class Run:
     async def close(self, committed: bool) -> None:
         """Removes the entry of a committed run, and of any other all that it wrote."""
         config = self._services.config
+        await asyncio.wait({self.entering})
         if committed:
             await asyncio.to_thread(registry.remove, config, self._entry.tenant, self._entry.attempt)
             return
@@ -104,7 +109,7 @@ async def begun(services: Services, executor: RunExecutor, entry: registry.RunEn
         run = Run(services, entry, executor, admit)
         renewing = asyncio.ensure_future(run.renew())
         try:
-            await asyncio.to_thread(registry.add, services.config, entry)
+            await asyncio.shield(run.entering)
             yield run
             committed = True
         finally:

@@ -7,16 +7,15 @@ Nothing is taken back: a vocabulary that is longer than what a cancelled run nee
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from headrace_compute.delta import drafts, tables
 from headrace_compute.delta.commits import VersionMovedError
 from headrace_compute.delta.drafts import Draft
-from headrace_compute.errors import TableNotFoundError
+from headrace_compute.errors import HeadraceError, TableNotFoundError, UnavailableError
 from headrace_compute.inputs.workers import Workers
 from headrace_compute.model import Kind, Part, Snapshot, StoreConfig
-from headrace_compute.objects.store import open_store
 from headrace_compute.training.vocabulary import Entity, read_vocabulary, vocabulary_schema, write_new_ids
 from headrace_server import __version__
 from headrace_server.services import Services, TableCommit
@@ -48,10 +47,19 @@ class GrowingVocabularies:
             tables.vocabulary_key(self._services.config, self._tenant, entity),
         )
         snapshot = await asyncio.to_thread(_newest, config, key)
-        while not await self._extend(entity, key, snapshot, claims):
+        while not await self._unbroken(self._extend(entity, key, snapshot, claims)):
             snapshot = await asyncio.to_thread(_newest, config, key)
         self.used[entity] = await asyncio.to_thread(tables.open_table, config, key)
         return await self._workers.hold(read_vocabulary, entity, self.used[entity].files)
+
+    async def _unbroken(self, extending: Coroutine[Any, Any, bool]) -> bool:
+        """Has an extension come to its end though the run is cancelled: amid it a part would be left."""
+        task = asyncio.ensure_future(extending)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._services.spawn(_at_its_end(task))
+            raise
 
     async def _extend(
         self, entity: Entity, key: str, snapshot: Snapshot | None, claims: Sequence[Any]
@@ -62,16 +70,19 @@ class GrowingVocabularies:
         await asyncio.to_thread(drafts.begin, config, draft)
         name = f"{key}/{draft.prefix}{entity}.parquet"
         files = () if snapshot is None else snapshot.files
-        part: Part | None = await self._workers.run(write_new_ids, entity, files, name, *claims)
-        moved = False
-        if part is not None:
-            try:
+        try:
+            part: Part | None = await self._workers.run(write_new_ids, entity, files, name, *claims)
+            if part is not None:
                 await self._services.commit(self._tenant, self._commit(entity, key, part, draft, base))
-            except VersionMovedError:
-                moved = True
-                await asyncio.to_thread(open_store(config).delete, part.key)
+        except UnavailableError:
+            raise  # The store may still take that commit: the sweeper looks when the draft is old.
+        except HeadraceError as error:
+            await asyncio.to_thread(drafts.clear, config, drafts.entry_key(config, draft.id))
+            if isinstance(error, VersionMovedError):
+                return False
+            raise
         await asyncio.to_thread(drafts.end, config, draft.id)
-        return not moved
+        return True
 
     def _commit(self, entity: Entity, key: str, part: Part, draft: Draft, base: int) -> TableCommit:
         return TableCommit(
@@ -104,6 +115,10 @@ class PinnedVocabularies:
 def vocabulary_lineage(used: Mapping[Entity, Snapshot]) -> dict[str, str]:
     """Commit metadata that says which versions a run used."""
     return {f"headrace.{entity}_vocabulary_version": str(found.version) for entity, found in used.items()}
+
+
+async def _at_its_end(task: asyncio.Future[Any]) -> None:
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _newest(config: StoreConfig, key: str) -> Snapshot | None:
