@@ -23,6 +23,9 @@ from headrace_server.runs import journals, registry
 LEFT_SECONDS = 86_400.0
 """Age of an entry above which it is a dead one's: far more than it takes to renew one or be done with it."""
 
+HALF_SECONDS = 3600.0
+"""Nobody takes so long to write one object."""
+
 PAUSE_SECONDS = 3600.0
 
 _log = structlog.get_logger(__name__)
@@ -57,6 +60,10 @@ async def sweep_on(config: StoreConfig) -> None:
         # Servers started together must not sweep together.
         await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))
         await sweep(config, LEFT_SECONDS)
+        try:
+            await asyncio.to_thread(open_store(config).clear_halves, HALF_SECONDS)
+        except HeadraceError as error:
+            _log.error("what is half written stays", reason=error.reason, message=error.message)
 
 
 async def sweep(config: StoreConfig, older_than_seconds: float) -> None:

@@ -1,6 +1,7 @@
 """What every object store must do; each implementation of the seam runs the same suite."""
 
 import errno
+import math
 import os
 import pickle
 import time
@@ -283,6 +284,20 @@ def test_what_a_killed_writer_left_is_invisible_and_can_be_cleaned(tmp_path: Pat
     assert list(store.list("a")) == ["a/b"]
     store.prepare()
     assert not leftover.exists()
+
+
+def test_what_was_left_half_written_goes_when_it_is_old_while_others_write(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    store.create("a/b", b"")
+    old, young = tmp_path / ".scratch" / "old", tmp_path / ".scratch" / "young"
+    for path in (old, young):
+        path.write_bytes(b"ha")
+    os.utime(old, (time.time() - 61, time.time() - 61))
+    store.clear_halves(60)
+    assert (old.exists(), young.exists()) == (False, True)
+    store.clear_halves(-math.inf)
+    assert list((tmp_path / ".scratch").iterdir()) == []
+    LocalStore(str(tmp_path / "nowhere")).clear_halves(0)
     assert store.exists("a/b")
 
 

@@ -92,6 +92,9 @@ class ObjectStore(Protocol):
             StoreDeniedError: it lacks a bucket or a right, or its creates are not conditional.
         """
 
+    def clear_halves(self, older_than_seconds: float) -> None:
+        """Deletes what writers that were killed left half written that long ago; it never had a key."""
+
     def probe(self) -> None:
         """Asks whether the store serves, as often as every second; answers or raises within a few."""
 

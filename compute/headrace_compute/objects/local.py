@@ -1,6 +1,7 @@
 """Objects in a local folder: each is a file, whole and on disk before it has its name."""
 
 import errno
+import math
 import os
 import time
 import uuid
@@ -107,14 +108,21 @@ class LocalStore:
         """
         with self._guarded("write", SCRATCH):
             _make_folder(self._root)
-            for leftover in _entries(self._root / SCRATCH):
-                Path(leftover.path).unlink(missing_ok=True)
+            self.clear_halves(-math.inf)
             try:
                 with self._scratch(b"probe"):
                     pass
             except OSError as error:
                 if error.errno not in FULL:
                     raise
+
+    def clear_halves(self, older_than_seconds: float) -> None:
+        """Deletes old files of the scratch folder, by the machine's clock."""
+        with self._guarded("delete", SCRATCH):
+            for leftover in _entries(self._root / SCRATCH):
+                with suppress(FileNotFoundError):  # Its writer is done with it.
+                    if time.time() - leftover.stat().st_mtime > older_than_seconds:
+                        os.unlink(leftover.path)
 
     def probe(self) -> None:
         """Makes and removes a file, without waiting for the disk."""

@@ -155,6 +155,9 @@ class S3Store:
             # Only whoever starts the server reads this one.
             raise type(error)(f"{error.message} [{self._s3.endpoint}]", error.attributes) from None
 
+    def clear_halves(self, older_than_seconds: float) -> None:
+        """Nothing: one PUT writes an object, whole or not at all."""
+
     def probe(self) -> None:
         """A HEAD of every bucket, without a second try."""
         end = time.monotonic() + PROBE_SECONDS
