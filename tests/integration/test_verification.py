@@ -283,7 +283,7 @@ def test_a_part_of_the_version_that_is_gone_or_damaged_is_named(made: Server, cl
     changes: list[Callable[[Path], object]] = [
         lambda file: file.unlink(),
         lambda file: file.write_bytes(file.read_bytes()[:-20]),
-        lambda file: file.write_bytes(file.read_bytes()[:400] + file.read_bytes()[500:]),
+        lambda file: file.write_bytes(file.read_bytes()[:50] + file.read_bytes()[150:]),
     ]
     calls: list[Callable[[], object]] = [
         lambda: client.verify(TENANT, "user_features"),
