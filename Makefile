@@ -74,8 +74,13 @@ check: $(READY) python-stubs ## Lint, types, import rules, contract
 	@$(RUN)/buf breaking protos --against protos/released.binpb
 	@git diff --exit-code --stat -- clients/python/headrace/v1 || { echo "the stubs are stale: commit what 'make proto' wrote"; exit 1; }
 
+# The generator for TypeScript.
+NODE := clients/typescript/node_modules/.package-lock.json
+$(NODE): clients/typescript/package-lock.json
+	@npm --prefix clients/typescript ci --silent
+
 .PHONY: proto
-proto: python-stubs ## Generate what is committed of every language's stubs; needs Go
+proto: python-stubs $(NODE) ## Generate what is committed of every language's stubs; needs Go and Node
 	@for template in clients/*/buf.gen.yaml; do $(RUN)/buf generate --template $$template || exit 1; done
 
 .PHONY: python-stubs

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from harness.server import start_server
@@ -117,6 +118,29 @@ def test_all_have_one_version_and_the_server_wants_no_other(dist: Path) -> None:
     wanted = set(metadata["headrace-server"].get_all("Requires-Dist", []))
     assert wanted >= {f"headrace=={workspace}", f"headrace-compute=={workspace}"}
     assert f"image: headrace:{workspace}\n" in (ROOT / "docker-compose.yml").read_text()
+
+
+def test_the_clients_for_node_and_java_have_it_too() -> None:
+    workspace = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    node = ROOT / "clients" / "typescript"
+    lock = json.loads((node / "package-lock.json").read_text())
+    assert {json.loads((node / "package.json").read_text())["version"], lock["version"]} == {workspace}
+    assert lock["packages"][""]["version"] == workspace
+    parent = "{*}parent/{*}version"
+    java = ROOT / "clients" / "java"
+    assert ElementTree.parse(java / "pom.xml").findtext("{*}version") == workspace
+    assert {ElementTree.parse(pom).findtext(parent) for pom in java.glob("*/pom.xml")} == {workspace}
+    for readme in (node / "README.md", java / "README.md"):
+        assert workspace in readme.read_text()
+
+
+def test_no_lock_file_names_a_registry() -> None:
+    assert "resolved" not in (ROOT / "clients" / "typescript" / "package-lock.json").read_text()
+
+
+@pytest.mark.parametrize("client", ["go", "typescript", "java"])
+def test_every_client_has_the_licence(client: str) -> None:
+    assert (ROOT / "clients" / client / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ import csv
 import io
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pyarrow as pa
 import pytest
 
@@ -17,6 +18,7 @@ import headrace
 from headrace import errors
 from headrace.sample import Generated, Sample, generate
 from headrace.v1 import run_pb2, upload_pb2, validation_pb2
+from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
 HEADER = "user_id,item_id,interaction_type,timestamp,rating\n"
 
@@ -206,17 +208,45 @@ def test_a_file_that_is_no_table_of_rows_is_a_bad_data_error_with_its_reason(
     assert client.list_tables(tenant) == []
 
 
+TIMES = pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.slow)])
+
+
+@TIMES
 async def test_an_aio_client_writing_flat_out_sees_the_error_every_time(
-    server: Any, tenant: str, tmp_path: Path
+    server: Any, tenant: str, tmp_path: Path, times: int
 ) -> None:
     file = tmp_path / "x.csv"
     line = "u1,i1,view,2026-01-01T00:00:00Z,\n"
     file.write_text(HEADER + line * 1_000 + f"u1,{'x' * (2 << 20)},view,2026-01-01,\n" + line * 300_000)
     async with headrace.AsyncClient(server.address) as client:
-        for _ in range(10):
-            with pytest.raises(errors.BadDataError, match=r"\[upload "):
+        for _ in range(times):
+            with pytest.raises(errors.BadDataError, match=r"\[upload ") as raised:
                 await client.upload(tenant, "interactions", file)
+            assert raised.value.reason == "RECORD_TOO_LARGE"
     assert file.stat().st_size > 10 << 20
+
+
+@TIMES
+async def test_an_aio_stub_that_writes_on_whatever_it_hears_has_the_error_in_band_every_time(
+    server: Any, tenant: str, times: int
+) -> None:
+    async def requests() -> AsyncIterator[upload_pb2.UploadRequest]:
+        header = upload_pb2.UploadHeader(tenant_id=tenant, data_type="interactions")
+        yield upload_pb2.UploadRequest(header=header)
+        for n in range(40):
+            data = b"user_id,timestamp\n" if n == 0 else b"u1,2026-01-01\n" * 20_000
+            yield upload_pb2.UploadRequest(chunk=upload_pb2.UploadChunk(data=data))
+
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        for _ in range(times):
+            heard: list[str | None] = []
+            # It may lose the status of the call, and be told another: why the error comes in band first.
+            with pytest.raises(grpc.aio.AioRpcError):
+                async for response in PipelineServiceStub(channel).Upload(requests()):
+                    heard.append(response.WhichOneof("response"))
+                    error = response.error
+            assert heard[-1] == "error"
+            assert errors.from_status(error).reason == "MISSING_COLUMN"
 
 
 def test_errors_are_typed_and_carry_their_metadata(client: headrace.Client, tenant: str) -> None:
