@@ -1822,7 +1822,7 @@ func (x *ListUploadsRequest) GetPageToken() string {
 	return ""
 }
 
-// UploadSummary tells of an upload in a line; GetUpload has its report.
+// UploadSummary tells of an upload in a line; GetUpload has its report, and how far an open one has come.
 type UploadSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The upload's id.
@@ -1835,20 +1835,18 @@ type UploadSummary struct {
 	Format Format `protobuf:"varint,4,opt,name=format,proto3,enum=headrace.v1.Format" json:"format,omitempty"`
 	// When it was opened; the `ingested_at` of its rows.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// This much of the stream survives any crash.
-	PersistedOffset uint64 `protobuf:"varint,6,opt,name=persisted_offset,json=persistedOffset,proto3" json:"persisted_offset,omitempty"`
 	// How it ended. Unset unless DONE.
-	Outcome Outcome `protobuf:"varint,7,opt,name=outcome,proto3,enum=headrace.v1.Outcome" json:"outcome,omitempty"`
+	Outcome Outcome `protobuf:"varint,6,opt,name=outcome,proto3,enum=headrace.v1.Outcome" json:"outcome,omitempty"`
 	// Table version that made the rows visible. Unset unless COMMITTED.
-	Version *int64 `protobuf:"varint,8,opt,name=version,proto3,oneof" json:"version,omitempty"`
+	Version *int64 `protobuf:"varint,7,opt,name=version,proto3,oneof" json:"version,omitempty"`
 	// Records received. This and the counts below are 0 unless DONE.
-	RowsReceived uint64 `protobuf:"varint,9,opt,name=rows_received,json=rowsReceived,proto3" json:"rows_received,omitempty"`
+	RowsReceived uint64 `protobuf:"varint,8,opt,name=rows_received,json=rowsReceived,proto3" json:"rows_received,omitempty"`
 	// Rows stored (that would have been stored, when REFUSED).
-	RowsAccepted uint64 `protobuf:"varint,10,opt,name=rows_accepted,json=rowsAccepted,proto3" json:"rows_accepted,omitempty"`
+	RowsAccepted uint64 `protobuf:"varint,9,opt,name=rows_accepted,json=rowsAccepted,proto3" json:"rows_accepted,omitempty"`
 	// Records kept out, duplicates included.
-	RowsRejected uint64 `protobuf:"varint,11,opt,name=rows_rejected,json=rowsRejected,proto3" json:"rows_rejected,omitempty"`
+	RowsRejected uint64 `protobuf:"varint,10,opt,name=rows_rejected,json=rowsRejected,proto3" json:"rows_rejected,omitempty"`
 	// Of these, exact duplicates of an earlier accepted row of the upload.
-	RowsDuplicate uint64 `protobuf:"varint,12,opt,name=rows_duplicate,json=rowsDuplicate,proto3" json:"rows_duplicate,omitempty"`
+	RowsDuplicate uint64 `protobuf:"varint,11,opt,name=rows_duplicate,json=rowsDuplicate,proto3" json:"rows_duplicate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1918,13 +1916,6 @@ func (x *UploadSummary) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *UploadSummary) GetPersistedOffset() uint64 {
-	if x != nil {
-		return x.PersistedOffset
-	}
-	return 0
-}
-
 func (x *UploadSummary) GetOutcome() Outcome {
 	if x != nil {
 		return x.Outcome
@@ -1967,8 +1958,8 @@ func (x *UploadSummary) GetRowsDuplicate() uint64 {
 	return 0
 }
 
-// ListUploadsResponse lists a tenant's uploads, the newest first: those of Upload, whatever their
-// state. Small ingests, of which there may be thousands a second, stand in the history of their table.
+// ListUploadsResponse lists a tenant's uploads, the newest first: those of Upload, in whatever state.
+// Small ingests, of which there may be thousands a second, are not among them.
 type ListUploadsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The uploads.
@@ -2133,22 +2124,21 @@ const file_headrace_v1_upload_proto_rawDesc = "" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\xff\x03\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\xd4\x03\n" +
 	"\rUploadSummary\x12\x1b\n" +
 	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12.\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.headrace.v1.UploadStateR\x05state\x12\x1b\n" +
 	"\tdata_type\x18\x03 \x01(\tR\bdataType\x12+\n" +
 	"\x06format\x18\x04 \x01(\x0e2\x13.headrace.v1.FormatR\x06format\x12;\n" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\x12)\n" +
-	"\x10persisted_offset\x18\x06 \x01(\x04R\x0fpersistedOffset\x12.\n" +
-	"\aoutcome\x18\a \x01(\x0e2\x14.headrace.v1.OutcomeR\aoutcome\x12\x1d\n" +
-	"\aversion\x18\b \x01(\x03H\x00R\aversion\x88\x01\x01\x12#\n" +
-	"\rrows_received\x18\t \x01(\x04R\frowsReceived\x12#\n" +
-	"\rrows_accepted\x18\n" +
-	" \x01(\x04R\frowsAccepted\x12#\n" +
-	"\rrows_rejected\x18\v \x01(\x04R\frowsRejected\x12%\n" +
-	"\x0erows_duplicate\x18\f \x01(\x04R\rrowsDuplicateB\n" +
+	"createTime\x12.\n" +
+	"\aoutcome\x18\x06 \x01(\x0e2\x14.headrace.v1.OutcomeR\aoutcome\x12\x1d\n" +
+	"\aversion\x18\a \x01(\x03H\x00R\aversion\x88\x01\x01\x12#\n" +
+	"\rrows_received\x18\b \x01(\x04R\frowsReceived\x12#\n" +
+	"\rrows_accepted\x18\t \x01(\x04R\frowsAccepted\x12#\n" +
+	"\rrows_rejected\x18\n" +
+	" \x01(\x04R\frowsRejected\x12%\n" +
+	"\x0erows_duplicate\x18\v \x01(\x04R\rrowsDuplicateB\n" +
 	"\n" +
 	"\b_version\"s\n" +
 	"\x13ListUploadsResponse\x124\n" +
