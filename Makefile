@@ -56,6 +56,11 @@ coverage: $(READY) ## Run the tests and tell what of the code they reach, server
 serve: $(READY) ## Start the server in the foreground; Ctrl-C stops it
 	@$(RUN)/headrace-server
 
+.PHONY: gateway
+gateway: ## Build the REST gateway and start it in the foreground, on 127.0.0.1:8002; needs Go
+	@cd clients/gateway && go build -trimpath -o bin/gateway .
+	@clients/gateway/bin/gateway
+
 .PHONY: brokers
 brokers: $(READY) ## Start MinIO and Kafka on this machine; .brokers/env tells where
 	@PYTHONPATH=tests $(RUN)/python -m brokers start
