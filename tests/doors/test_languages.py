@@ -1,6 +1,7 @@
 """The clients in Go, TypeScript and Java: what their examples do to a real server."""
 
 import re
+import signal
 import subprocess
 import sys
 import uuid
@@ -25,6 +26,8 @@ RESULT = re.compile(
 )
 PROGRESS = re.compile(r"upload (\S+): (\d+) bytes safe, (\d+) rows accepted, (\d+) rejected")
 ROWS = 300_000
+# With it a client is amid its stream for as long as the upload takes.
+SMALL_WINDOW = {"HEADRACE_WINDOW_BYTES": str(2 << 20)}
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,35 @@ def test_an_upload_whose_server_is_killed_and_restarted_ends_with_rows_once(
     assert "rating" in output  # Of the schema.
 
 
+def test_an_upload_whose_server_is_stopped_goes_on_with_the_next_one(
+    language: Language, phoenix: Phoenix, tenant: str, large: Path
+) -> None:
+    with language.start(phoenix.address, "upload", large, tenant, **SMALL_WINDOW) as process:
+        half_way(process, large)
+        assert phoenix.rest().stop() == 0
+        phoenix.rest()
+        output, complaints = process.communicate(timeout=120)
+        assert process.returncode == 0, complaints
+    assert "interrupted at byte" in output
+    assert result_of(output) == ("COMMITTED", (1, ROWS, ROWS, 0, 0))
+    assert items_of(phoenix, tenant) == sorted(f"item-{n}" for n in range(ROWS))
+
+
+def test_an_upload_that_another_client_has_taken_over_gives_way_to_it(
+    language: Language, phoenix: Phoenix, tenant: str, large: Path
+) -> None:
+    with language.start(phoenix.address, "upload", large, tenant, **SMALL_WINDOW) as process:
+        upload_id = half_way(process, large)
+        process.send_signal(signal.SIGSTOP)
+        status, output, complaints = language.run(phoenix.address, "upload", large, tenant, upload_id)
+        process.send_signal(signal.SIGCONT)
+        older, its_complaints = process.communicate(timeout=120)
+    assert status == 0, complaints
+    assert result_of(output) == ("COMMITTED", (1, ROWS, ROWS, 0, 0))
+    assert (process.returncode, "interrupted" in older) == (1, False)
+    assert "FENCED" in its_complaints
+
+
 def test_an_upload_whose_client_was_killed_goes_on_by_its_id(
     language: Language, phoenix: Phoenix, tenant: str, large: Path, tmp_path: Path
 ) -> None:
@@ -160,9 +192,7 @@ def test_an_upload_whose_client_was_killed_goes_on_by_its_id(
 def test_an_upload_whose_window_is_smaller_than_a_block_asks_for_acks(
     language: Language, server: Server, tenant: str, large: Path
 ) -> None:
-    status, output, complaints = language.run(
-        server.address, "upload", large, tenant, HEADRACE_WINDOW_BYTES=str(2 << 20)
-    )
+    status, output, complaints = language.run(server.address, "upload", large, tenant, **SMALL_WINDOW)
     assert status == 0, complaints
     assert result_of(output) == ("COMMITTED", (1, ROWS, ROWS, 0, 0))
     # An ack for each window, and not one for each block.

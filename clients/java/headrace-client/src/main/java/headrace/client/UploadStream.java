@@ -62,7 +62,7 @@ final class UploadStream implements ClientResponseObserver<UploadRequest, Upload
     try {
       write();
       requests.onCompleted();
-      await(() -> isClosed, FOR_EVER);
+      awaitEnd();
       isWhole = thrown == null;
     } finally {
       if (!isWhole) {
@@ -247,6 +247,13 @@ final class UploadStream implements ClientResponseObserver<UploadRequest, Upload
 
   private synchronized void wake() {
     notifyAll();
+  }
+
+  /** Waits until the call has ended: what it ended with may still be on its way when there is nothing more to write. */
+  private synchronized void awaitEnd() throws InterruptedException {
+    while (!isClosed) {
+      wait();
+    }
   }
 
   /** Waits until something holds or nothing more is to be written; false if neither came to be in time. */
