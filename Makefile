@@ -78,6 +78,7 @@ check: $(READY) python-stubs ## Lint, types, import rules, contract
 	@$(RUN)/buf lint
 	@$(RUN)/buf breaking protos --against protos/released.binpb
 	@git diff --exit-code --stat -- clients/python/headrace/v1 || { echo "the stubs are stale: commit what 'make proto' wrote"; exit 1; }
+	@$(RUN)/python protos/document.py | cmp -s - docs/api.md || { echo "docs/api.md is stale: commit what 'make docs' writes"; exit 1; }
 
 # The generator for TypeScript.
 NODE := clients/typescript/node_modules/.package-lock.json
@@ -93,8 +94,9 @@ python-stubs: $(READY) # Python's alone: whoever changes nothing of the contract
 	@$(RUN)/python protos/generate.py
 
 .PHONY: docs
-docs: $(READY) ## Write what follows from the code: docs/features.md
+docs: $(READY) ## Write what follows from code and contract: docs/features.md, docs/api.md
 	@$(RUN)/python -m headrace_compute.features.document > docs/features.md
+	@$(RUN)/python protos/document.py > docs/api.md
 
 .PHONY: plot-negatives
 plot-negatives: $(READY) ## Draw docs/negatives.svg from a running server: how often items are drawn, beside theory

@@ -8,7 +8,6 @@ from typing import Any
 import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from headrace.v1 import pipeline_service_pb2, pipeline_service_pb2_grpc
 from headrace_compute.errors import ComputeUnavailableError
@@ -24,7 +23,7 @@ from headrace_server.maintenance import Maintenance
 from headrace_server.pipeline import PipelineServicer, health_json
 from headrace_server.rpc.bounds import MAX_MESSAGE_BYTES
 from headrace_server.rpc.calls import CallInterceptor
-from headrace_server.rpc.reflection import add_reflection_v1
+from headrace_server.rpc.reflection import add_reflection
 from headrace_server.rpc.shutdown import draining
 from headrace_server.rpc.unread import Unread
 from headrace_server.runs.service import Runs
@@ -236,6 +235,4 @@ async def _drain(services: Services) -> None:
 def _register(server: aio.Server, servicer: PipelineServicer, probe: Probe) -> None:
     pipeline_service_pb2_grpc.add_PipelineServiceServicer_to_server(servicer, server)
     health_pb2_grpc.add_HealthServicer_to_server(probe, server)
-    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    add_reflection_v1(server, names)
+    add_reflection(server, (SERVICE, health.SERVICE_NAME))
