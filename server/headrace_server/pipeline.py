@@ -18,7 +18,7 @@ from headrace.v1 import (
     validation_pb2,
     verification_pb2,
 )
-from headrace_compute.errors import UnsupportedError, UploadNotFoundError
+from headrace_compute.errors import UploadNotFoundError
 from headrace_compute.model import DataType
 from headrace_compute.schemas.contract import describe_for
 from headrace_server import listing, reading
@@ -33,6 +33,7 @@ from headrace_server.runs.statistics import get_statistics
 from headrace_server.services import Services
 from headrace_server.uploads import lookup
 from headrace_server.uploads.stream import serve_upload
+from headrace_server.uploads.summaries import list_uploads
 from headrace_server.validation import serve_validate, validate_sample
 
 Context = aio.ServicerContext[Any, Any]
@@ -74,7 +75,8 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: upload_pb2.ListUploadsRequest, context: Context
     ) -> upload_pb2.ListUploadsResponse:
         """Lists a tenant's uploads."""
-        raise UnsupportedError("This server has no ListUploads yet.", {"feature": "ListUploads"})
+        with self._services.questions.enter(request.tenant_id, context.peer()):
+            return await list_uploads(self._services, request)
 
     async def AbortUpload(
         self, request: upload_pb2.AbortUploadRequest, context: Context
@@ -122,7 +124,9 @@ class PipelineServicer(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self, request: ingest_pb2.IngestRowsRequest, context: Context
     ) -> ingest_pb2.IngestRowsResponse:
         """Stores a small batch of JSON objects."""
-        raise UnsupportedError("This server has no IngestRows yet.", {"feature": "IngestRows"})
+        with self._services.small_calls.enter(request.tenant_id):
+            result, errors = await self._small.ingest_objects(request)
+        return ingest_pb2.IngestRowsResponse(result=result, row_errors=errors)
 
     async def Validate(
         self, request_iterator: AsyncIterator[validation_pb2.ValidateRequest], context: Context

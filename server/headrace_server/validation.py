@@ -5,16 +5,12 @@ them. The folder is deleted at the end, or after a crash at the next start.
 """
 
 import asyncio
-import json
-import math
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
-from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
 from headrace.v1 import validation_pb2
@@ -27,13 +23,11 @@ from headrace_compute.report import report_of
 from headrace_server.rows.blocks import BlockQueue, PersistedBlock
 from headrace_server.rows.duplicates import settle_duplicates
 from headrace_server.rows.intake import CsvIntake, Intake, JsonLinesIntake, RowsIntake
+from headrace_server.rows.objects import json_lines
 from headrace_server.rpc import messages, requests
 from headrace_server.rpc.bounds import MAX_SAMPLE_ROWS
 from headrace_server.rpc.streams import RequestStream, ResponseQueue, serve_stream, unexpected
 from headrace_server.services import Services
-
-_EXACT = 2**53
-"""Whole numbers below this are the same as doubles; this one stands for the next, too."""
 
 SCRATCH_LIFE_US = 86_400_000_000
 """A validation's scratch folder may be another server's, at work, until it is a day old."""
@@ -155,14 +149,19 @@ async def validate_sample(
     """
     requests.check_row_count("sample_data", request.sample_data, MAX_SAMPLE_ROWS)
     spec = _scratch_spec(services.config, request.data_type, requests.DEFAULT_SKEW_US)
-    rows = await asyncio.to_thread(_sample_lines, request)
-    count = len(request.sample_data)
+    lines = await asyncio.to_thread(json_lines, request.sample_data)
     block = Block(
-        index=0, format="json_lines", offset=0, end_offset=count, first_row=0, rows=count, first_line=0
+        index=0,
+        format="json_lines",
+        offset=0,
+        end_offset=len(lines),
+        first_row=0,
+        rows=len(lines),
+        first_line=0,
     )
     try:
         executor = services.pool.executor(address, spec.upload_id)
-        result = await executor.run(ingest_block, spec, block, rows, "0")
+        result = await executor.run(ingest_block, spec, block, b"\n".join(lines), "0")
     finally:
         await _delete_scratch(services.config, spec)
     return messages.report_message(report_of(result.findings))
@@ -182,33 +181,6 @@ def _sweep(config: StoreConfig, latest_us: int) -> None:
         started_us = name.partition("-")[0]
         if not started_us.isdigit() or int(started_us) < latest_us:
             store.delete_all(f"{root}{name}/")
-
-
-def _sample_lines(request: validation_pb2.ValidateSampleRequest) -> bytes:
-    """The rows as JSON lines."""
-    rows = ({key: _plain(value) for key, value in row.fields.items()} for row in request.sample_data)
-    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
-
-
-def _plain(value: struct_pb2.Value) -> Any:
-    """A JSON value as the caller wrote it: a Struct has doubles only, so whole ones were integers.
-
-    NaN, by which rows and frames mean no value, is null.
-    """
-    match kind := value.WhichOneof("kind"):
-        case "number_value":
-            number = value.number_value
-            if math.isnan(number):
-                return None
-            return int(number) if abs(number) < _EXACT and number.is_integer() else number
-        case "struct_value":
-            return {key: _plain(each) for key, each in value.struct_value.fields.items()}
-        case "list_value":
-            return [_plain(each) for each in value.list_value.values]
-        case "null_value" | None:
-            return None
-        case _:
-            return getattr(value, kind)
 
 
 def _scratch_root(config: StoreConfig) -> str:

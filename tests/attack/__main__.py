@@ -38,6 +38,7 @@ SHARED: Mapping[str, Ordeal] = {
     "connections": _beside(reads.idle_connections),
     "empty-rows": _beside(messages.empty_rows),
     "empty-chunk": _beside(messages.empty_chunk),
+    "objects": _beside(messages.objects),
     "statuses": _beside(messages.statuses),
     "cancelled": _beside(runs.cancelled),
     "encrypted": _beside(uploads.encrypted),

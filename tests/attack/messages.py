@@ -1,6 +1,8 @@
 """Attacks with single messages: small when compressed, enormous when decoded; or not decodable at all."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -9,7 +11,7 @@ from harness.dialogue import HEADER, Dialogue, chunk, finish, header, lines
 
 from attack.calls import SECONDS, Calls
 from attack.stage import Stage
-from headrace.v1 import run_pb2, upload_pb2
+from headrace.v1 import ingest_pb2, run_pb2, upload_pb2
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 EMPTY_ROW = b"\x12\x00"
@@ -25,6 +27,11 @@ def _counted(data: bytes, field: int) -> bytes:
         length.append(size & 0x7F | 0x80)
         size >>= 7
     return bytes((field << 3 | 2,)) + bytes(length) + bytes((size,)) + data
+
+
+def _ignoring(call: Callable[[], Any]) -> Callable[[int], Any]:
+    """The same call, whatever number it is given."""
+    return lambda _: call()
 
 
 def empty_rows(stage: Stage) -> int:
@@ -51,6 +58,24 @@ def empty_chunk(stage: Stage) -> int:
         for _ in range(5):
             calls.at_once(4, lambda _: upload(iter([first, big]), timeout=SECONDS))
     return calls.count(needed={INVALID})
+
+
+def objects(stage: Stage) -> int:
+    """Four messages at a time with a JSON object of 300,000 keys, or with a list of a million nulls."""
+    keys = ingest_pb2.IngestRowsRequest(tenant_id="packed", data_type="items")
+    keys.rows.add().update(dict.fromkeys(map(str, range(300_000))))
+    nulls = ingest_pb2.IngestRowsRequest(tenant_id="packed", data_type="items")
+    values = nulls.rows.add().fields["description"].list_value.values
+    for _ in range(1_000_000):
+        values.add()
+    calls = Calls(INVALID, grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    with stage.channel() as channel:
+        ingest: Any = channel.unary_unary(f"{SERVICE}/IngestRows", None, None)
+        for message in (keys.SerializeToString(), nulls.SerializeToString()):
+            send = partial(ingest, message, timeout=SECONDS, compression=grpc.Compression.Gzip)
+            for _ in range(5):
+                calls.at_once(4, _ignoring(send))
+    return calls.count(needed={INVALID, grpc.StatusCode.OK})
 
 
 def statuses(stage: Stage) -> int:

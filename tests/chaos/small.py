@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import grpc
 from attack.stage import orphans
 from deltalake import DeltaTable
+from google.protobuf import json_format
 
 from chaos.arena import Arena
 from chaos.points import INGEST_POINTS
@@ -24,6 +25,8 @@ from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
 ROWS = 5
 """Of a request; the first of them is bad, so that rejects are committed too."""
+
+COLUMNS = ("user_id", "item_id", "interaction_type", "timestamp")
 
 CLIENTS = 2
 """Few, so that most requests have a commit of their own and the table is compacted often."""
@@ -102,9 +105,7 @@ class _Work:
             try:
                 with grpc.insecure_channel(self.arena.running.address) as channel:
                     stub = PipelineServiceStub(channel)
-                    answer = stub.IngestInteractions(
-                        _request(self.arena.tenant, request_id, source), timeout=60
-                    )
+                    answer = _ingest(stub, self.arena.tenant, request_id, source)
             except grpc.RpcError as error:
                 if error.code() not in PASSING or not left:
                     raise
@@ -155,14 +156,21 @@ def _reading(arena: Arena, work: _Work) -> Iterator[None]:
     assert (reads["lost"], reads["doubled"]) == (0, 0), f"a reader beside the writers: {reads}"
 
 
-def _request(tenant: str, request_id: str, source: Source) -> ingest_pb2.IngestInteractionsRequest:
-    rows = [
-        row_pb2.Interaction(
-            user_id=row["user_id"],
-            item_id=row["item_id"],
-            interaction_type=row["interaction_type"],
-            timestamp=row["timestamp"],
+def _ingest(
+    stub: PipelineServiceStub, tenant: str, request_id: str, source: Source
+) -> ingest_pb2.IngestInteractionsResponse | ingest_pb2.IngestRowsResponse:
+    """Sends a request, every other one as JSON objects."""
+    read = csv.DictReader(io.StringIO(source.data[:].decode()))
+    rows = [{name: row[name] for name in COLUMNS} for row in read]
+    if uuid.UUID(request_id).int % 2:
+        objects = ingest_pb2.IngestRowsRequest(
+            tenant_id=tenant, data_type="interactions", request_id=request_id
         )
-        for row in csv.DictReader(io.StringIO(source.data[:].decode()))
-    ]
-    return ingest_pb2.IngestInteractionsRequest(tenant_id=tenant, rows=rows, request_id=request_id)
+        for row in rows:
+            objects.rows.add().update(row)
+        return stub.IngestRows(objects, timeout=60)
+    interactions = [json_format.ParseDict(row, row_pb2.Interaction()) for row in rows]
+    messages = ingest_pb2.IngestInteractionsRequest(
+        tenant_id=tenant, rows=interactions, request_id=request_id
+    )
+    return stub.IngestInteractions(messages, timeout=60)

@@ -143,6 +143,8 @@ def test_list_yields_keys_at_any_depth_in_string_order(store: ObjectStore) -> No
     assert list(store.list(f"{RAW}/p/b")) == [f"{RAW}/p/b/c/d"]
     assert list(store.list(f"{RAW}/nowhere")) == []
     assert list(store.list(RAW)) == sorted([*keys, f"{RAW}/pq/other"])
+    for key in [*keys, f"{RAW}/p/", f"{RAW}/p/b/c", f"{RAW}/p/~"]:
+        assert list(store.list(f"{RAW}/p", after=key)) == sorted(each for each in keys if each > key)
 
 
 def test_a_folder_may_hold_more_than_one_page_of_keys(store: ObjectStore) -> None:
@@ -150,6 +152,7 @@ def test_a_folder_may_hold_more_than_one_page_of_keys(store: ObjectStore) -> Non
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(lambda key: store.create(key, b""), keys))
     assert list(store.list(f"{RAW}/p")) == keys
+    assert list(store.list(f"{RAW}/p", after=keys[0])) == keys[1:]
     assert store.children(f"{RAW}/p") == [f"{number:04}" for number in range(1001)]
     store.delete_all(f"{RAW}/p")
     assert list(store.list(f"{RAW}/p")) == []

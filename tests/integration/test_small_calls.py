@@ -355,6 +355,26 @@ def test_rows_of_a_run_are_streamed_on_request(
     assert {response.rows.table for response in responses[-3:-1]} == {"user_features", "item_features"}
 
 
+def test_a_run_tells_nothing_but_its_result_on_request(
+    stub: PipelineServiceStub, client: Client, tenant: str
+) -> None:
+    client.ingest_interactions(tenant, [_row()])
+    every: dict[str, Any] = {"min_interactions_per_user": 0, "min_interactions_per_item": 0}
+    request_id = str(uuid.uuid4())
+    features = run_pb2.ComputeFeaturesRequest(tenant_id=tenant, omit_progress=True, request_id=request_id)
+    negatives = run_pb2.SampleNegativesRequest(tenant_id=tenant, omit_progress=True, **every)
+    (made,) = stub.ComputeFeatures(features)
+    (sampled,) = stub.SampleNegatives(negatives)
+    assert (made.result.interactions, sampled.result.positives) == (1, 1)
+    negatives.include_rows = True
+    assert [each.WhichOneof("response") for each in stub.SampleNegatives(negatives)] == ["rows", "result"]
+    # It is the same run, however it is to be told of.
+    features.omit_progress = False
+    assert list(stub.ComputeFeatures(features))[-1] == made
+    early = run_pb2.ComputeFeaturesRequest(tenant_id=f"{tenant}-other", omit_progress=True)
+    assert _fails(stub.ComputeFeatures, early)[1] == "NO_INTERACTIONS"
+
+
 def _row() -> dict[str, Any]:
     return {"user_id": "u", "item_id": "i", "interaction_type": "like", "timestamp": "2026-01-01"}
 

@@ -68,9 +68,9 @@ def _persisted(stub: PipelineServiceStub, tenant: str, upload_id: str) -> int:
 
 
 def _files(server: Server, upload_id: str) -> list[str]:
-    """What the store holds of an upload, but its records."""
+    """What the store holds of an upload, but its records and entries of indexes."""
     paths = [path for path in files_below(server.data_dir) if upload_id in str(path)]
-    return sorted(path.name for path in paths if not path.name.isdigit() and path.name != upload_id)
+    return sorted(path.name for path in paths if not path.name.isdigit() and path.name[-36:] != upload_id)
 
 
 def test_the_checksum_of_what_is_persisted_is_told_and_survives_a_resume(

@@ -1,6 +1,7 @@
 """Small ingests on their way: gathered, bounded, answered one by one; tables are real, workers are not."""
 
 import asyncio
+import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from google.protobuf import json_format
 
 import headrace_server
 from headrace.v1 import row_pb2
@@ -55,7 +57,7 @@ class _Workers:
 
     async def run(self, stage: Any, *args: Any) -> Any:
         if stage.__name__ == "ingest_group":
-            users = args[2].column("user_id").to_pylist()
+            users = _users(args[2])
             self.groups.append(users)
             await self.open.wait()
             self.before(users)
@@ -82,6 +84,15 @@ class _Place:
     def another(self) -> Batcher:
         return Batcher(self.services, self.pool, "acme", "interactions")
 
+    def start_objects(self, *users: str) -> "asyncio.Task[Answer]":
+        """One ingest of JSON objects under way."""
+        rows = [
+            json.dumps(json_format.MessageToDict(_row(user), preserving_proto_field_name=True)).encode()
+            for user in users
+        ]
+        request = Request(str(uuid.uuid4()), rows, "", 10, "json_lines")
+        return asyncio.ensure_future(self.batcher.ingest(request))
+
     def start(self, *users: str, request_id: str = "", digest: str = "") -> "asyncio.Task[Answer]":
         """One ingest under way."""
         request = Request(request_id or str(uuid.uuid4()), [_row(user) for user in users], digest, 10)
@@ -91,6 +102,12 @@ class _Place:
         files = open_table(self.config, "raw-data/acme/interactions").files
         store = open_store(self.config)
         return sorted(user for file in files for user in read_part(store, file.key)["user_id"].to_pylist())
+
+
+def _users(payload: Any) -> list[str]:
+    if isinstance(payload, bytes):
+        return [json.loads(line)["user_id"] for line in payload.split(b"\n")]
+    return list(payload.column("user_id").to_pylist())
 
 
 def _row(user: str) -> row_pb2.Interaction:
@@ -130,6 +147,24 @@ async def test_what_arrives_during_a_commit_shares_the_next(place: _Place) -> No
     assert [len(group) for group in place.workers.groups] == [1, 1, 100]
     assert len({answer.version for answer in answers[2:]}) == 1
     assert len(place.users()) == 102
+
+
+async def test_messages_and_json_objects_of_a_table_wait_in_turn_and_share_commits_each(
+    place: _Place,
+) -> None:
+    first = await _hold_up(place)
+    more = [
+        (place.start_objects if number % 2 else place.start)(f"u{number}", *["bad"][: number == 5])
+        for number in range(40)
+    ]
+    await asyncio.sleep(0.01)
+    place.workers.open.set()
+    answers = (await answered(*first, *more))[2:]
+    messages, objects = place.workers.groups[2:]
+    assert messages == [f"u{number}" for number in range(0, 40, 2)]
+    assert [user for user in objects if user != "bad"] == [f"u{number}" for number in range(1, 40, 2)]
+    assert [answer.report.rows_rejected for answer in answers] == [number == 5 for number in range(40)]
+    assert len(place.users()) == 42
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from google.protobuf import struct_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.v1 import ingest_pb2, row_pb2, table_pb2, upload_pb2, validation_pb2
 from headrace_compute.errors import InvalidDataError
-from headrace_compute.kernels.wire import count_values
+from headrace_compute.kernels.wire import count_keys, count_values
 from headrace_server.rpc.bounds import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS, bound_of
 from headrace_server.rpc.decoding import Decoder
 
@@ -74,6 +75,10 @@ def test_too_many_rows_are_refused_and_the_most_are_taken() -> None:
     for _ in range(10_001):
         sample.sample_data.add()
     assert refusal("ValidateSample", sample).attributes == {"field": "sample_data"}
+    objects = ingest_pb2.IngestRowsRequest()
+    for _ in range(10_001):
+        objects.rows.add()
+    assert refusal("IngestRows", objects).attributes == {"field": "rows"}
     error = refusal("Upload", rows_chunk(*[item] * (MAX_CHUNK_ROWS + 1)))
     assert error.attributes == {"field": "chunk.rows.items"}
     most = rows_chunk(*[item] * MAX_CHUNK_ROWS)
@@ -100,3 +105,66 @@ def test_a_question_is_short() -> None:
     method = f"{SERVICE}ReadTable"
     assert error.reason == "MESSAGE_TOO_LARGE"
     assert error.attributes == {"method": method, "size_bytes": "65540", "limit_bytes": "65536"}
+
+
+structs = st.recursive(
+    st.none() | st.floats() | st.text(max_size=9) | st.booleans(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=3), values, max_size=4),
+    max_leaves=25,
+)
+
+
+def nested_keys(value: Any) -> int:
+    """The keys of all objects in a value, and its own."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(nested_keys, value.values()))
+    return sum(map(nested_keys, value)) if isinstance(value, list) else 0
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=3), structs, max_size=5), max_size=5))
+def test_keys_of_objects_are_counted_before_they_are_decoded(rows: list[dict[str, Any]]) -> None:
+    request = ingest_pb2.IngestRowsRequest(tenant_id="acme", request_id="x" * 20)
+    for row in rows:
+        request.rows.add().update(row)
+    found = count_keys(request.SerializeToString(), request.ROWS_FIELD_NUMBER)
+    assert found.most == max(map(len, rows), default=0)
+    assert found.nested == sum(nested_keys(value) for row in rows for value in row.values())
+    junk = request.SerializeToString()[3:]
+    assert count_keys(junk, request.ROWS_FIELD_NUMBER).most <= len(junk)
+
+
+def test_objects_of_too_many_keys_are_refused_and_the_most_are_taken() -> None:
+    names = [str(number) for number in range(1_001)]
+    for method, field, message in (
+        ("IngestRows", "rows", ingest_pb2.IngestRowsRequest()),
+        ("ValidateSample", "sample_data", validation_pb2.ValidateSampleRequest()),
+    ):
+        row = getattr(message, field).add()
+        row.update(dict.fromkeys(names[1:]))
+        Decoder(f"{SERVICE}{method}", type(message).FromString).one(message.SerializeToString())
+        row.update({"0": None})
+        error = refusal(method, message)
+        assert error.attributes == {"field": field}
+        assert error.message == f"Field {field} has an object with 1,001 keys; send at most 1,000."
+
+
+def test_what_merges_into_one_object_is_counted_together() -> None:
+    value = struct_pb2.Value()
+    value.struct_value.update(dict.fromkeys(map(str, range(600))))
+    # Decoding merges a message that comes several times; nobody writes one so but whoever means harm.
+    merged = value.SerializeToString() * 200
+    entry = b"\x12" + length(len(merged)) + merged
+    struct = b"\x0a" + length(len(entry)) + entry
+    request = b"\x1a" + length(len(struct)) + struct
+    assert len(ingest_pb2.IngestRowsRequest.FromString(request).rows[0].fields[""].struct_value.fields) == 600
+    with pytest.raises(InvalidDataError, match="have 120,000 keys; send at most 100,000"):
+        bound_of(f"{SERVICE}IngestRows").check("IngestRows", request)
+
+
+def length(size: int) -> bytes:
+    """A length on the wire."""
+    found = bytearray()
+    while size > 0x7F:
+        found.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes((*found, size))

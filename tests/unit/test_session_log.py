@@ -211,7 +211,9 @@ async def test_an_aborted_upload_keeps_two_records(config: StoreConfig) -> None:
         session = sessions.append(config, session, "block", _block(config, number))
     sweep.clear(config, sessions.abort(config, session, "aborted"), late=True)
     folder = f"raw-data/_headrace/uploads/acme/{UPLOAD}"
-    assert _keys(config) == [f"{folder}/00000000", f"{folder}/00000004"]
+    (listed,) = index.listed_uploads(config).of_tenant("acme")
+    kept = [f"raw-data/_headrace/upload-list/acme/{listed}", f"{folder}/00000000", f"{folder}/00000004"]
+    assert _keys(config) == kept
 
 
 async def test_sessions_of_a_store_without_an_index_are_entered_once(config: StoreConfig) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,9 @@ from headrace_compute.objects.store import ObjectStore, open_store
 from headrace_compute.parts import read_part, verify_part, write_part
 from headrace_compute.report import Report
 
+RowFormat: TypeAlias = Literal["rows", "json_lines"]
+"""How the rows of a group came: as messages, or as JSON objects."""
+
 
 @dataclass(frozen=True)
 class GroupSpec:
@@ -28,6 +31,7 @@ class GroupSpec:
         data_prefix, published_prefix, unpublished_prefix: Key prefixes of the three parts.
         started_us: The rows' `ingested_at`.
         latest_us: Timestamps later than this are FUTURE_TIMESTAMP.
+        format: Of the rows; all uploads of a group have one.
     """
 
     id: str
@@ -37,6 +41,7 @@ class GroupSpec:
     unpublished_prefix: str
     started_us: int
     latest_us: int
+    format: RowFormat = "rows"
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class GroupResult:
 
 
 def ingest_group(
-    config: StoreConfig, spec: GroupSpec, uploads: Sequence[tuple[str, int]], payload: pa.Table
+    config: StoreConfig, spec: GroupSpec, uploads: Sequence[tuple[str, int]], payload: pa.Table | bytes
 ) -> GroupResult:
     """Validates a group and stores its accepted rows and its rejects; parts are read back and verified.
 
@@ -65,7 +70,7 @@ def ingest_group(
 
     Args:
         uploads: upload_id and number of rows of each.
-        payload: The rows of all, raw, as `parse` takes them in format rows.
+        payload: The rows of all, as `parse` takes them in the group's format.
 
     Raises:
         StoreFullError: Nothing was stored.
@@ -114,11 +119,11 @@ def read_upload_rejects(
     return rows
 
 
-def _examine(spec: GroupSpec, uploads: UploadRows, payload: pa.Table) -> RowGroup:
-    """The rows of all uploads as if they were one block."""
-    rows = payload.num_rows
+def _examine(spec: GroupSpec, uploads: UploadRows, payload: pa.Table | bytes) -> RowGroup:
+    """The rows of all uploads as if they were one block, without lines of its own."""
+    rows = uploads.owner.size
     upload = UploadSpec("", spec.data_type, "", "", "", spec.started_us, spec.latest_us)
-    block = Block(0, "rows", 0, rows, 0, rows, 0)
+    block = Block(0, spec.format, 0, rows, 0, rows, 0)
     return RowGroup(uploads, block, upload, examine(upload, block, payload, uploads))
 
 

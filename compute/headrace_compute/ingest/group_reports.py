@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from headrace_compute.findings import SAMPLES, Reject
+from headrace_compute.findings import SAMPLES, Reject, unknown_columns
 from headrace_compute.formats.records import shorten
 from headrace_compute.ingest.examine import Examined, UploadRows
 from headrace_compute.ingest.parse import Failure
@@ -66,9 +66,15 @@ def reports_of(group: RowGroup) -> tuple[Report, ...]:
     checks = _checks(group, columns)
     warnings = _redefined(group) if group.upload.data_type == "items" else [[] for _ in range(count)]
     doubled = np.bincount(group.uploads.owner[group.examined.doubled], minlength=count)
+    named, unknown = _named(group), _unknown(group)
     for place, summaries in enumerate(columns):
-        empty = [each.column for each in summaries if each.nulls == received[place]]
+        empty = [
+            each.column
+            for each, is_named in zip(summaries, named[place], strict=True)
+            if is_named and each.nulls == received[place]
+        ]
         warnings[place] += [warning_of("ALL_NULL", column, 0, ()) for column in empty]
+        warnings[place] += unknown[place]
         warnings[place].sort(key=lambda warning: (warning.code, warning.column))
     return tuple(
         Report(
@@ -135,6 +141,26 @@ def _checks(group: RowGroup, columns: Sequence[Sequence[ColumnSummary]]) -> list
                 check_of(failure.column, failure.code, int(failing[place]), received, nulls, tuple(rejects))
             )
     return checks
+
+
+def _named(group: RowGroup) -> np.ndarray:
+    """For each upload and contract column whether any row of it names the column: bool."""
+    keys = group.examined.parsed.keys
+    if keys is None:
+        return np.ones((len(group.uploads.ids), group.examined.parsed.table.num_columns), np.bool_)
+    starts = group.uploads.starts[:-1]
+    return np.stack([np.logical_or.reduceat(given, starts) for given in keys.given], axis=1)
+
+
+def _unknown(group: RowGroup) -> list[list[Warning]]:
+    """For each upload: keys outside the contract."""
+    keys, count = group.examined.parsed.keys, len(group.uploads.ids)
+    if keys is None or not keys.unknown:
+        return [[] for _ in range(count)]
+    return [
+        [warning_of(*key, found.count, found.samples) for key, found in unknown_columns(counts).items()]
+        for counts in keys.counts_by(group.uploads.owner, count)
+    ]
 
 
 def _redefined(group: RowGroup) -> list[list[Warning]]:

@@ -1,7 +1,6 @@
 """Parses payloads into typed columns, and reports the cells that do not parse."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +23,7 @@ from headrace_compute.formats.records import (
     join,
     shorten,
 )
+from headrace_compute.ingest.keys import Keys
 from headrace_compute.kernels.faults import timestamp_faults
 from headrace_compute.kernels.numbers import parse_numbers
 from headrace_compute.kernels.objects import MAX_DEPTH, Kind, ObjectFault, Objects, take_apart
@@ -94,6 +94,7 @@ class Parsed:
         present: Columns that the stream has.
         unknown: Keys outside the contract -> records that have them, 0 for a column of the header.
         unnamed: Places of columns without a name, counted from 1.
+        keys: Which record has which, where each names its own; None where all have the same columns.
     """
 
     table: pa.Table
@@ -103,6 +104,7 @@ class Parsed:
     present: frozenset[str]
     unknown: Mapping[str, int] = field(default_factory=dict)
     unnamed: tuple[int, ...] = ()
+    keys: Keys | None = None
 
 
 def parse(spec: UploadSpec, block: Block, payload: np.ndarray | pa.Table | bytes) -> Parsed:
@@ -262,13 +264,15 @@ def _parse_json_lines(
         kind = "number" if column.type == "double" else "string"
         wrong = ~taken & (kinds > Kind.NULL)
         failures += _failed(column, "BAD_TYPE", f"is not a JSON {kind}; send a {kind}.", wrong)
+    keys = _keys(spec, block, objects, names)
     return Parsed(
         table=pa.table(arrays, names),
         failures=tuple(failures),
         unreadable=faulty,
         records=JsonRecords(block, names, objects),
-        present=frozenset(name for name, kinds in zip(names, objects.kinds, strict=True) if kinds.any()),
-        unknown=_other_keys(spec, block, objects, names),
+        present=frozenset(name for name, given in zip(names, keys.given, strict=True) if given.any()),
+        unknown=keys.counts(),
+        keys=keys,
     )
 
 
@@ -280,14 +284,15 @@ def _bad_json(objects: Objects, rows: np.ndarray, names: Sequence[str]) -> Failu
     return Failure("", "BAD_JSON", "", rows, messages=pa.array(messages, pa.string()))
 
 
-def _other_keys(spec: UploadSpec, block: Block, objects: Objects, names: Sequence[str]) -> dict[str, int]:
-    """Keys outside the contract -> records that have them.
+def _keys(spec: UploadSpec, block: Block, objects: Objects, names: Sequence[str]) -> Keys:
+    """Which record has which key.
 
     Raises:
-        UnknownColumnError: There is one, and they are rejected.
+        UnknownColumnError: There is one outside the contract, and they are rejected.
     """
+    given = tuple(kinds != Kind.ABSENT for kinds in objects.kinds)
     if not objects.others.size:
-        return {}
+        return Keys(given)
     keys, rows = objects.other_keys().dictionary_encode(null_encoding="encode"), objects.rows_of_others()
     shown = [shorten((key or b"").decode("utf-8", "replace")) for key in keys.dictionary.to_pylist()]
     if spec.reject_unknown:
@@ -303,10 +308,7 @@ def _other_keys(spec: UploadSpec, block: Block, objects: Objects, names: Sequenc
     order = np.argsort(places.astype(np.uint16) if len(shown) <= 1 << 16 else places, kind="stable")
     places, rows = places[order], rows[order]
     is_first = np.append(True, (places[1:] != places[:-1]) | (rows[1:] != rows[:-1]))
-    counts: Counter[str] = Counter()
-    for key, count in zip(shown, np.bincount(places[is_first]).tolist(), strict=True):
-        counts[key] += count
-    return dict(counts)
+    return Keys(given, tuple(shown), places[is_first].astype(np.int64), rows[is_first])
 
 
 def _typed(column: ColumnContract, values: pa.Array) -> tuple[pa.Array, list[Failure]]:

@@ -14,6 +14,28 @@ from headrace_compute.kernels.types import BYTES, INT64S, INT64S_OUT
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
 
+# What is told of a field.
+_NUMBER, _START = range(2)
+_WORDS = 2
+
+_MESSAGE, _STRUCT, _ENTRY, _VALUE, _LIST = range(5)
+"""Messages that objects are made of: the request, and `google.protobuf.Struct` with what lies in it."""
+
+_MAX_DEPTH = 512
+"""Messages in messages that are looked into; decoding ends at a hundred."""
+
+
+class Keys(NamedTuple):
+    """The keys of JSON objects.
+
+    Attributes:
+        most: Of one object of the field; those in it are not among them.
+        nested: Of all objects that lie in others, or in lists.
+    """
+
+    most: int
+    nested: int
+
 
 class Counted(NamedTuple):
     """What a field holds: its values, and their bytes."""
@@ -36,6 +58,18 @@ def count_values(data: bytes, path: tuple[int, ...], limit: int) -> Counted:
     return Counted(*found.tolist())
 
 
+def count_keys(data: bytes, field: int) -> Keys:
+    """The keys of the JSON objects, each a `google.protobuf.Struct`, in an encoded message.
+
+    Args:
+        data: The message. Where it is malformed, counting ends too.
+        field: Number of the repeated field that has them.
+    """
+    found = np.zeros(2, np.int64)
+    _count_keys(np.frombuffer(data, np.uint8), field, found)
+    return Keys(*found.tolist())
+
+
 @nb.njit(nogil=True, inline="always")
 def _varint_end(data: Any, at: int, end: int) -> int:
     """Index behind a varint; -1 if it does not end in time."""
@@ -53,9 +87,40 @@ def _varint(data: Any, at: int, end: int) -> Any:
     return value
 
 
+@nb.njit(nogil=True, inline="always")
+def _field(data: Any, at: int, end: int, words: Any) -> Any:
+    """Reads a field; the index behind it, or -1 if it is malformed.
+
+    Tells its number and where its content starts if it is one of messages or texts, and else the number 0.
+    """
+    words[_NUMBER] = 0
+    behind = _varint_end(data, at, end)
+    if behind < 0:
+        return behind
+    tag = _varint(data, at, behind)
+    kind = tag & 7
+    if kind == _FIXED64:
+        return behind + 8
+    if kind == _FIXED32:
+        return behind + 4
+    if kind == _VARINT:
+        return _varint_end(data, behind, end)
+    if kind != _BYTES:
+        # Groups have no length: what they hold is read as if it stood beside them.
+        return behind
+    start = _varint_end(data, behind, end)
+    if start < 0:
+        return start
+    size = _varint(data, behind, start)
+    if size < 0 or size > end - start:
+        return -1
+    words[_NUMBER], words[_START] = tag >> 3, start
+    return start + size
+
+
 @nb.njit(void(BYTES, INT64S, int64, INT64S_OUT), nogil=True, cache=True)
 def _count(data: Any, path: Any, limit: int, found: Any) -> None:
-    ends = np.empty(path.size, np.int64)
+    ends, words = np.empty(path.size, np.int64), np.empty(_WORDS, np.int64)
     ends[0] = data.size
     depth, at = 0, 0
     while found[0] <= limit:
@@ -65,35 +130,56 @@ def _count(data: Any, path: Any, limit: int, found: Any) -> None:
                 break
             depth -= 1
             continue
-        behind = _varint_end(data, at, end)
+        behind = _field(data, at, end, words)
         if behind < 0:
             break
-        tag = _varint(data, at, behind)
-        at = behind
-        kind = tag & 7
-        if kind == _FIXED64:
-            at += 8
-        elif kind == _FIXED32:
-            at += 4
-        elif kind == _VARINT:
-            at = _varint_end(data, at, end)
-            if at < 0:
-                break
-        elif kind == _BYTES:
-            behind = _varint_end(data, at, end)
-            if behind < 0:
-                break
-            size = _varint(data, at, behind)
+        if words[_NUMBER] != path[depth]:
             at = behind
-            if size < 0 or size > end - at:
+        elif depth + 1 == path.size:
+            found[0] += 1
+            found[1] += behind - words[_START]
+            at = behind
+        else:
+            depth += 1
+            ends[depth] = behind
+            at = words[_START]
+
+
+@nb.njit(void(BYTES, int64, INT64S_OUT), nogil=True, cache=True)
+def _count_keys(data: Any, field: int, found: Any) -> None:
+    ends, kinds = np.empty(_MAX_DEPTH, np.int64), np.empty(_MAX_DEPTH, np.int64)
+    words = np.empty(_WORDS, np.int64)
+    ends[0], kinds[0] = data.size, _MESSAGE
+    depth, at, mine = 0, 0, 0
+    while True:
+        end = ends[depth]
+        if at >= end:
+            if depth == 0:
                 break
-            if tag >> 3 != path[depth]:
-                at += size
-            elif depth + 1 == path.size:
-                found[0] += 1
-                found[1] += size
-                at += size
+            depth -= 1
+            continue
+        behind = _field(data, at, end, words)
+        if behind < 0:
+            break
+        kind, number, inside = kinds[depth], words[_NUMBER], -1
+        if kind == _MESSAGE and number == field:
+            inside, mine = _STRUCT, 0
+        elif kind == _STRUCT and number == 1:
+            inside = _ENTRY
+            if depth == 1:
+                mine += 1
+                found[0] = max(found[0], mine)
             else:
-                depth += 1
-                ends[depth] = at + size
-        # Groups have no length: what they hold is read as if it stood beside them.
+                found[1] += 1
+        elif (kind == _ENTRY and number == 2) or (kind == _LIST and number == 1):
+            inside = _VALUE
+        elif kind == _VALUE and number == 5:
+            inside = _STRUCT
+        elif kind == _VALUE and number == 6:
+            inside = _LIST
+        if inside < 0 or depth + 1 == _MAX_DEPTH:
+            at = behind
+        else:
+            depth += 1
+            ends[depth], kinds[depth] = behind, inside
+            at = words[_START]

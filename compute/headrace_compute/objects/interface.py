@@ -66,8 +66,8 @@ class ObjectStore(Protocol):
             KeyMissingError: it is not there.
         """
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yields the keys below a folder, at any depth, in string order."""
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Yields the keys below a folder, at any depth, in string order: all, or those behind a key."""
 
     def children(self, prefix: str) -> Names:
         """Names directly below a folder, objects and folders, in string order."""

@@ -69,10 +69,10 @@ class LocalStore:
         with self._guarded("read", key):
             return time.time() - self._path(key).stat().st_mtime
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Walks the folder while it is consumed; objects that come or go meanwhile may be missed."""
         with self._guarded("list", prefix):
-            yield from self._walk(prefix.rstrip("/"))
+            yield from (key for key in self._walk(prefix.rstrip("/")) if key > after)
 
     def children(self, prefix: str) -> Names:
         """Lists the folder's entries."""

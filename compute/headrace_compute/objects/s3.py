@@ -107,10 +107,10 @@ class S3Store:
         now, written = (parsedate_to_datetime(headers[each]) for each in ("Date", "Last-Modified"))
         return max(0.0, (now - written).total_seconds())
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """A request for every thousand keys, made when they are consumed."""
         bucket, folder = _folder(prefix)
-        last = ""
+        last = after.removeprefix(f"{bucket}/")
         while names := self._ask("list", prefix, partial(self._page, bucket, folder, last)):
             yield from (f"{bucket}/{name}" for name in names if not name.endswith("/"))
             last = names[-1]

@@ -10,11 +10,13 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import pyarrow as pa
 
 from headrace_compute.delta.appender import RequestsTakenError
 from headrace_compute.errors import HeadraceError, OverloadedError, PoisonBlockError
-from headrace_compute.ingest.group import GroupResult, GroupSpec, ingest_group
+from headrace_compute.ingest.group import GroupResult, GroupSpec, RowFormat, ingest_group
 from headrace_compute.model import DataType
 from headrace_compute.report import Report
 from headrace_compute.workers.pool import Pool
@@ -52,15 +54,17 @@ class Request:
     """One small ingest under way.
 
     Attributes:
+        rows: Messages, or lines of JSON.
         digest: Of the rows as sent; empty if the caller will not repeat the call.
-        size_bytes: Of the rows as messages.
+        size_bytes: Of the rows as they are here.
         answer: What its callers wait for; several, if one did not wait for the first answer.
     """
 
     upload_id: str
-    rows: Sequence[RowMessage]
+    rows: Sequence[RowMessage] | Sequence[bytes]
     digest: str
     size_bytes: int
+    format: RowFormat = "rows"
     answer: "asyncio.Future[Answer]" = field(default_factory=_future)
 
     def resolve(self, answer: Answer) -> None:
@@ -177,15 +181,21 @@ class Batcher:
             self._spawn(self._process(self._next_group()))
 
     def _next_group(self) -> list[Request]:
+        """The first requests whose rows have the format of the very first one's."""
         group: list[Request] = []
+        others: list[Request] = []
         rows = size_bytes = 0
         while self._waiting and len(group) < GROUP_REQUESTS:
             request = self._waiting[0]
+            if group and request.format != group[0].format:
+                others.append(self._waiting.popleft())
+                continue
             rows, size_bytes = rows + len(request.rows), size_bytes + request.size_bytes
             if group and (rows > GROUP_ROWS or size_bytes > GROUP_BYTES):
                 break
             group.append(self._waiting.popleft())
             self._waiting_bytes -= request.size_bytes
+        self._waiting.extendleft(reversed(others))
         return group
 
     async def _process(self, group: Sequence[Request]) -> None:
@@ -211,15 +221,10 @@ class Batcher:
             await self._store_in(draft, requests)
 
     async def _store_in(self, draft: OpenDraft, requests: Sequence[Request]) -> None:
-        spec = self.ledger.new_group(draft.draft)
+        spec = self.ledger.new_group(draft.draft, requests[0].format)
         uploads = [(request.upload_id, len(request.rows)) for request in requests]
-        rows = [row for request in requests for row in request.rows]
-        in_thread = len(rows) > ROWS_ON_THE_LOOP
-        payload = (
-            await asyncio.to_thread(to_arrow, rows, self._data_type)
-            if in_thread
-            else to_arrow(rows, self._data_type)
-        )
+        in_thread = sum(count for _, count in uploads) > ROWS_ON_THE_LOOP
+        payload = await asyncio.to_thread(self._payload, requests) if in_thread else self._payload(requests)
         try:
             executor = self._alone if len(requests) == 1 else self._together
             result = await executor.run(ingest_group, spec, uploads, payload)
@@ -243,6 +248,13 @@ class Batcher:
         )
         if not all(named):
             draft.is_doubtful = True
+
+    def _payload(self, requests: Sequence[Request]) -> pa.Table | bytes:
+        """The rows of a group, as its stage takes them."""
+        rows: list[Any] = [row for request in requests for row in request.rows]
+        if requests[0].format == "json_lines":
+            return b"\n".join(rows)
+        return to_arrow(rows, self._data_type)
 
     async def _commit_good(self, spec: GroupSpec, result: GroupResult, outcomes: Sequence[_Outcome]) -> bool:
         """Commits what was accepted, and its rejects; whether commits now name all these parts."""

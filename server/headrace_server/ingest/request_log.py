@@ -21,7 +21,7 @@ from headrace_compute.delta.drafts import Draft
 from headrace_compute.delta.receipts import Group, Receipt
 from headrace_compute.errors import HeadraceError, IdInUseError, StoreFullError
 from headrace_compute.ingest.block_result import part_from_json
-from headrace_compute.ingest.group import GroupSpec, read_upload_rejects
+from headrace_compute.ingest.group import GroupSpec, RowFormat, read_upload_rejects
 from headrace_compute.model import DataType, Part
 from headrace_compute.objects.store import open_store
 from headrace_compute.report import Report
@@ -76,7 +76,7 @@ class Ledger:
         """Tables that get parts of small ingests: data, and rejects."""
         return self._table_key, self._rejects_key
 
-    def new_group(self, draft: Draft) -> GroupSpec:
+    def new_group(self, draft: Draft, format: RowFormat) -> GroupSpec:
         """What the next group shares, whose parts are a draft's."""
         # Rows of a later group are newer, whatever the clock does: the catalog goes by this time.
         self._started_us = max(time.time_ns() // 1000, self._started_us + 1)
@@ -88,6 +88,7 @@ class Ledger:
             unpublished_prefix=f"{self._rejects_key}/published=false/{draft.prefix}",
             started_us=self._started_us,
             latest_us=self._started_us + DEFAULT_SKEW_US,
+            format=format,
         )
 
     async def commit_data(

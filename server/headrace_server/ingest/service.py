@@ -3,10 +3,10 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import NoReturn
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NoReturn, TypeAlias
 
-from headrace.v1 import upload_pb2
+from headrace.v1 import ingest_pb2, upload_pb2
 from headrace_compute.delta import tables
 from headrace_compute.errors import IdInUseError, UploadFinishedError, UploadNotFoundError
 from headrace_compute.ingest.group import read_upload_rejects
@@ -16,6 +16,7 @@ from headrace_server.ingest import answers
 from headrace_server.ingest.answers import Answer
 from headrace_server.ingest.batcher import Batcher, Request
 from headrace_server.rows.intake import RowMessage
+from headrace_server.rows.objects import json_lines
 from headrace_server.rows.options import UploadOptions
 from headrace_server.rpc import ids, messages, requests
 from headrace_server.rpc.bounds import MAX_INGEST_ROWS
@@ -29,6 +30,13 @@ MAX_TABLES = 1_000
 
 IDLE_SECONDS = 3_600.0
 """After this a table without work is forgotten; the log has what it knew."""
+
+OBJECTS_ON_THE_LOOP = 16
+OBJECT_BYTES_ON_THE_LOOP = 8 << 10
+"""More rows or bytes of JSON objects than this are written as JSON off the event loop."""
+
+Ended: TypeAlias = tuple[upload_pb2.UploadResult, upload_pb2.RowErrors]
+"""How a batch ended, and the first bad rows."""
 
 
 class SmallIngests:
@@ -45,21 +53,36 @@ class SmallIngests:
 
     async def ingest(
         self, tenant_id: str, data_type: DataType, rows: Sequence[RowMessage], request_id: str
-    ) -> tuple[upload_pb2.UploadResult, upload_pb2.RowErrors]:
-        """Stores a batch as an upload of its own, under the request_id if there is one.
-
-        Returns:
-            How the batch ended, and the first bad rows.
-        """
+    ) -> Ended:
+        """Stores a batch as an upload of its own, under the request_id if there is one."""
         requests.check_row_count("rows", rows, MAX_INGEST_ROWS)
         tenant = requests.check_tenant(tenant_id)
         if request_id:
             upload_id = ids.small_id(data_type, requests.check_uuid("request_id", request_id))
-            digest, size_bytes = _digest(rows)
+            digest, size_bytes = _digest(row.SerializeToString(deterministic=True) for row in rows)
         else:
             upload_id, digest = ids.new_small_id(), ""
             size_bytes = sum(row.ByteSize() for row in rows)
-        request = Request(upload_id, rows, digest, size_bytes)
+        return await self._answered(
+            tenant, data_type, Request(upload_id, rows, digest, size_bytes), request_id
+        )
+
+    async def ingest_objects(self, request: ingest_pb2.IngestRowsRequest) -> Ended:
+        """The same of a batch of JSON objects."""
+        requests.check_row_count("rows", request.rows, MAX_INGEST_ROWS)
+        tenant = requests.check_tenant(request.tenant_id)
+        data_type = requests.check_data_type(request.data_type)
+        if request.request_id:
+            upload_id = ids.small_id(data_type, requests.check_uuid("request_id", request.request_id))
+        else:
+            upload_id = ids.new_small_id()
+        small = len(request.rows) <= OBJECTS_ON_THE_LOOP and request.ByteSize() <= OBJECT_BYTES_ON_THE_LOOP
+        lines = json_lines(request.rows) if small else await self._services.packed(json_lines, request.rows)
+        digest, size_bytes = _digest(lines)
+        ingest = Request(upload_id, lines, digest if request.request_id else "", size_bytes, "json_lines")
+        return await self._answered(tenant, data_type, ingest, request.request_id)
+
+    async def _answered(self, tenant: str, data_type: DataType, request: Request, request_id: str) -> Ended:
         try:
             answer = await self._batcher(tenant, data_type).ingest(request)
         except IdInUseError:
@@ -161,11 +184,10 @@ def _id_in_use(data_type: DataType, request_id: str) -> IdInUseError:
     )
 
 
-def _digest(rows: Sequence[RowMessage]) -> tuple[str, int]:
-    """A digest of rows as sent, and their size in bytes."""
+def _digest(rows: Iterable[bytes]) -> tuple[str, int]:
+    """A digest of encoded rows, and their size in bytes."""
     digest, size_bytes = hashlib.blake2b(digest_size=16), 0
-    for row in rows:
-        data = row.SerializeToString(deterministic=True)
+    for data in rows:
         digest.update(len(data).to_bytes(4, "little"))
         digest.update(data)
         size_bytes += len(data)

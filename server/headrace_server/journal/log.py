@@ -113,6 +113,25 @@ class Journal:
 
         return self._listed(last)
 
+    def ends(self, is_enough: Callable[[Record], bool]) -> tuple[Record, list[Record]] | None:
+        """The first record, and those from the newest back to one that is enough, without reading the others.
+
+        None if there is no journal.
+        """
+
+        def read(records: Iterator[tuple[int, str]]) -> tuple[Record, list[Record]] | None:
+            keys = [key for _, key in records]
+            if not keys:
+                return None
+            newest: list[Record] = []
+            for key in reversed(keys[1:]):
+                newest.append(self._read(key))
+                if is_enough(newest[-1]):
+                    break
+            return self._read(keys[0]), newest
+
+        return self._listed(read)
+
     def _listed(self, read: Callable[[Iterator[tuple[int, str]]], T]) -> T:
         """What is read of the records, listed again if one of them is swept meanwhile."""
         for listing in range(1, LISTINGS + 1):

@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.v1 import ingest_pb2, pipeline_service_pb2, upload_pb2, validation_pb2
 from headrace_compute.errors import MessageTooLargeError
-from headrace_compute.kernels.wire import count_values
+from headrace_compute.kernels.wire import count_keys, count_values
 from headrace_server.rpc.requests import invalid
 
 MAX_MESSAGE_BYTES = 16 << 20
@@ -31,10 +31,18 @@ MAX_SAMPLE_ROWS = 10_000
 _QUESTION_BYTES = 64 << 10
 """Limit on a message without rows, which has names, ids and options."""
 
-_SAMPLE_BYTES = 4 << 20
+_OBJECTS_BYTES = 4 << 20
+"""Limit on a message of JSON objects, which take twenty times their size in memory."""
 
 _OVERHEAD_BYTES = 64 << 10
 """Room in a message for what stands beside a chunk's content."""
+
+_OBJECT_KEYS = 1_000
+_NESTED_KEYS = 100_000
+"""Limits on the keys of one JSON object, and of all objects in such."""
+
+_KEY_BYTES = 2
+"""Bytes of a key without a name and a value."""
 
 _ROW_BYTES = 2
 """Bytes of an empty row: a tag, and a length of zero."""
@@ -85,6 +93,37 @@ class ByteLimit:
 
 
 @dataclass(frozen=True)
+class KeyLimit:
+    """The most keys of a JSON object of a field, and of all objects in them; otherwise as RowLimit.
+
+    A map of 300,000 keys takes most of a second to decode, in which the event loop serves nobody.
+    """
+
+    field: str
+    path: tuple[int, ...]
+    keys: int
+    nested: int
+
+    def check(self, data: bytes) -> None:
+        """Raises InvalidFieldError for a message that has more."""
+        if len(data) <= self.keys * _KEY_BYTES:
+            return
+        (number,) = self.path
+        found = count_keys(data, number)
+        if found.most > self.keys:
+            raise invalid(
+                self.field,
+                f"Field {self.field} has an object with {found.most:,} keys; send at most {self.keys:,}.",
+            )
+        if found.nested > self.nested:
+            raise invalid(
+                self.field,
+                f"The objects in those of field {self.field} have {found.nested:,} keys; send at most "
+                f"{self.nested:,}, for no column takes an object.",
+            )
+
+
+@dataclass(frozen=True)
 class Bound:
     """What a request of one method may hold.
 
@@ -94,7 +133,7 @@ class Bound:
     """
 
     size_bytes: int = _QUESTION_BYTES
-    fields: tuple[RowLimit | ByteLimit, ...] = ()
+    fields: tuple[RowLimit | ByteLimit | KeyLimit, ...] = ()
 
     def check(self, method: str, data: bytes) -> None:
         """Refuses an encoded message that holds too much.
@@ -147,9 +186,13 @@ def _stream(message: Any) -> Bound:
     return Bound(MAX_CHUNK_BYTES + _OVERHEAD_BYTES, (content, *rows))
 
 
-def _sample(message: Any) -> Bound:
-    rows = RowLimit("sample_data", _path(message, "sample_data"), MAX_SAMPLE_ROWS, "send more as a stream")
-    return Bound(_SAMPLE_BYTES, (rows,))
+def _objects(message: Any, field: str, rows: int) -> Bound:
+    path = _path(message, field)
+    limits = (
+        RowLimit(field, path, rows, "send more as a stream"),
+        KeyLimit(field, path, _OBJECT_KEYS, _NESTED_KEYS),
+    )
+    return Bound(_OBJECTS_BYTES, limits)
 
 
 _QUESTION = Bound()
@@ -159,8 +202,11 @@ _BOUNDS: Mapping[str, Bound] = {
     for name, bound in {
         "IngestInteractions": _ingest(ingest_pb2.IngestInteractionsRequest.DESCRIPTOR),
         "IngestItems": _ingest(ingest_pb2.IngestItemsRequest.DESCRIPTOR),
+        "IngestRows": _objects(ingest_pb2.IngestRowsRequest.DESCRIPTOR, "rows", MAX_INGEST_ROWS),
         "Upload": _stream(upload_pb2.UploadRequest.DESCRIPTOR),
         "Validate": _stream(validation_pb2.ValidateRequest.DESCRIPTOR),
-        "ValidateSample": _sample(validation_pb2.ValidateSampleRequest.DESCRIPTOR),
+        "ValidateSample": _objects(
+            validation_pb2.ValidateSampleRequest.DESCRIPTOR, "sample_data", MAX_SAMPLE_ROWS
+        ),
     }.items()
 }

@@ -7,7 +7,6 @@ the run, until another one takes it up or asks it to stop: then the owner loses 
 block: call them in a thread.
 """
 
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from headrace_compute.errors import HeadraceError, RunCancelledError, RunFinishe
 from headrace_compute.model import StoreConfig
 from headrace_compute.objects.store import KeyMissingError, open_store
 from headrace_server.journal.index import Index
+from headrace_server.journal.listing import Listing, id_of, name_of
 from headrace_server.journal.log import Journal, JournalFormatError, NumberTakenError, Record
 from headrace_server.runs import registry
 from headrace_server.runs.registry import RunEntry
@@ -25,9 +25,6 @@ READABLE_VERSIONS = (1,)
 
 DRAINING = "DRAINING"
 """Why a server leaves a run when it stops: the next one need not wait."""
-
-_LATEST_US = 10**16 - 1
-_LIST_NAME = re.compile(r"[0-9]{16}-[0-9a-f-]{32,36}")
 
 Ending = Literal["done", "failed", "cancelled"]
 
@@ -102,19 +99,9 @@ def open_runs(config: StoreConfig) -> Index:
     return Index(config, "open-runs")
 
 
-def listed_runs(config: StoreConfig) -> Index:
-    """All runs, by names in whose order the newest comes first."""
-    return Index(config, "run-list")
-
-
-def list_name(started_us: int, run: str) -> str:
-    """The name of a run in that order."""
-    return f"{_LATEST_US - started_us:016d}-{run}"
-
-
-def is_list_name(name: str) -> bool:
-    """Whether a run may have that name."""
-    return _LIST_NAME.fullmatch(name) is not None
+def listed_runs(config: StoreConfig) -> Listing:
+    """All runs."""
+    return Listing(config, "run-list")
 
 
 def journal_of(config: StoreConfig, tenant: str, request_id: str) -> Journal:
@@ -156,7 +143,7 @@ def create(config: StoreConfig, run: JournaledRun) -> None:
     journal = journal_of(config, run.tenant, run.request_id)
     # Listed first: a run that is in no index would never be taken up, nor deleted.
     is_new = open_runs(config).add(run.tenant, run.request_id)
-    name = list_name(run.started_us, run.request_id)
+    name = name_of(run.started_us, run.request_id)
     listed_runs(config).add(run.tenant, name)
     body = {
         "run_id": run.run_id,
@@ -261,10 +248,10 @@ def clear_entry(config: StoreConfig, key: str) -> int:
 
 def forget(config: StoreConfig, tenant: str, name: str, older_than_seconds: float) -> bool:
     """Deletes a run by its name in the list, if it ended so long ago by the store's clock; whether it did."""
-    request_id = name.partition("-")[2]
+    request_id = id_of(name)
     journal = journal_of(config, tenant, request_id)
     run = load(config, tenant, request_id)
-    if run is not None and list_name(run.started_us, request_id) == name:
+    if run is not None and name_of(run.started_us, request_id) == name:
         try:
             newest = journal.newest()
             age = journal.store.age_seconds(newest.key) if newest is not None else 0.0

@@ -24,6 +24,7 @@ from headrace_compute.inputs.workers import Progress
 from headrace_compute.model import Snapshot, StoreConfig
 from headrace_compute.workers.pool import RunExecutor
 from headrace_server import metrics
+from headrace_server.journal import listing
 from headrace_server.rpc import requests
 from headrace_server.rpc.run_queue import Place
 from headrace_server.rpc.status import to_status
@@ -122,16 +123,16 @@ class Runs:
             InvalidFieldError: page_token is not of a page. The run that it names may be forgotten by now.
         """
         tenant = requests.check_tenant(request.tenant_id)
-        if request.page_token and not journals.is_list_name(request.page_token):
+        if request.page_token and not listing.is_name(request.page_token):
             raise requests.bad_page_token(request.page_token)
         size = min(request.page_size or LISTED_RUNS, LISTED_RUNS)
         alone = {
-            journals.list_name(run.started_us, run.run_id): run
+            listing.name_of(run.started_us, run.run_id): run
             for run in self._live.of_tenant(tenant)
             if not run.request_id
         }
-        index = journals.listed_runs(self._services.config)
-        listed = await asyncio.to_thread(index.of_tenant, tenant)
+        runs = journals.listed_runs(self._services.config)
+        listed = await asyncio.to_thread(runs.page, tenant, request.page_token, size + 1)
         names = [name for name in sorted({*listed, *alone}) if name > request.page_token][: size + 1]
         found = await asyncio.to_thread(
             lambda: {name: self._by_name(tenant, name) for name in names[:size] if name not in alone}
@@ -240,9 +241,9 @@ class Runs:
 
     def _by_name(self, tenant: str, name: str) -> JournaledRun | None:
         """A run by its name in the list; None if it never began, or is being deleted."""
-        request_id = name.partition("-")[2]
+        request_id = listing.id_of(name)
         run = journals.load(self._services.config, tenant, request_id)
-        return run if run is not None and journals.list_name(run.started_us, request_id) == name else None
+        return run if run is not None and listing.name_of(run.started_us, request_id) == name else None
 
     def _message(self, run: JournaledRun) -> run_pb2.Run:
         live = self._live.find(run.tenant, run.request_id)
@@ -304,8 +305,8 @@ def _forget_old(config: StoreConfig, older_than_seconds: float) -> None:
     """Deletes runs that ended so long ago."""
     index = journals.listed_runs(config)
     # By this server's clock, which only saves reading the young ones; the store's decides.
-    oldest_kept = journals.list_name(time.time_ns() // 1000 - int(older_than_seconds * 1e6), "")
+    oldest_kept = listing.name_of(time.time_ns() // 1000 - int(older_than_seconds * 1e6), "")
     for tenant in index.tenants():
         for name in index.of_tenant(tenant):
             if name > oldest_kept and journals.forget(config, tenant, name, older_than_seconds):
-                _log.info("run forgotten", tenant=tenant, request_id=name.partition("-")[2])
+                _log.info("run forgotten", tenant=tenant, request_id=listing.id_of(name))

@@ -23,6 +23,7 @@ from headrace_compute.errors import (
 )
 from headrace_compute.findings import Findings
 from headrace_compute.model import StagedObject, StoreConfig
+from headrace_server.journal.listing import name_of
 from headrace_server.journal.log import JournalFormatError, NumberTakenError, Record
 from headrace_server.rows.blocks import PersistedBlock
 from headrace_server.uploads import index
@@ -236,7 +237,7 @@ def ending(session: Session) -> HeadraceError:
 def _open(config: StoreConfig, tenant: str, upload_id: str, header: Mapping[str, Any]) -> Session:
     owner, now_us = uuid.uuid4().hex, time.time_ns() // 1000
     body = {"header": dict(header), "started_us": now_us, "owner": owner}
-    # Listed first: a session that is not in the index would never be swept.
+    # In the index first: a session that is not there would never be swept.
     entries = index.open_uploads(config)
     is_new = entries.add(tenant, upload_id)
     journal = journal_of(config, tenant, upload_id)
@@ -244,12 +245,21 @@ def _open(config: StoreConfig, tenant: str, upload_id: str, header: Mapping[str,
         journal.append(0, journal.record("open", body))
     except NumberTakenError:
         session = _take_over(config, tenant, upload_id, header, owner)
+        _list(config, session)
         if is_new and session.done is not None:
             entries.remove(tenant, upload_id)  # It had ended and been swept.
         return session
     if not is_new:
         entries.restore(tenant, upload_id)
-    return Session(tenant, upload_id, header, now_us, owner, next_seq=1)
+    session = Session(tenant, upload_id, header, now_us, owner, next_seq=1)
+    _list(config, session)
+    return session
+
+
+def _list(config: StoreConfig, session: Session) -> None:
+    """Enters a session into the listing, by the time that only its first record tells."""
+    name = name_of(session.started_us, session.upload_id)
+    index.listed_uploads(config).add(session.tenant, name)
 
 
 def _take_over(

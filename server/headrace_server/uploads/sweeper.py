@@ -20,7 +20,7 @@ from headrace_server.journal.log import Newest
 from headrace_server.services import Services
 from headrace_server.uploads import finish, sweep
 from headrace_server.uploads import session as sessions
-from headrace_server.uploads.index import open_uploads
+from headrace_server.uploads.index import list_earlier, open_uploads
 from headrace_server.uploads.records import journal_of
 
 VISITS = 100
@@ -51,6 +51,7 @@ class Sweeper:
     async def run(self) -> None:
         """Sweeps until it is cancelled."""
         pause = min(300.0, self._ttl / 10)
+        await self._list_earlier()
         while True:
             # Servers started together must not sweep together.
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
@@ -70,6 +71,13 @@ class Sweeper:
                 await self._visit(upload)
             except (HeadraceError, KeyMissingError) as error:
                 _log.warning("upload not swept", tenant=upload[0], upload_id=upload[1], exc_info=error)
+
+    async def _list_earlier(self) -> None:
+        try:
+            await asyncio.to_thread(list_earlier, self._config)
+        except HeadraceError as error:
+            # The next server to start tries again.
+            _log.error("earlier uploads are not listed", reason=error.reason, message=error.message)
 
     async def _visit(self, upload: Upload) -> None:
         if self._services.live.has(*upload):
