@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from headrace_compute.features.aggregate import aggregate, item_features
+from headrace_compute.features.aggregate import item_features, user_features
 from headrace_compute.features.cuts import distinct_points, items_at, users_at, with_codes
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.registry import features_of
@@ -61,7 +61,7 @@ def main() -> None:
     # The slices of one shard: here there is one of each.
     events = gather(numbering, [rows])
     as_of_us = int(np.max(rows.times_us)) + 1
-    users, of_items = aggregate(events, as_of_us, params)
+    users, of_items = user_features(events, as_of_us, params)
     items, unknown = item_features(as_of_us, params, known, numbering, of_items)
     print(pl.from_arrow(users.select(["user_id", "total_interactions", "num_purchases_7d", "recent_items"])))
     print(pl.from_arrow(items.select(["item_id", "total_interactions", "purchase_rate_smoothed", "title"])))

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from headrace_compute.features.aggregate import aggregate
+from headrace_compute.features.aggregate import user_features
 from headrace_compute.features.parameters import DAY_US, FeatureParams
 from headrace_compute.inputs.events import gather
 from headrace_compute.inputs.exchange import encode_rows
@@ -40,7 +40,7 @@ def main() -> None:
     item_ids, rows = encode_rows(events(given.events, given.users))
     numbering = number_items(config, None, item_ids)
     gathered = gather(numbering, [rows])
-    features_s, (users, _) = best(lambda: aggregate(gathered, AS_OF_US, FeatureParams()))
+    features_s, (users, _) = best(lambda: user_features(gathered, AS_OF_US, FeatureParams()))
     keys = iter(range(ROUNDS))
     store = open_store(config)
     write_s, _ = best(lambda: write_part(store, f"features/{next(keys)}.parquet", users))

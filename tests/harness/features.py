@@ -12,9 +12,10 @@ import xxhash
 
 from headrace_compute.columns import INTERACTION_TYPES
 from headrace_compute.delta.layout import CONTRACT_SCHEMAS
-from headrace_compute.features.aggregate import ItemFeatures, UserShard, add_partials, user_shard, write_items
+from headrace_compute.features.aggregate import ItemFeatures, UserShard, user_shard, write_items
 from headrace_compute.features.parameters import FeatureParams
-from headrace_compute.features.registry import schema_of
+from headrace_compute.features.registry import features_of, schema_of
+from headrace_compute.features.snapshot import add_partials
 from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.source import Source, read_source
 from headrace_compute.inputs.workers import InProcess
@@ -96,7 +97,7 @@ def compute(
         shard_of(config, shard, as_of_us, sink, str(shard.first), params, source.numbering, *share)
         for shard, share in zip(plan, source.shares, strict=True)
     ]
-    totals = add_partials(config, params, *(partial for _, partial in shards))
+    totals = add_partials(config, features_of("item", params), *(partial for _, partial in shards))
     of_all = (catalog, source.numbering, totals)
     items = write_items(config, PartSink(f"{run}/items-"), as_of_us, params, *of_all)
     user_parts = [part for written, _ in shards for part in written.parts]

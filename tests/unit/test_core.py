@@ -15,8 +15,8 @@ from headrace_compute.kernels.core import NEVER_US, choose_positives, core_membe
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import BUCKETS, Shard, StoreConfig
 from headrace_compute.training.core import CoreRound, core_round, survivors
+from headrace_compute.training.fold import fold_shard
 from headrace_compute.training.items import TimedCounts, build_index
-from headrace_compute.training.pairs import fold_shard
 from headrace_compute.training.parameters import SamplingParams
 
 NOWHERE = StoreConfig("/nonexistent")
@@ -50,7 +50,7 @@ def folded(*shards: Any) -> Any:
     nothing = encode_rows(interactions([]))[1]
     shares = [[part if part is mine else nothing for _, part in read] for _, mine in read]
     plan = Shard(0, BUCKETS)
-    return numbering, [tuple(fold_shard(NOWHERE, plan, PARAMS, numbering, *share)) for share in shares]
+    return numbering, [tuple(fold_shard(NOWHERE, plan, PARAMS, None, numbering, *share)) for share in shares]
 
 
 def pairs_of(rows: Any) -> Any:

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from headrace_compute.errors import StoreFullError
-from headrace_compute.features.aggregate import UserShard, add_partials, forecast_items, user_shard
+from headrace_compute.features.aggregate import UserShard, forecast_items, user_shard
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.run import make_features, tell
+from headrace_compute.features.snapshot import add_partials
 from headrace_compute.model import Part, Shard
 from headrace_compute.sink import PartSink
 

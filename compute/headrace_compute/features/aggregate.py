@@ -8,23 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace_compute import cancellation
 from headrace_compute.columns import BUCKET
 from headrace_compute.features.feature import Feature
-from headrace_compute.features.grouping import Grouping
 from headrace_compute.features.parameters import FeatureParams
-from headrace_compute.features.queries import items_query, totals_query, users_query
-from headrace_compute.features.registry import features_of, key_of, partials_of, schema_of
-from headrace_compute.inputs.catalog import CATALOG_SCHEMA
-from headrace_compute.inputs.duckdb_session import DuckDBSession
+from headrace_compute.features.registry import features_of, key_of, schema_of
+from headrace_compute.features.snapshot import aggregate, items_at
 from headrace_compute.inputs.events import Events, gather
 from headrace_compute.inputs.exchange import Slice
 from headrace_compute.inputs.numbering import Numbering
-from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.model import Shard, StoreConfig
 from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.sketch import TableSketch, merge_tables, sketch_table
@@ -108,7 +103,7 @@ def user_shard(
         their sketch.
     """
     events = gather(numbering, slices)
-    users, items = aggregate(events, as_of_us, params)
+    users, items = user_features(events, as_of_us, params)
     cancellation.check()
     output = sink.open(config)
     if users.num_rows:
@@ -118,22 +113,12 @@ def user_shard(
     yield sketch_table(users, key_of("user"), as_of_us)
 
 
-def aggregate(events: Events, as_of_us: int, params: FeatureParams) -> tuple[pa.Table, pa.Table]:
+def user_features(events: Events, as_of_us: int, params: FeatureParams) -> tuple[pa.Table, pa.Table]:
     """The user features (`schema_of`) and the item aggregates of a shard's events."""
-    values = params.values(as_of_us)
-    features = features_of("user", params)
-    of_users, of_items = partials_of(features), partials_of(features_of("item", params))
-    grouping = Grouping(events, (*of_users, *of_items), values)
-    cancellation.check()
-    with DuckDBSession({"aggregates": grouping.users(of_users)}) as session:
-        users = session.query(users_query(features), values)
-    return _name_users(events, users, params), grouping.items(of_items)
-
-
-def add_partials(config: StoreConfig, params: FeatureParams, *partials: pa.Table) -> pa.Table:
-    """The item aggregates of several shards added up; in any order they give the same."""
-    with DuckDBSession({"partials": pa.concat_tables(partials)}) as session:
-        return session.query(totals_query(features_of("item", params)))
+    users, items = aggregate(
+        events, as_of_us, params, features_of("user", params), features_of("item", params)
+    )
+    return _name_users(events, users, params), items
 
 
 def forecast_items(config: StoreConfig, catalog: pa.Table | None, numbering: Numbering) -> int:
@@ -177,19 +162,9 @@ def item_features(
     as_of_us: int, params: FeatureParams, catalog: pa.Table | None, numbering: Numbering, totals: pa.Table
 ) -> tuple[pa.Table, UnknownItems]:
     """The item features (`schema_of`) from the aggregates of all shards, and what the catalog lacks."""
-    known = CATALOG_SCHEMA.empty_table() if catalog is None else catalog
-    codes = np.arange(len(numbering), dtype=np.int32)
-    buckets = bucket_of(xxh64_strings(numbering.item_ids))
-    listed = known.drop_columns(["item_id", "bucket"])
-    tables = {
-        "items": pa.table({"item_code": codes, "bucket": buckets}),
-        "totals": totals,
-        "catalog": listed.append_column("item_code", pa.array(numbering.listed)),
-    }
-    with DuckDBSession(tables) as session:
-        rows = session.query(items_query(features_of("item", params)), params.values(as_of_us))
+    rows = items_at(as_of_us, params, features_of("item", params), catalog, numbering, totals)
     rows = rows.append_column("item_id", numbering.item_ids.take(rows["item_code"].combine_chunks()))
-    unknown = _unknown_items(rows) if known.num_rows else UnknownItems(0, ())
+    unknown = _unknown_items(rows) if catalog is not None and catalog.num_rows else UnknownItems(0, ())
     return as_stored(rows, schema_of("item", params)), unknown
 
 

@@ -52,14 +52,13 @@ def points_query(features: Sequence[Feature]) -> str:
 
 def users_query(features: Sequence[Feature]) -> str:
     """The user features of a shard, of the table `aggregates` and in its order; codes for names."""
-    columns = ",\n    ".join(f"{feature.finish} AS {feature.name}" for feature in features)
-    return f"SELECT\n    user_code,\n    {columns}\nFROM aggregates"
+    return f"SELECT\n    user_code{_finished(features)}\nFROM aggregates"
 
 
 def totals_query(features: Sequence[Feature]) -> str:
     """Item aggregates of several shards, the table `partials`, added up."""
-    sums = ",\n    ".join(f"{each.merged} AS {each.name}" for each in partials_of(features))
-    return f"SELECT\n    item_code,\n    {sums}\nFROM partials\nGROUP BY item_code\nORDER BY item_code"
+    sums = "".join(f",\n    {each.merged} AS {each.name}" for each in partials_of(features))
+    return f"SELECT\n    item_code{sums}\nFROM partials\nGROUP BY item_code\nORDER BY item_code"
 
 
 def items_query(features: Sequence[Feature]) -> str:
@@ -68,12 +67,10 @@ def items_query(features: Sequence[Feature]) -> str:
     They are in the order of bucket and item_code, and made of the tables `items` (item_code, bucket), which
     has all there are, `totals` (the aggregates of all shards) and `catalog` (item_code, its columns).
     """
-    columns = ",\n    ".join(f"{feature.finish} AS {feature.name}" for feature in features)
     overalls = ", ".join(f"{each.function}({each.of.name}) AS {each.name}" for each in overalls_of(features))
     of_all = f"CROSS JOIN (SELECT {overalls} FROM totals)" if overalls else ""
     return f"""SELECT
-    item_code,
-    {columns},
+    item_code{_finished(features)},
     items.bucket,
     catalog.item_code IS NOT NULL AS in_catalog
 FROM items
@@ -81,3 +78,8 @@ LEFT JOIN totals USING (item_code)
 LEFT JOIN catalog USING (item_code)
 {of_all}
 ORDER BY bucket, item_code"""
+
+
+def _finished(features: Sequence[Feature]) -> str:
+    """The columns of features, to follow others."""
+    return "".join(f",\n    {feature.finish} AS {feature.name}" for feature in features)

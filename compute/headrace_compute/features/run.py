@@ -4,19 +4,21 @@ The one place that knows the order. It runs on any `Workers`: the pool of Ray
 actors, or a loop in one process.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from headrace_compute.features.aggregate import (
     UnknownItems,
     UserShard,
-    add_partials,
     forecast_items,
     user_shard,
     write_items,
 )
 from headrace_compute.features.parameters import FeatureParams
+from headrace_compute.features.registry import features_of
+from headrace_compute.features.snapshot import add_partials
+from headrace_compute.features.totals import Totals
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.source import read_source
 from headrace_compute.inputs.workers import Admit, Progress, Workers, admit_all, each
@@ -24,9 +26,6 @@ from headrace_compute.model import DataFile, Shard, StoreConfig
 from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.sketch import merge_sketches_of
 from headrace_compute.statistics.summary import summarize
-
-PARTIALS = 8
-"""So many shards' item aggregates are added up at a time."""
 
 T = TypeVar("T")
 
@@ -76,7 +75,8 @@ async def make_features(
     """
     catalog = await workers.hold(current_catalog, items)
     source = await read_source(workers, interactions, catalog, shards, as_of_us, progress)
-    totals, sketches = _Totals(workers, add_partials, params), _Totals(workers, merge_sketches_of)
+    totals = Totals(workers, add_partials, features_of("item", params))
+    sketches = Totals(workers, merge_sketches_of)
     of_items = await workers.run(forecast_items, catalog, source.numbering)
     sizes: list[int] = []
 
@@ -107,38 +107,6 @@ async def make_features(
         interactions=sum(shard.interactions for shard in written),
         unknown=merged.unknown,
     )
-
-
-class _Totals:
-    """Adds up what shards give as they come, so that little of it is there at a time.
-
-    Args:
-        stage: Adds up several, whose arguments follow `args`.
-    """
-
-    def __init__(self, workers: Workers, stage: Callable[..., Any], *args: Any) -> None:
-        self._workers = workers
-        self._stage = stage
-        self._args = args
-        self._partials: list[Any] = []
-
-    async def add(self, partial: Any) -> None:
-        """Takes what one more shard gives."""
-        self._partials.append(partial)
-        if len(self._partials) >= PARTIALS:
-            some, self._partials = self._partials, []
-            total = await self._added(some)
-            # Others may have come meanwhile, and gone.
-            self._partials.append(total)
-
-    async def sum(self) -> Any:
-        """The total of all shards; ends its use."""
-        return await self._added(self._partials)
-
-    async def _added(self, partials: list[Any]) -> Any:
-        total = await self._workers.hold(self._stage, *self._args, *partials)
-        self._workers.let_go(partials)
-        return total
 
 
 def tell(config: StoreConfig, value: T) -> T:

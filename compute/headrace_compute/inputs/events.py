@@ -1,7 +1,7 @@
 """The events of a shard: its interactions before `as_of`, of which equal ones count once."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,11 @@ class Events:
     users: pa.Array
     user_buckets: np.ndarray
     numbering: Numbering
+
+    def before(self, end_us: int) -> "Events":
+        """Those before an instant, microseconds since the epoch, with the numbers that all have."""
+        is_before = self.rows["time_us"].to_numpy() < end_us
+        return self if is_before.all() else replace(self, rows=self.rows.filter(pa.array(is_before)))
 
 
 def gather(numbering: Numbering, slices: Sequence[Slice]) -> Events:

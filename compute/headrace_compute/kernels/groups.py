@@ -131,18 +131,20 @@ def decimals(halves: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.decimal128(38, 0), halves.size // 2, [None, pa.py_buffer(halves)])
 
 
-def least(codes: np.ndarray, values: np.ndarray, groups: int) -> np.ndarray:
-    """The smallest int64 of each group; every group has a row."""
-    found = np.full(groups, np.iinfo(np.int64).max)
+def least(codes: np.ndarray, values: np.ndarray, groups: int) -> pa.Array:
+    """The smallest int64 of each group, all below the greatest there is; null where it has no row."""
+    nothing = np.iinfo(np.int64).max
+    found = np.full(groups, nothing)
     _least(codes, values, found)
-    return found
+    return pa.array(found, mask=found == nothing)
 
 
-def greatest(codes: np.ndarray, values: np.ndarray, groups: int) -> np.ndarray:
-    """The greatest int64 of each group; every group has a row."""
-    found = np.full(groups, np.iinfo(np.int64).min)
+def greatest(codes: np.ndarray, values: np.ndarray, groups: int) -> pa.Array:
+    """The greatest int64 of each group, all above the smallest there is; null where it has no row."""
+    nothing = np.iinfo(np.int64).min
+    found = np.full(groups, nothing)
     _greatest(codes, values, found)
-    return found
+    return pa.array(found, mask=found == nothing)
 
 
 def count_days(codes: np.ndarray, days: np.ndarray, groups: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Features in the rows of training data: what is asked for, and the columns that are made of it."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,11 @@ from headrace_compute.delta.layout import TIMESTAMP
 from headrace_compute.features.feature import GRAINS, Feature, Grain
 from headrace_compute.features.parameters import DAY_US, FeatureParams
 from headrace_compute.features.registry import CUT, features_of
+from headrace_compute.features.snapshot import ITEM_CODE, items_at
+from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.model import StoreConfig
 from headrace_compute.training.items import ItemIndex
+from headrace_compute.training.pairs import Positives
 from headrace_compute.training.parameters import POINT_IN_TIME, SNAPSHOT, SamplingParams
 from headrace_compute.training.rows import Rows
 
@@ -57,98 +60,73 @@ def chosen_of(params: SamplingParams, grain: Grain) -> tuple[Feature, ...]:
     return tuple(feature for found, feature in chosen(params).values() if found == grain)
 
 
-@dataclass(frozen=True)
-class Instants:
-    """Before which instants the features of rows are.
-
-    Attributes:
-        snapshot_us: The same for all; None: 00:00 UTC of the positive's day.
-    """
-
-    snapshot_us: int | None
-
-    def of(self, rows: Rows) -> np.ndarray:
-        """That of each row: microseconds since the epoch, int64."""
-        if self.snapshot_us is not None:
-            return np.full(len(rows), self.snapshot_us)
-        midnights: np.ndarray = rows.groups.times_us // DAY_US * DAY_US
-        cuts_us: np.ndarray = midnights[rows.group]
-        return cuts_us
-
-    def points(self, key: str, names: pa.Array, keys: np.ndarray) -> pa.Table:
-        """What `features_at_cuts` is asked for: ids, and what they are asked at.
-
-        Args:
-            key: user_id or item_id.
-            names: Ids by number.
-            keys: Distinct `_keys` of numbers and instants.
-        """
-        cuts_us = ((keys & ((1 << DAY_BITS) - 1)) + FIRST_DAY) * DAY_US
-        return _points(key, names.take(pa.array(keys >> DAY_BITS)), cuts_us)
-
-    def of_all(self, key: str, names: pa.Array) -> pa.Table:
-        """The same of ids, each once, of a snapshot."""
-        assert self.snapshot_us is not None
-        return _points(key, names, np.full(len(names), self.snapshot_us))
-
-
-def _points(key: str, ids: pa.Array, cuts_us: np.ndarray) -> pa.Table:
-    return pa.table([ids, pa.array(cuts_us).cast(TIMESTAMP)], names=[key, CUT])
-
-
-def instants(params: SamplingParams, as_of_us: int | None) -> Instants:
-    """Those of a run: of a snapshot the first cut, or `as_of_us` without cuts."""
+def snapshot_us(params: SamplingParams, as_of_us: int | None) -> int | None:
+    """The instant of a run's snapshot: the first cut, or `as_of_us` without cuts; None without a snapshot."""
     if params.with_features != SNAPSHOT:
-        return Instants(None)
+        return None
     cuts_us = params.split.cuts_us if params.split else ()
-    snapshot_us = cuts_us[0] if cuts_us else as_of_us
-    if snapshot_us is None:
+    instant_us = cuts_us[0] if cuts_us else as_of_us
+    if instant_us is None:
         raise ValueError("A snapshot of features needs as_of_us or a cut.")
-    return Instants(snapshot_us)
+    return instant_us
 
 
-def ask_items(config: StoreConfig, index: ItemIndex, when: Instants) -> pa.Table:
-    """All items, as a stage: a snapshot is asked for each of them once, whatever is drawn."""
-    return when.of_all("item_id", index.item_ids)
-
-
-def asked(pieces: Iterable[Rows], when: Instants, users: pa.Array, item_ids: pa.Array) -> Iterator[pa.Table]:
-    """What some rows ask for: points of users, then those of items, each once.
+def asked(pieces: Iterable[Rows], users: pa.Array, item_ids: pa.Array) -> Iterator[pa.Table]:
+    """What some rows ask for, before the day of each: points of users, then those of items, each once.
 
     Args:
         pieces: The rows, some at a time.
-        when: Before which instants.
         users, item_ids: Ids by number.
     """
     of_users, of_items = [NO_KEYS], [NO_KEYS]
     for rows in pieces:
-        cuts_us = when.of(rows)
+        cuts_us = _midnights(rows)
         of_users.append(np.unique(_keys(rows.users[rows.is_positive], cuts_us[rows.is_positive])))
         of_items.append(np.unique(_keys(rows.items, cuts_us)))
-    yield when.points("user_id", users, np.unique(np.concatenate(of_users)))
-    yield when.points("item_id", item_ids, np.unique(np.concatenate(of_items)))
+    yield _points("user_id", users, np.unique(np.concatenate(of_users)))
+    yield _points("item_id", item_ids, np.unique(np.concatenate(of_items)))
+
+
+def _points(key: str, names: pa.Array, keys: np.ndarray) -> pa.Table:
+    """What `features_at_cuts` is asked for: ids, and what they are asked at.
+
+    Args:
+        key: user_id or item_id.
+        names: Ids by number.
+        keys: Distinct `_keys` of numbers and instants.
+    """
+    cuts_us = ((keys & ((1 << DAY_BITS) - 1)) + FIRST_DAY) * DAY_US
+    ids = names.take(pa.array(keys >> DAY_BITS))
+    return pa.table([ids, pa.array(cuts_us).cast(TIMESTAMP)], names=[key, CUT])
 
 
 @dataclass(frozen=True)
 class Found:
-    """A table of features at cuts, to be looked up by the number of an id, and a cut.
+    """Features to be looked up by the number of a user or item, and a cut if there are several.
 
     Attributes:
-        ranks: int64, by number: the place of the id among those in the table, -1 if it is not there.
-        keys: int64, ascending: of each row `_keys` of the id's rank and the cut; None if each id has one.
         columns: The features.
+        places: int64, by number: the place of the id among those of the table, -1 if it is not there. None:
+            the number is the place.
+        keys: int64, ascending: of each row `_keys` of the id's place and the cut; None if each has one.
     """
 
-    ranks: np.ndarray
-    keys: np.ndarray | None
     columns: pa.Table
+    places: np.ndarray | None = None
+    keys: np.ndarray | None = None
 
-    def rows_of(self, numbers: np.ndarray, cuts_us: np.ndarray) -> pa.Table:
-        """The row of each number and cut, all of which were asked for."""
-        places = self.ranks[numbers]
+    def rows_of(self, numbers: np.ndarray, rows: Rows) -> pa.Table:
+        """The row of each number, at its row's cut; all were asked for."""
+        places = numbers if self.places is None else self.places[numbers]
         if self.keys is not None:
-            places = np.searchsorted(self.keys, _keys(places, cuts_us))
+            places = np.searchsorted(self.keys, _keys(places, _midnights(rows)))
         return self.columns.take(pa.array(places))
+
+
+def by_number(rows: pa.Table, features: Sequence[Feature]) -> Found:
+    """Makes features ready to be looked up that have a row for each number, in their order."""
+    schema = pa.schema([(feature.name, feature.type) for feature in features])
+    return Found(rows.select(schema.names).cast(schema).combine_chunks())
 
 
 def find(key: str, names: pa.Array, *tables: pa.Table) -> Found:
@@ -163,19 +141,49 @@ def find(key: str, names: pa.Array, *tables: pa.Table) -> Found:
     ids = table[key].combine_chunks()
     is_new = np.ones(len(ids), np.bool_)
     is_new[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
-    # In the order of the table, which is that of bucket and id, ranks ascend and numbers need not.
-    ranks = np.full(len(names), -1, np.int64)
+    # In the order of the table, which is that of bucket and id, places ascend and numbers need not.
+    places = np.full(len(names), -1, np.int64)
     numbers = pc.index_in(ids.filter(pa.array(is_new)), value_set=names).to_numpy()
-    ranks[numbers] = np.arange(numbers.size)
+    places[numbers] = np.arange(numbers.size)
     keys = None
     if numbers.size < len(ids):
         keys = _keys(np.cumsum(is_new) - 1, table[CUT].cast(pa.int64()).to_numpy())
-    return Found(ranks, keys, table.drop_columns([key, CUT, BUCKET]).combine_chunks())
+    return Found(table.drop_columns([key, CUT, BUCKET]).combine_chunks(), places, keys)
+
+
+def find_users(config: StoreConfig, positives: Positives, table: pa.Table) -> Found:
+    """The features of a shard's users at many cuts, as a stage."""
+    return find("user_id", positives.users, table)
 
 
 def find_items(config: StoreConfig, index: ItemIndex, *tables: pa.Table) -> Found:
-    """The features of all items, as a stage: every shard looks some up."""
+    """The features of all items at many cuts, as a stage: every shard looks some up."""
     return find("item_id", index.item_ids, *tables)
+
+
+def snapshot_items(
+    config: StoreConfig,
+    params: SamplingParams,
+    instant_us: int,
+    catalog: pa.Table | None,
+    numbering: Numbering,
+    totals: pa.Table,
+) -> Found:
+    """The features of all items as of one instant, as a stage.
+
+    Args:
+        config: Unused.
+        params: Which ones.
+        instant_us: Microseconds since the epoch.
+        catalog: CATALOG_SCHEMA (current_catalog); None if there is none.
+        numbering: Of all items.
+        totals: What the items of all shards have: `add_partials`.
+    """
+    features = chosen_of(params, "item")
+    rows = items_at(instant_us, FEATURE_PARAMS, features, catalog, numbering, totals)
+    places = np.empty(len(rows), np.int64)
+    places[rows[ITEM_CODE].to_numpy()] = np.arange(len(rows))
+    return replace(by_number(rows, features), places=places)
 
 
 @dataclass(frozen=True)
@@ -184,25 +192,29 @@ class FeatureColumns:
 
     Attributes:
         params: Which ones.
-        when: Before which instants.
         of_users: The users of the shard.
         of_items: All items.
     """
 
     params: SamplingParams
-    when: Instants
     of_users: Found
     of_items: Found
 
     def of(self, rows: Rows) -> list[pa.Array]:
         """The features of each row's user and item."""
-        cuts_us = self.when.of(rows)
         found = {
-            "user": self.of_users.rows_of(rows.users, cuts_us),
-            "item": self.of_items.rows_of(rows.items, cuts_us),
+            "user": self.of_users.rows_of(rows.users, rows),
+            "item": self.of_items.rows_of(rows.items, rows),
         }
         columns = (found[grain][feature.name] for grain, feature in chosen(self.params).values())
         return [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in columns]
+
+
+def _midnights(rows: Rows) -> np.ndarray:
+    """00:00 UTC of the day of each row's positive: microseconds since the epoch, int64."""
+    midnights: np.ndarray = rows.groups.times_us // DAY_US * DAY_US
+    cuts_us: np.ndarray = midnights[rows.group]
+    return cuts_us
 
 
 def _keys(codes: np.ndarray, cuts_us: np.ndarray) -> np.ndarray:

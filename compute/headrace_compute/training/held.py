@@ -7,10 +7,10 @@ from typing import Any
 from headrace_compute.inputs.source import Source
 from headrace_compute.inputs.workers import Progress, Workers, each
 from headrace_compute.model import Shard
+from headrace_compute.training.fold import first_positives, fold_shard
 from headrace_compute.training.fractions import find_cuts
 from headrace_compute.training.negatives import SplitPlan
-from headrace_compute.training.pairs import first_positives, fold_shard
-from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.parameters import POINT_IN_TIME, SamplingParams
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,16 @@ class HeldShard:
         counts: ItemCounts.
         histories: Histories, None without such a column.
         firsts: FirstEvents.
+        users: Features of its users in a snapshot, Found; None without one.
+        items: What those of its items are made of.
         views: Of each split Pairs and Positives.
     """
 
     counts: Any
     histories: Any
     firsts: Any
+    users: Any
+    items: Any
     views: Sequence[tuple[Any, Any]]
 
     @property
@@ -66,22 +70,31 @@ async def with_cuts(
     times = await each("cuts", finding, progress)
     cuts_us = await find_cuts(workers, times, params.split.fractions)
     workers.let_go(times)
-    # Without any positive there is nothing to divide, as the run will say.
-    split = replace(params.split, cuts_us=cuts_us, fractions=()) if cuts_us else None
-    return replace(params, split=split)
+    # Without any positive there is nothing to make, as the run will say.
+    if not cuts_us:
+        return replace(params, split=None, with_features=None)
+    return replace(params, split=replace(params.split, cuts_us=cuts_us, fractions=()))
 
 
 async def fold(
-    workers: Workers, source: Source, shards: Sequence[Shard], params: SamplingParams, progress: Progress
+    workers: Workers,
+    source: Source,
+    shards: Sequence[Shard],
+    params: SamplingParams,
+    snapshot_us: int | None,
+    progress: Progress,
 ) -> list[HeldShard]:
-    """Folds each shard of a source; its shares are let go unless features are to be made of them too."""
+    """Folds each shard of a source; its shares are let go unless more is to be made of them."""
     splits = 1 if params.split is None else len(params.split.names)
 
     async def fold_one(shard: Shard, share: Sequence[Any]) -> HeldShard:
-        how = (fold_shard, shard, params, source.numbering)
-        counts, histories, firsts, *views = await workers.hold_each(3 + 2 * splits, *how, *share)
-        if params.with_features is None:
+        how = (fold_shard, shard, params, snapshot_us, source.numbering)
+        folded = await workers.hold_each(5 + 2 * splits, *how, *share)
+        if params.with_features != POINT_IN_TIME:
             workers.let_go(share)
-        return HeldShard(counts, histories, firsts, list(zip(views[::2], views[1::2], strict=True)))
+        counts, histories, firsts, users, items, *views = folded
+        return HeldShard(
+            counts, histories, firsts, users, items, list(zip(views[::2], views[1::2], strict=True))
+        )
 
     return await each("pairs", list(map(fold_one, shards, source.shares)), progress)

@@ -15,7 +15,7 @@ from headrace_compute import cancellation
 from headrace_compute.model import ROW_GROUP_ROWS, StoreConfig
 from headrace_compute.parts import encoded_bytes
 from headrace_compute.sink import Sink, W
-from headrace_compute.training.feature_columns import FeatureColumns, Found, Instants, asked, find
+from headrace_compute.training.feature_columns import FeatureColumns, Found, asked
 from headrace_compute.training.groups import Groups, choose, cut
 from headrace_compute.training.history import Histories
 from headrace_compute.training.history_columns import HistoryColumns
@@ -37,9 +37,6 @@ PIECE_EVENTS = 1 << 22
 """So many events may their histories have together, and those of a part eight times as many."""
 
 
-NOBODY = pa.array([], pa.string())
-
-
 @dataclass(frozen=True)
 class SplitPlan:
     """What to make of one split.
@@ -48,13 +45,11 @@ class SplitPlan:
         number: Its place, from 0.
         name: None if there is one for all.
         params: With the ratio and the cap of the split.
-        when: Before which instants features are.
     """
 
     number: int
     name: str | None
     params: SamplingParams
-    when: Instants
 
     def rows(self, most: int) -> int:
         """So many rows at a time, for `most` without histories."""
@@ -95,7 +90,7 @@ WithColumns: TypeAlias = tuple[
     CandidateSampler,
     SplitPlan,
     Histories | None,
-    pa.Table | None,
+    Found | None,
     Found | None,
     np.ndarray | None,
     np.ndarray | None,
@@ -114,7 +109,7 @@ class ShardOfSplit:
         sampler: The candidates.
         plan: What to make.
         histories: Of the shard's users; None without such a column.
-        of_users, of_items: Features of what `ask_shard` asked for; None without features.
+        of_users, of_items: Features of the shard's users, and of all items; None without features.
         user_indices, item_indices: Of the shard's users, and of all items by number; None without indices.
     """
 
@@ -128,7 +123,7 @@ class ShardOfSplit:
         sampler: CandidateSampler,
         plan: SplitPlan,
         histories: Histories | None = None,
-        of_users: pa.Table | None = None,
+        of_users: Found | None = None,
         of_items: Found | None = None,
         user_indices: np.ndarray | None = None,
         item_indices: np.ndarray | None = None,
@@ -138,8 +133,7 @@ class ShardOfSplit:
         self._sampler = sampler
         self._columns: list[Columns] = []
         if of_users is not None and of_items is not None:
-            users = find("user_id", positives.users, of_users)
-            self._columns.append(FeatureColumns(plan.params, plan.when, users, of_items))
+            self._columns.append(FeatureColumns(plan.params, of_users, of_items))
         if histories is not None:
             seen = histories.of_split(plan.number)
             how = (plan.params.history, plan.params.history_timestamps, item_indices)
@@ -164,17 +158,10 @@ class ShardOfSplit:
 
 
 def ask_shard(config: StoreConfig, *drawn_from: *DrawnFrom) -> Iterator[pa.Table]:
-    """Whose features rows have: `feature_columns.asked`.
-
-    Of a snapshot that is the users alone: `ask_items` asks for the items.
-    """
+    """Whose features of which days rows have: `feature_columns.asked`."""
     shard = ShardOfSplit(*drawn_from)
-    users, when = shard.positives.users, shard.plan.when
-    if when.snapshot_us is not None:
-        wanted = users.take(pa.array(np.unique(shard.chosen.groups.users)))
-        return iter([when.of_all("user_id", wanted), when.of_all("item_id", NOBODY)])
     pieces = map(shard.draw, shard.cut(shard.chosen.groups, PIECE_ROWS))
-    return asked(pieces, when, users, shard.index.item_ids)
+    return asked(pieces, shard.positives.users, shard.index.item_ids)
 
 
 def sample_shard(config: StoreConfig, sink: Sink[W], name: str, *of_shard: *WithColumns) -> SampledShard[W]:

@@ -1,6 +1,6 @@
 """The events of a shard, folded into the pairs of a user and an item that training data is made of."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -8,16 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from headrace_compute.columns import INTERACTION_TYPES
-from headrace_compute.inputs.events import Events, gather
-from headrace_compute.inputs.exchange import Slice
-from headrace_compute.inputs.numbering import Numbering
+from headrace_compute.inputs.events import Events
 from headrace_compute.kernels.core import NEVER_US, fold_pairs
-from headrace_compute.model import Shard, StoreConfig
-from headrace_compute.training.firsts import FirstEvents, first_events
-from headrace_compute.training.history import Histories, histories_of, starts_where
-from headrace_compute.training.items import TimedCounts, count_items
+from headrace_compute.training.history import starts_where
 from headrace_compute.training.parameters import SamplingParams
-from headrace_compute.training.split import TEMPORAL, first_seen, leave_last_out_views, temporal_views
+from headrace_compute.training.split import TEMPORAL, leave_last_out_views, temporal_views
 from headrace_compute.training.strategies import STRATEGIES
 
 VIEW = "view"
@@ -70,7 +65,7 @@ class Positives:
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """The pairs of what a split sees.
 
     Attributes:
@@ -82,46 +77,7 @@ class _View:
     exposed: TimedPairs
 
 
-def fold_shard(
-    config: StoreConfig, shard: Shard, params: SamplingParams, numbering: Numbering, *slices: Slice
-) -> Iterator[TimedCounts | Histories | FirstEvents | Pairs | Positives | None]:
-    """Folds the events of a shard into pairs.
-
-    Args:
-        config: Unused.
-        shard: Which one, for its name.
-        params: Which types make a positive, whether exposures are drawn from, and the split, its cuts known.
-        numbering: Of all items.
-        slices: Its rows, of each batch.
-
-    Yields:
-        The TimedCounts of what the first split sees, then the Histories (None without such a column) and the
-        FirstEvents (None without indices), then for each split the Pairs that it knows and its Positives.
-        Without a split there is one, which sees all.
-    """
-    events = gather(numbering, slices)
-    rows = _Rows(events, params)
-    seen = rows.views(params)
-    yield count_items(events, seen[0])
-    yield histories_of(events, params, first_seen(params.split, seen)) if params.history else None
-    yield first_events(events) if params.with_indices else None
-    before: TimedPairs | None = None
-    for which in seen:
-        view = rows.fold(which)
-        yield view.known
-        own = view.positives if before is None else view.positives.where(~_among(view.positives, before))
-        yield Positives(events.users, events.user_buckets, own, view.exposed)
-        before = view.positives
-
-
-def first_positives(
-    config: StoreConfig, shard: Shard, params: SamplingParams, numbering: Numbering, *slices: Slice
-) -> np.ndarray:
-    """When the pairs of a shard first are positives: int64, ascending; `fold_shard`'s arguments."""
-    return np.sort(_Rows(gather(numbering, slices), params).fold(None).positives.first_us)
-
-
-class _Rows:
+class PairRows:
     """The events of a shard, ready to be folded for one view after the other."""
 
     def __init__(self, events: Events, params: SamplingParams) -> None:
@@ -146,24 +102,24 @@ class _Rows:
             self._users, self._items, positives.starts, positives.items, positives.first_us
         )
 
-    def fold(self, which: np.ndarray | None) -> _View:
+    def fold(self, which: np.ndarray | None) -> View:
         """The pairs of the rows for which a bool is true; None: of all."""
         return self._everything if which is None else self._folded(self._order[which[self._order]])
 
     @cached_property
-    def _everything(self) -> _View:
+    def _everything(self) -> View:
         return self._folded(self._order)
 
-    def _folded(self, order: np.ndarray) -> _View:
+    def _folded(self, order: np.ndarray) -> View:
         starts, items, (first_us, *viewed) = self._pairs(order)
         known = Pairs(starts, items)
         if not viewed:
             nothing = np.zeros(0, np.int64)
             none = TimedPairs(np.zeros_like(starts), nothing.astype(np.int32), nothing)
-            return _View(known, _timed(known, first_us), none)
+            return View(known, _timed(known, first_us), none)
         seen_us, other_us = viewed
         only_seen_us = np.where(other_us == NEVER_US, seen_us, NEVER_US)
-        return _View(known, _timed(known, first_us), _timed(known, only_seen_us))
+        return View(known, _timed(known, first_us), _timed(known, only_seen_us))
 
     def _of_types(self, names: Sequence[str], *, others: bool = False) -> np.ndarray:
         """The times of events of some types, or of all others, NEVER_US for the rest."""
@@ -176,7 +132,7 @@ def _timed(pairs: Pairs, first_us: np.ndarray) -> TimedPairs:
     return TimedPairs(pairs.starts, pairs.items, first_us).where(first_us != NEVER_US)
 
 
-def _among(pairs: Pairs, others: Pairs) -> np.ndarray:
+def among(pairs: Pairs, others: Pairs) -> np.ndarray:
     """Which pairs are among others of the same users: bool."""
     return np.isin(_keys(pairs), _keys(others), assume_unique=True)
 

@@ -15,7 +15,7 @@ from headrace_compute.model import DataFile, Shard
 from headrace_compute.sink import Sink, W
 from headrace_compute.training.core_run import count_round, find_core, no_positives, nothing_seen
 from headrace_compute.training.dataset import Dataset, rows_of_split
-from headrace_compute.training.feature_columns import instants
+from headrace_compute.training.feature_columns import snapshot_us
 from headrace_compute.training.held import Drawing, HeldShard, fold, with_cuts
 from headrace_compute.training.items import build_index, measure_index
 from headrace_compute.training.joined import join
@@ -61,7 +61,8 @@ async def make_dataset(
     """
     source = await read_source(workers, files, catalog, shards, as_of_us, progress)
     params = await with_cuts(workers, source, shards, params, progress)
-    held = await fold(workers, source, shards, params, progress)
+    instant_us = snapshot_us(params, as_of_us)
+    held = await fold(workers, source, shards, params, instant_us, progress)
     categories_from = catalog if params.same_category_share > 0.0 else None
     counts = (shard.counts for shard in held)
     index = await workers.hold(build_index, source.numbering, categories_from, *counts)
@@ -76,8 +77,8 @@ async def make_dataset(
 
     living = await workers.put(alive)
     drawing = Drawing(held, (living, index, await workers.hold(build_sampler, index, params)))
-    plans = _plans(params, as_of_us)
-    joined = await join(workers, source, catalog, shards, drawing, plans, params, progress)
+    plans = _plans(params)
+    joined = await join(workers, source, catalog, shards, drawing, plans, params, instant_us, progress)
     numbered: Numbered[W] | None = None
     if ids is not None:
         numbered = await IdRun(workers, ids, source.numbering, living, params, progress).number(held)
@@ -106,10 +107,9 @@ async def make_dataset(
     )
 
 
-def _plans(params: SamplingParams, as_of_us: int | None) -> list[SplitPlan]:
-    when = instants(params, as_of_us)
+def _plans(params: SamplingParams) -> list[SplitPlan]:
     names = (None,) if params.split is None else params.split.names
-    return [SplitPlan(number, name, params.of_split(number == 0), when) for number, name in enumerate(names)]
+    return [SplitPlan(number, name, params.of_split(number == 0)) for number, name in enumerate(names)]
 
 
 async def _forecast(
