@@ -33,9 +33,11 @@ class Grouping:
         self._events = events
         wanted = dict.fromkeys(filter(None, map(_taken, partials)))
         names = {expression: f"v{number}" for number, expression in enumerate(wanted)}
-        with DuckDBSession({"events": events.rows}) as session:
-            values = session.query(values_query(names), parameters)
-        self._values = {each: values[name].combine_chunks().to_numpy() for each, name in names.items()}
+        self._values: dict[tuple[str, str], np.ndarray] = {}
+        if names:
+            with DuckDBSession({"events": events.rows}) as session:
+                values = session.query(values_query(names), parameters)
+            self._values = {each: values[name].combine_chunks().to_numpy() for each, name in names.items()}
 
     def users(self, partials: Sequence[Partial]) -> pa.Table:
         """user_code and the partials of each user."""
