@@ -50,7 +50,7 @@ func InvalidField(field, message string) error {
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{violation}})
 }
 
-// Malformed refuses a body that is not what the call takes.
+// Malformed refuses a request that is not what the call takes.
 func Malformed(message string) error {
 	return New(codes.InvalidArgument, "MALFORMED_MESSAGE", message)
 }
@@ -109,19 +109,30 @@ func OfStatus(failed *statuspb.Status) Body {
 	return body
 }
 
+// IsUnnamed says whether an error tells of a request that grpc-gateway could not read: the server names a reason.
+func IsUnnamed(err error) bool {
+	failed := statusOf(err)
+	return failed.Code() == codes.InvalidArgument && len(failed.Details()) == 0
+}
+
 // HTTPStatus is the status that an error is answered with.
 func HTTPStatus(err error) int {
 	var own *runtime.HTTPStatusError
 	if errors.As(err, &own) {
 		return own.HTTPStatus
 	}
-	return runtime.HTTPStatusFromCode(status.Code(err))
+	return runtime.HTTPStatusFromCode(statusOf(err).Code())
 }
 
 func statusOf(err error) *status.Status {
 	var own *runtime.HTTPStatusError
 	if errors.As(err, &own) {
 		err = own.Err
+	}
+	// status.Convert would put the words of whoever wraps the status around its message.
+	var of interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &of) {
+		return of.GRPCStatus()
 	}
 	return status.Convert(err)
 }

@@ -7,10 +7,10 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"headrace.internal/clients/gateway/failure"
 )
 
 // nothing is the filter of those who take every field from the query.
@@ -28,13 +28,10 @@ func (q *strictQuery) Parse(into proto.Message, values url.Values, filter *utili
 		head, _, _ = strings.Cut(head, "[")
 		field := fields.ByName(protoreflect.Name(head))
 		if field == nil || filter.HasCommonPrefix([]string{head}) {
-			return failure.InvalidField(name, fmt.Sprintf("There is no parameter %q; /docs lists what there is.", name))
+			return fmt.Errorf("there is no parameter %q; /docs lists what there is", name)
 		}
 	}
-	if err := q.DefaultQueryParser.Parse(into, values, filter); err != nil {
-		return failure.InvalidField("query", fmt.Sprintf("The parameters cannot be read: %v.", err))
-	}
-	return nil
+	return q.DefaultQueryParser.Parse(into, values, filter)
 }
 
 // parseQuery fills a message from the query, but for fields that come from elsewhere.
@@ -47,5 +44,8 @@ func parseQuery(into proto.Message, values url.Values, others ...string) error {
 		}
 		filter = utilities.NewDoubleArray(paths)
 	}
-	return runtime.PopulateQueryParameters(into, values, filter)
+	if err := runtime.PopulateQueryParameters(into, values, filter); err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	return nil
 }

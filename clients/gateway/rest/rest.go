@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"headrace.internal/clients/gateway/codec"
@@ -118,7 +120,7 @@ func New(ctx context.Context, client headracev1.PipelineServiceClient, options O
 func (d *Door) observe(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
 		if pattern, ok := runtime.HTTPPattern(r.Context()); ok {
-			d.options.OnRoute(r.Context(), pattern.String())
+			d.options.OnRoute(r.Context(), strings.ReplaceAll(pattern.String(), "=*", ""))
 		}
 		next(w, r, path)
 	}
@@ -168,6 +170,9 @@ func answerHealth(_ context.Context, w http.ResponseWriter, message proto.Messag
 }
 
 func answerError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	if failure.IsUnnamed(err) && failure.HTTPStatus(err) == http.StatusBadRequest {
+		err = malformed(err)
+	}
 	if httpStatus := failure.HTTPStatus(err); httpStatus >= http.StatusInternalServerError {
 		slog.WarnContext(ctx, "a call failed", "event", "call_failed", "path", r.URL.Path, "http_status", httpStatus,
 			"request_id", r.Header.Get(RequestIDHeader), "error", err.Error())
@@ -187,7 +192,7 @@ func answerRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marsha
 	failure.Write(w, err)
 }
 
-// malformed tells of a body that cannot be decoded.
+// malformed tells of a request that cannot be decoded.
 func malformed(err error) error {
-	return failure.Malformed(fmt.Sprintf("The body is not the JSON that the call takes: %v.", err))
+	return failure.Malformed(fmt.Sprintf("The request is not what the call takes: %s.", status.Convert(err).Message()))
 }
