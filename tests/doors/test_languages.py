@@ -5,14 +5,12 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from brokers.tools import find_tool
-from harness.cluster import Cluster
 from harness.phoenix import Phoenix
-from harness.server import Server, start_server
+from harness.server import Server
 
 import headrace
 from doors.languages import CLIENTS, ROOT, Language, build, copy_checkout, install_node_packages, toolchain
@@ -38,39 +36,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=CLIENTS)
 def language(request: pytest.FixtureRequest, checkout: Path) -> Language:
     return build(request.param, checkout)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with Cluster() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def reborn(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator[Phoenix]:
-    made = Phoenix(tmp_path_factory.mktemp("phoenix"), **cluster.settings)
-    yield made
-    assert made.rest().stop() == 0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator[Server]:
-    """One with blocks of 8 MiB, the default: it acknowledges nothing sooner by itself."""
-    made = start_server(tmp_path_factory.mktemp("server") / "data", **cluster.settings)
-    yield made
-    assert made.stop() == 0
-
-
-@pytest.fixture
-def phoenix(reborn: Phoenix) -> Phoenix:
-    """A server that tests may kill, and which is up when a test begins."""
-    reborn.rest()
-    return reborn
-
-
-@pytest.fixture
-def tenant() -> str:
-    return f"t-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,11 @@ func NewJSON(limit int64, idle time.Duration) *JSON {
 // beyond wait.
 func (j *JSON) Bodies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text, err := j.read(w, r)
+		body := NewBody(w, r, j.idle)
+		text, err := j.read(w, r, body)
 		if err != nil {
 			failure.Write(w, err)
+			body.Linger()
 			return
 		}
 		size := int64(len(text))
@@ -46,27 +48,20 @@ func (j *JSON) Bodies(next http.Handler) http.Handler {
 	})
 }
 
-func (j *JSON) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func (j *JSON) read(w http.ResponseWriter, r *http.Request, body *Body) ([]byte, error) {
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		return nil, err
+	}
 	if r.ContentLength > j.limit {
 		return nil, failure.TooLarge(j.limit)
 	}
-	control := http.NewResponseController(w)
-	deadline := time.Now().Add(j.idle)
-	if err := control.SetReadDeadline(deadline); err != nil {
-		return nil, err
-	}
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, j.limit))
+	text, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(body), j.limit))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
 		return nil, failure.TooLarge(j.limit)
-	case err != nil && time.Now().After(deadline):
-		return nil, failure.Silent(j.idle)
-	case err != nil:
-		return nil, failure.Malformed("The body ends before its end: " + err.Error() + ".")
+	case err != nil && failure.HTTPStatus(err) == http.StatusInternalServerError:
+		return nil, failure.Malformed("The body breaks off: " + err.Error() + ".")
 	}
-	if err := unhurried(control); err != io.EOF {
-		return nil, err
-	}
-	return text, nil
+	return text, err
 }

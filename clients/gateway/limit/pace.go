@@ -11,6 +11,9 @@ import (
 	"headrace.internal/clients/gateway/failure"
 )
 
+// lingering is how long a client is heard out that has an error coming.
+const lingering = 10 * time.Second
+
 // paceBytes are what a client has to send within the idle time. One that sends a byte now and then is as good as
 // one that sends nothing.
 const paceBytes = 64 << 10
@@ -60,6 +63,20 @@ func unhurried(control *http.ResponseController) error {
 		return err
 	}
 	return io.EOF
+}
+
+// Linger hears a client out, for a while, that has been answered while it still sends. Many read no answer before
+// they have sent everything, and would see a broken connection instead. Drain reads the body where others do already.
+func (b *Body) Linger(drain ...func()) {
+	if err := b.control.Flush(); err != nil {
+		return
+	}
+	late := time.AfterFunc(lingering, b.Stop)
+	defer late.Stop()
+	for _, read := range drain {
+		read()
+	}
+	_, _ = io.Copy(io.Discard, b) // However it ends.
 }
 
 // Stop ends reading, also a read that waits.

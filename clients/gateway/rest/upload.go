@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -18,12 +17,7 @@ import (
 // UploadIDHeader tells the id of an upload also where there is no answer but an error, so that it can be resumed.
 const UploadIDHeader = "Headrace-Upload-Id"
 
-const (
-	abortTimeout = 5 * time.Second
-	// lingering is how long a client is heard out that has an error coming. Many read no answer before they have
-	// sent everything, and would see a broken connection instead.
-	lingering = 10 * time.Second
-)
+const abortTimeout = 5 * time.Second
 
 // uploadFile stores the rows of a file, whatever its size, in constant memory.
 func (d *Door) uploadFile(ctx context.Context, w http.ResponseWriter, r *http.Request, _ map[string]string) error {
@@ -47,7 +41,7 @@ func (d *Door) uploadFile(ctx context.Context, w http.ResponseWriter, r *http.Re
 	file, err := openForm(r.Header.Get("Content-Type"), body)
 	if err != nil {
 		answerError(ctx, d.mux, d.codec, w, r, err)
-		linger(w, body, func() { _, _ = io.Copy(io.Discard, body) })
+		body.Linger()
 		return nil
 	}
 	w.Header().Set(UploadIDHeader, header.GetUploadId())
@@ -64,7 +58,7 @@ func (d *Door) uploadFile(ctx context.Context, w http.ResponseWriter, r *http.Re
 			d.abort(ctx, header)
 		}
 		answerError(ctx, d.mux, d.codec, w, r, err)
-		linger(w, body, feed.Drain)
+		body.Linger(feed.Drain)
 		return nil
 	}
 	return d.writeAnswer(ctx, w, header.GetTenantId(), result)
@@ -79,14 +73,4 @@ func (d *Door) abort(ctx context.Context, header *headracev1.UploadHeader) {
 		slog.InfoContext(ctx, "an upload could not be aborted; the server gives it up by itself",
 			"event", "abort_failed", "upload_id", header.GetUploadId(), "error", err.Error())
 	}
-}
-
-// linger hears a client out that is to see an answer.
-func linger(w http.ResponseWriter, body *limit.Body, drain func()) {
-	if err := http.NewResponseController(w).Flush(); err != nil {
-		return
-	}
-	late := time.AfterFunc(lingering, body.Stop)
-	defer late.Stop()
-	drain()
 }

@@ -52,8 +52,13 @@ func (u *Uploader) Run(ctx context.Context, header *headracev1.UploadHeader, fee
 		if err == nil {
 			return result, nil
 		}
-		if source := (*SourceError)(nil); errors.As(err, &source) || ctx.Err() != nil {
+		if source := (*SourceError)(nil); errors.As(err, &source) {
 			return nil, err
+		}
+		if ctx.Err() != nil {
+			// A request whose body cannot be read is cancelled too, and what happened to the body says more.
+			feed.Drain()
+			return nil, cmp.Or(transfer.sourceError(), err)
 		}
 		if !transfer.begun {
 			return nil, err // The client has hardly sent anything, and may come again.
