@@ -101,7 +101,7 @@ class Attempt:
             body = {
                 **made_to_json(made),
                 "attempt": attempt,
-                "lineage": {**job.inputs.lineage(job.parameters), **made.lineage},
+                "lineage": {**job.inputs.lineage(job.parameters, job.shards), **made.lineage},
             }
             entered.hand_over()
             settling = asyncio.ensure_future(self._settle(body, entered))

@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from headrace_compute.features.registry import families, schema_of
 from headrace_compute.features.run import FeatureTables, make_features
 from headrace_compute.inputs.events import no_interactions
 from headrace_compute.inputs.workers import Admit, Progress
-from headrace_compute.model import Kind, Snapshot, StoreConfig
+from headrace_compute.model import Kind, Shard, Snapshot, StoreConfig, shard_plan
 from headrace_compute.report import warning_of
 from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.drift import DriftLimits
@@ -50,6 +50,11 @@ class FeaturesJob:
         """What is counted, and how."""
         return asdict(self.params)
 
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """Equal parts of the users."""
+        return shard_plan(self.inputs.interactions.rows)
+
     async def make(
         self, executor: RunExecutor, sink: Callable[[str], Sink[W]], report: Progress, admit: Admit
     ) -> Made[W]:
@@ -65,7 +70,7 @@ class FeaturesJob:
             executor,
             inputs.interactions.files,
             inputs.items.files if inputs.items else (),
-            inputs.shards,
+            self.shards,
             inputs.as_of_us,
             self.params,
             sink(self.users_key),

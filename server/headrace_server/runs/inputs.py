@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
 from headrace_compute.errors import TableNotFoundError
 from headrace_compute.inputs.events import newest_event, no_interactions
-from headrace_compute.model import DataType, Shard, Snapshot, shard_plan
+from headrace_compute.model import DataType, Shard, Snapshot
 from headrace_compute.report import END_US, iso_time
 from headrace_compute.workers.pool import Executor
 from headrace_server import __version__
@@ -30,26 +30,24 @@ class RunInputs:
     Attributes:
         items: None if the tenant has no items.
         as_of_us: Exclusive end of the events that count.
-        shards: Depends on the pinned version alone, so equal inputs give equal files.
     """
 
     tenant: str
     interactions: Snapshot
     items: Snapshot | None
     as_of_us: int
-    shards: tuple[Shard, ...]
 
     def versions(self) -> list[run_pb2.TableVersion]:
         """The inputs, for the result."""
         return [version_message(table) for table in (self.interactions, self.items) if table is not None]
 
-    def lineage(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+    def lineage(self, parameters: Mapping[str, Any], shards: Sequence[Shard]) -> dict[str, str]:
         """Commit metadata that says how to derive the output again."""
         return {
             "headrace.interactions_version": str(self.interactions.version),
             "headrace.items_version": "" if self.items is None else str(self.items.version),
             "headrace.as_of_us": str(self.as_of_us),
-            "headrace.shards": str(len(self.shards)),
+            "headrace.shards": str(len(shards)),
             "headrace.parameters": json.dumps(parameters, sort_keys=True),
             "headrace.code_version": __version__,
         }
@@ -86,7 +84,7 @@ async def pin_inputs(
         as_of_us = requests.instant_us("as_of", request.as_of)
     else:
         as_of_us = await executor.run(newest_event, interactions.files) + 1
-    return RunInputs(tenant, interactions, items, as_of_us, shard_plan(interactions.rows))
+    return RunInputs(tenant, interactions, items, as_of_us)
 
 
 async def pin_versions(services: Services, request: RunRequest) -> tuple[RunRequest, bool]:

@@ -6,7 +6,7 @@ dies, is the same for all (`service.py`).
 
 import base64
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from headrace.v1 import run_pb2
 from headrace_compute.ingest.block_result import part_from_json
 from headrace_compute.inputs.workers import Admit, Progress
-from headrace_compute.model import Kind, Part, Snapshot
+from headrace_compute.model import Kind, Part, Shard, Snapshot
 from headrace_compute.sink import Sink, W
 from headrace_compute.statistics.drift import DriftLimits
 from headrace_compute.workers.pool import RunExecutor
@@ -84,6 +84,10 @@ class Job(Protocol):
     @property
     def parameters(self) -> Mapping[str, Any]:
         """Its other parameters, for the lineage."""
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """The plan it reads by; it follows from inputs and parameters, so equal ones give equal files."""
 
     async def make(
         self, executor: RunExecutor, sink: Callable[[str], Sink[W]], report: Progress, admit: Admit

@@ -9,13 +9,14 @@ from headrace.v1 import run_pb2, validation_pb2
 from headrace_compute.delta import tables
 from headrace_compute.inputs.catalog import current_catalog
 from headrace_compute.inputs.workers import Admit, Progress
-from headrace_compute.model import Kind, Snapshot
+from headrace_compute.model import Kind, Shard, Snapshot
 from headrace_compute.sink import Sink, W
 from headrace_compute.training.dataset import Dataset
 from headrace_compute.training.ids import ids_schema
 from headrace_compute.training.numbered import IdTables
 from headrace_compute.training.pairs import VIEW
 from headrace_compute.training.parameters import SamplingParams
+from headrace_compute.training.plan import sampling_plan
 from headrace_compute.training.run import make_dataset
 from headrace_compute.training.schema import schema_of
 from headrace_compute.training.strategies import STRATEGIES, Parameter
@@ -74,6 +75,11 @@ class NegativesJob:
         """How it samples."""
         return asdict(self.params)
 
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """The more of them, the more is made of an event."""
+        return sampling_plan(self.inputs.interactions.rows, self.params)
+
     async def make(
         self, executor: RunExecutor, sink: Callable[[str], Sink[W]], report: Progress, admit: Admit
     ) -> Made[W]:
@@ -87,7 +93,7 @@ class NegativesJob:
             executor,
             inputs.interactions.files,
             catalog,
-            inputs.shards,
+            self.shards,
             inputs.as_of_us,
             self.params,
             sink(self.key),

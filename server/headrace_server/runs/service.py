@@ -197,7 +197,7 @@ class Runs:
         outputs: list[Snapshot] = []
         async with begun(self._services, executor, entry) as run:
             made = await job.make(executor, run.sink, report, run.admit)
-            lineage = {**job.inputs.lineage(job.parameters), **made.lineage}
+            lineage = {**job.inputs.lineage(job.parameters, job.shards), **made.lineage}
             report("commit", 0, len(made.tables))
             for table in made.tables:
                 outputs.append(await run.commit(table, lineage))

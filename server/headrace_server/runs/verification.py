@@ -17,7 +17,7 @@ from headrace_compute.errors import (
     PartLostError,
 )
 from headrace_compute.inputs.workers import admit_all
-from headrace_compute.model import Snapshot, StoreConfig, shard_plan
+from headrace_compute.model import Snapshot, StoreConfig
 from headrace_compute.proof.check import Checked, CheckSink
 from headrace_compute.proof.difference import Difference
 from headrace_compute.proof.run import prove
@@ -129,7 +129,7 @@ def _pinned(config: StoreConfig, tenant: str, lineage: Lineage) -> RunInputs:
     items = None
     if lineage.items_version is not None:
         items = lineage.open_input(config, tenant, "items", lineage.items_version)
-    return RunInputs(tenant, interactions, items, lineage.as_of_us, shard_plan(interactions.rows))
+    return RunInputs(tenant, interactions, items, lineage.as_of_us)
 
 
 def _named(error: PartLostError, config: StoreConfig, tenant: str, lineage: Lineage) -> HeadraceError:
