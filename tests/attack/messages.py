@@ -61,12 +61,12 @@ def empty_chunk(stage: Stage) -> int:
 
 
 def objects(stage: Stage) -> int:
-    """Four messages at a time with a JSON object of 300,000 keys, or with a list of a million nulls."""
+    """Four messages at a time with a JSON object of 300,000 keys, or with a list of 199,000 nulls."""
     keys = ingest_pb2.IngestRowsRequest(tenant_id="packed", data_type="items")
     keys.rows.add().update(dict.fromkeys(map(str, range(300_000))))
     nulls = ingest_pb2.IngestRowsRequest(tenant_id="packed", data_type="items")
     values = nulls.rows.add().fields["description"].list_value.values
-    for _ in range(1_000_000):
+    for _ in range(199_000):
         values.add()
     calls = Calls(INVALID, grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED)
     with stage.channel() as channel:

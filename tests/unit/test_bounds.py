@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headrace.v1 import ingest_pb2, row_pb2, table_pb2, upload_pb2, validation_pb2
 from headrace_compute.errors import InvalidDataError
-from headrace_compute.kernels.wire import count_keys, count_values
+from headrace_compute.kernels.wire import count_objects, count_values
 from headrace_server.rpc.bounds import MAX_CHUNK_BYTES, MAX_CHUNK_ROWS, bound_of
 from headrace_server.rpc.decoding import Decoder
 
@@ -114,23 +114,22 @@ structs = st.recursive(
 )
 
 
-def nested_keys(value: Any) -> int:
-    """The keys of all objects in a value, and its own."""
+def values_in(value: Any) -> int:
+    """The values of all objects and lists in a value."""
     if isinstance(value, dict):
-        return len(value) + sum(map(nested_keys, value.values()))
-    return sum(map(nested_keys, value)) if isinstance(value, list) else 0
+        return len(value) + sum(map(values_in, value.values()))
+    return len(value) + sum(map(values_in, value)) if isinstance(value, list) else 0
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=3), structs, max_size=5), max_size=5))
-def test_keys_of_objects_are_counted_before_they_are_decoded(rows: list[dict[str, Any]]) -> None:
+def test_what_objects_hold_is_counted_before_they_are_decoded(rows: list[dict[str, Any]]) -> None:
     request = ingest_pb2.IngestRowsRequest(tenant_id="acme", request_id="x" * 20)
     for row in rows:
         request.rows.add().update(row)
-    found = count_keys(request.SerializeToString(), request.ROWS_FIELD_NUMBER)
-    assert found.most == max(map(len, rows), default=0)
-    assert found.nested == sum(nested_keys(value) for row in rows for value in row.values())
+    found = count_objects(request.SerializeToString(), request.ROWS_FIELD_NUMBER, 1_000, 1_000)
+    assert found == (max(map(len, rows), default=0), sum(map(values_in, rows)))
     junk = request.SerializeToString()[3:]
-    assert count_keys(junk, request.ROWS_FIELD_NUMBER).most <= len(junk)
+    assert count_objects(junk, request.ROWS_FIELD_NUMBER, 1_000, 1_000).values <= len(junk)
 
 
 def test_objects_of_too_many_keys_are_refused_and_the_most_are_taken() -> None:
@@ -145,19 +144,26 @@ def test_objects_of_too_many_keys_are_refused_and_the_most_are_taken() -> None:
         row.update({"0": None})
         error = refusal(method, message)
         assert error.attributes == {"field": field}
-        assert error.message == f"Field {field} has an object with 1,001 keys; send at most 1,000."
+        assert error.message == f"Field {field} has an object with more than 1,000 keys."
+        row.fields["0"].list_value.values.extend([struct_pb2.Value()] * 199_000)
+        del row.fields["1"]
+        Decoder(f"{SERVICE}{method}", type(message).FromString).one(message.SerializeToString())
+        row.fields["0"].list_value.values.add()
+        assert refusal(method, message).message == (
+            f"The objects of field {field} hold more than 200,000 values; send fewer."
+        )
 
 
 def test_what_merges_into_one_object_is_counted_together() -> None:
     value = struct_pb2.Value()
     value.struct_value.update(dict.fromkeys(map(str, range(600))))
     # Decoding merges a message that comes several times; nobody writes one so but whoever means harm.
-    merged = value.SerializeToString() * 200
+    merged = value.SerializeToString() * 400
     entry = b"\x12" + length(len(merged)) + merged
     struct = b"\x0a" + length(len(entry)) + entry
     request = b"\x1a" + length(len(struct)) + struct
     assert len(ingest_pb2.IngestRowsRequest.FromString(request).rows[0].fields[""].struct_value.fields) == 600
-    with pytest.raises(InvalidDataError, match="have 120,000 keys; send at most 100,000"):
+    with pytest.raises(InvalidDataError, match="hold more than 200,000 values"):
         bound_of(f"{SERVICE}IngestRows").check("IngestRows", request)
 
 

@@ -25,16 +25,16 @@ _MAX_DEPTH = 512
 """Messages in messages that are looked into; decoding ends at a hundred."""
 
 
-class Keys(NamedTuple):
-    """The keys of JSON objects.
+class Objects(NamedTuple):
+    """What JSON objects hold.
 
     Attributes:
-        most: Of one object of the field; those in it are not among them.
-        nested: Of all objects that lie in others, or in lists.
+        keys: The most of one object of the field; those of objects in it are not among them.
+        values: Those of keys and those in lists, of all objects and of what lies in them.
     """
 
-    most: int
-    nested: int
+    keys: int
+    values: int
 
 
 class Counted(NamedTuple):
@@ -58,16 +58,17 @@ def count_values(data: bytes, path: tuple[int, ...], limit: int) -> Counted:
     return Counted(*found.tolist())
 
 
-def count_keys(data: bytes, field: int) -> Keys:
-    """The keys of the JSON objects, each a `google.protobuf.Struct`, in an encoded message.
+def count_objects(data: bytes, field: int, keys: int, values: int) -> Objects:
+    """What the JSON objects, each a `google.protobuf.Struct`, in an encoded message hold.
 
     Args:
         data: The message. Where it is malformed, counting ends too.
         field: Number of the repeated field that has them.
+        keys, values: The most that matters; counting ends behind either.
     """
     found = np.zeros(2, np.int64)
-    _count_keys(np.frombuffer(data, np.uint8), field, found)
-    return Keys(*found.tolist())
+    _count_objects(np.frombuffer(data, np.uint8), field, keys, values, found)
+    return Objects(*found.tolist())
 
 
 @nb.njit(nogil=True, inline="always")
@@ -145,13 +146,13 @@ def _count(data: Any, path: Any, limit: int, found: Any) -> None:
             at = words[_START]
 
 
-@nb.njit(void(BYTES, int64, INT64S_OUT), nogil=True, cache=True)
-def _count_keys(data: Any, field: int, found: Any) -> None:
+@nb.njit(void(BYTES, int64, int64, int64, INT64S_OUT), nogil=True, cache=True)
+def _count_objects(data: Any, field: int, keys: int, values: int, found: Any) -> None:
     ends, kinds = np.empty(_MAX_DEPTH, np.int64), np.empty(_MAX_DEPTH, np.int64)
     words = np.empty(_WORDS, np.int64)
     ends[0], kinds[0] = data.size, _MESSAGE
     depth, at, mine = 0, 0, 0
-    while True:
+    while found[0] <= keys and found[1] <= values:
         end = ends[depth]
         if at >= end:
             if depth == 0:
@@ -166,12 +167,14 @@ def _count_keys(data: Any, field: int, found: Any) -> None:
             inside, mine = _STRUCT, 0
         elif kind == _STRUCT and number == 1:
             inside = _ENTRY
+            found[1] += 1
             if depth == 1:
                 mine += 1
                 found[0] = max(found[0], mine)
-            else:
-                found[1] += 1
-        elif (kind == _ENTRY and number == 2) or (kind == _LIST and number == 1):
+        elif kind == _LIST and number == 1:
+            inside = _VALUE
+            found[1] += 1
+        elif kind == _ENTRY and number == 2:
             inside = _VALUE
         elif kind == _VALUE and number == 5:
             inside = _STRUCT
