@@ -1,4 +1,4 @@
-"""Runs with a request_id on two servers that share an object store."""
+"""Runs with a request_id, and lists of uploads, on two servers that share an object store."""
 
 import threading
 import uuid
@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from brokers.minio import Minio
 from harness.cluster import Cluster
-from harness.dialogue import HEADER, lines
+from harness.dialogue import HEADER, Dialogue, chunk, finish, header, lines
 from harness.server import Server, start_server
 from harness.watch import eventually
 from minio import Minio as Store
 
 from headrace import Client
 from headrace.errors import HeadraceError, RunCancelledError, UnavailableError
-from headrace.v1 import run_pb2
+from headrace.v1 import ingest_pb2, run_pb2, upload_pb2
+from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
 
 pytest_plugins = ["brokers.fixtures"]
 
@@ -245,3 +247,26 @@ def test_two_servers_give_ids_their_integers_at_once_and_verify_what_the_other_o
             assert all(row in known for rows in of_sets for row in rows)
         for client, table in ((second, "d0"), (first, "d1"), (second, "d0_users"), (first, "d1_items")):
             assert not client.verify(tenant, table).HasField("difference")
+
+
+def test_uploads_and_rows_of_either_server_are_known_to_the_other_one(pair: Pair, tenant: str) -> None:
+    request = ingest_pb2.IngestRowsRequest(tenant_id=tenant, data_type="items", request_id=str(uuid.uuid4()))
+    request.rows.add().update({"item_id": "i", "title": "t", "price": "cheap"})
+    request.rows.add().update({"item_id": "j", "title": "t", "colour": "red"})
+    ids, answers = [], []
+    for number in (0, 1, 0):
+        pair.client(number).close()  # The one before may have been killed.
+        with grpc.insecure_channel(pair.servers[number].address) as channel:
+            stub = PipelineServiceStub(channel)
+            messages = [header(tenant), chunk(HEADER + lines(number + 1)), finish()]
+            ids.append(Dialogue(stub, messages).result.upload_id)
+            answers.append(stub.IngestRows(request))
+    assert answers == answers[:1] * 3
+    for number in (0, 1):
+        with grpc.insecure_channel(pair.servers[number].address) as channel:
+            stub = PipelineServiceStub(channel)
+            page = stub.ListUploads(upload_pb2.ListUploadsRequest(tenant_id=tenant, page_size=2))
+            asked = upload_pb2.ListUploadsRequest(tenant_id=tenant, page_token=page.next_page_token)
+            found = [*page.uploads, *stub.ListUploads(asked).uploads]
+            assert [each.upload_id for each in found] == ids[::-1]
+            assert [each.rows_accepted for each in found] == [1, 2, 1]
