@@ -147,6 +147,10 @@ bench-neighbours: $(READY) ## Measure what other tenants notice of a heavy run; 
 bench-loader: $(READY) ## Measure what reading training data costs a trainer; ARGS="--millions 20"
 	@PYTHONPATH=tests $(RUN)/python -m bench.loader $(ARGS)
 
+.PHONY: bench-gateway
+bench-gateway: $(READY) ## Measure uploads by curl and the REST gateway beside the SDK's; needs Go; ARGS="--mib 100"
+	@PYTHONPATH=tests $(RUN)/python -m bench.gateway $(ARGS)
+
 .PHONY: bench-small
 bench-small: $(READY) ## Measure small ingests, and the table that many of them leave
 	@PYTHONPATH=tests $(RUN)/python -m bench.small $(ARGS)

@@ -40,7 +40,7 @@ func (j *JSON) Bodies(next http.Handler) http.Handler {
 		}
 		size := int64(len(text))
 		if err := j.decoded.Acquire(r.Context(), size); err != nil {
-			return // The client has gone.
+			panic(http.ErrAbortHandler) // The client has gone.
 		}
 		defer j.decoded.Release(size)
 		r.Body = io.NopCloser(bytes.NewReader(text))

@@ -26,6 +26,7 @@ type Body struct {
 	left    int
 	spent   time.Duration
 	stopped atomic.Bool
+	ended   atomic.Bool
 }
 
 // NewBody paces the body of a request.
@@ -51,6 +52,7 @@ func (b *Body) Read(into []byte) (int, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return count, failure.Silent(b.idle)
 	case err == io.EOF:
+		b.ended.Store(true)
 		return count, unhurried(b.control)
 	}
 	return count, err
@@ -79,8 +81,12 @@ func (b *Body) Linger(drain ...func()) {
 	_, _ = io.Copy(io.Discard, b) // However it ends.
 }
 
-// Stop ends reading, also a read that waits.
+// Stop ends reading, also a read that waits. Behind the end of the body nothing is read for whom that could be, and
+// the connection is that of the requests to come.
 func (b *Body) Stop() {
+	if b.ended.Load() {
+		return
+	}
 	b.stopped.Store(true)
 	_ = b.control.SetReadDeadline(time.Now()) // If it has no deadlines it is no connection that could wait.
 }
