@@ -141,7 +141,8 @@ class NegativesOptions(RunOptions, total=False):
     Attributes:
         dataset: Name of the training set. Default training_data.
         negative_ratio: Distinct negatives for each positive.
-        strategy: `popularity` (default), `uniform`, `zipf`, `mixed` or `exposed`.
+        strategy: `popularity` (default), `uniform`, `zipf`, `mixed` or `exposed`. A parameter that it does
+            not heed is refused, unless it has its default.
         alpha: Exponent of popularity: the strategy, its share of mixed, and what exposed draws by when it has
             too few. Default 0.75.
         zipf_exponent: Exponent of the rank, of zipf. Default 1.
