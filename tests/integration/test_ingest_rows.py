@@ -204,6 +204,7 @@ def test_what_was_acked_survives_kill_9_and_retries_double_nothing(phoenix: Phoe
     ]
     acked: dict[str, ingest_pb2.IngestRowsResponse] = {}
     enough = threading.Event()
+    uploads = _two_uploads(phoenix.address, tenant)
 
     def send(request: ingest_pb2.IngestRowsRequest) -> None:
         try:
@@ -225,6 +226,30 @@ def test_what_was_acked_survives_kill_9_and_retries_double_nothing(phoenix: Phoe
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(send, requests))
     assert {request_id: acked[request_id] for request_id in before} == before
+    _check_listed(phoenix.address, tenant, uploads)
     with Client(phoenix.address) as client:
         users = client.read_table(tenant, "interactions")["user_id"].to_pylist()
     assert sorted(users) == sorted(f"u{number}" for number in range(200))
+
+
+def _two_uploads(address: str, tenant: str) -> list[str]:
+    """An upload of items that ends, and one that is left open: a list must have both after a kill."""
+    with grpc.insecure_channel(address) as channel:
+        stub = PipelineServiceStub(channel)
+        opening = header(tenant, data_type="items")
+        ended = Dialogue(stub, [opening, chunk("item_id,title\ni,t\n"), finish()]).result.upload_id
+        return [ended, Dialogue(stub, [opening]).started.upload_id]
+
+
+def _check_listed(address: str, tenant: str, uploads: list[str]) -> None:
+    """Looks for the two in a list, goes on with the open one, and looks again."""
+    with grpc.insecure_channel(address) as channel:
+        stub = PipelineServiceStub(channel)
+        asked = upload_pb2.ListUploadsRequest(tenant_id=tenant)
+        done, opened = upload_pb2.UPLOAD_STATE_DONE, upload_pb2.UPLOAD_STATE_OPEN
+        listed = [(each.upload_id, each.state) for each in stub.ListUploads(asked).uploads]
+        assert listed == [(uploads[1], opened), (uploads[0], done)]
+        opening = header(tenant, data_type="items", upload_id=uploads[1])
+        assert Dialogue(stub, [opening, chunk("item_id,title\nj,t\n"), finish()]).result.rows_accepted == 1
+        accepted = [(each.upload_id, each.rows_accepted) for each in stub.ListUploads(asked).uploads]
+        assert accepted == [(uploads[1], 1), (uploads[0], 1)]

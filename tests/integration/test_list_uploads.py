@@ -6,7 +6,6 @@ from typing import Any
 import grpc
 import pytest
 from harness.dialogue import HEADER, Dialogue, Talk, chunk, failure_of, finish, header, lines
-from harness.phoenix import Phoenix
 
 from headrace import Client
 from headrace.v1 import upload_pb2
@@ -73,20 +72,3 @@ def test_pages_have_the_size_asked_for_and_no_other_tokens(stub: PipelineService
             _list(stub, tenant, page_token=token)
         invalid = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", {"field": "page_token"})
         assert failure_of(caught.value) == invalid
-
-
-def test_uploads_are_listed_by_the_server_that_follows_one_that_was_killed(
-    phoenix: Phoenix, tenant: str
-) -> None:
-    with grpc.insecure_channel(phoenix.address) as channel:
-        stub = PipelineServiceStub(channel)
-        ids = [Dialogue(stub, [header(tenant), chunk(HEADER + lines(2)), finish()]).result.upload_id]
-        ids.append(Dialogue(stub, [header(tenant)]).started.upload_id)
-    phoenix.kill()
-    with grpc.insecure_channel(phoenix.rest().address) as channel:
-        stub = PipelineServiceStub(channel)
-        assert [each.upload_id for each in _list(stub, tenant)] == ids[::-1]
-        opening = header(tenant, upload_id=ids[1])
-        assert Dialogue(stub, [opening, chunk(HEADER + lines(2)), finish()]).result.rows_accepted == 2
-        found = [(each.upload_id, each.rows_accepted) for each in _list(stub, tenant)]
-        assert found == [(ids[1], 2), (ids[0], 2)]
