@@ -1,4 +1,4 @@
-"""The examples of each language's client, built as their READMEs say in a copy of what the repository has."""
+"""Each language's client: tested and its examples built, as its README says, in a copy of what the repository has."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from brokers.tools import find_tool
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ("go", "typescript", "java")
-BUILT = ("node_modules", "dist", "target")
+BUILT = ("node_modules", "dist", "dist-test", "target")
 SECONDS = 120
 
 
@@ -70,7 +70,7 @@ class Language:
 
 
 def build(name: str, checkout: Path) -> Language:
-    """Builds the examples of a client; skips the test without its toolchain."""
+    """Runs a client's own tests and builds its examples; skips the test without its toolchain."""
     with toolchain(name):
         return {"go": _go, "typescript": _typescript, "java": _java}[name](checkout / "clients" / name)
 
@@ -98,7 +98,9 @@ def _go(folder: Path) -> Language:
     examples = folder / "examples"
     assert _run([Path(go).with_name("gofmt"), "-l", "."], folder) == ""
     # From the examples' module, so that gRPC is compiled once, in the version that they choose.
-    _run([go, "vet", "./...", "headrace.internal/clients/go/..."], examples)
+    everything = ("./...", "headrace.internal/clients/go/...")
+    _run([go, "vet", *everything], examples)
+    _run([go, "test", *everything], examples)
     _run([go, "build", "-o", "bin/", "./..."], examples)
     return Language("go", lambda example: [examples / "bin" / example], folder)
 
@@ -106,7 +108,9 @@ def _go(folder: Path) -> Language:
 def _typescript(folder: Path) -> Language:
     node = find_tool("node", "Install Node 20 or newer (package nodejs).")
     install_node_packages(folder)
-    _run([find_tool("npm", "Install npm."), "run", "build"], folder)
+    npm = find_tool("npm", "Install npm.")
+    _run([npm, "run", "build"], folder)
+    _run([npm, "test"], folder)
     return Language("typescript", lambda example: [node, f"examples/dist/{example}.js"], folder)
 
 
