@@ -1,4 +1,4 @@
-"""Each language's client: tested and its examples built, as its README says, in a copy of what the repository has."""
+"""Each language's client: tested, and its examples built, in a copy of what the repository has."""
 
 import os
 import shutil

@@ -69,14 +69,18 @@ func (u *upload) stream(ctx context.Context) (*headracev1.UploadResult, error) {
 // read takes responses to the end of the call.
 func (s *stream) read() (*headracev1.UploadResult, error) {
 	var inBand error
-	isAcked := false
+	isAcked, isDraining := false, false
 	for {
 		response, err := s.call.Recv()
 		switch {
 		case inBand != nil && err != nil:
 			return nil, inBand
 		case errors.Is(err, io.EOF):
-			return nil, status.Error(codes.Unavailable, "the server ended the stream without a result")
+			why := "the server ended the stream without a result"
+			if isDraining {
+				why = "the server is shutting down"
+			}
+			return nil, status.Error(codes.Unavailable, why)
 		case err != nil:
 			s.mayFenceItself = s.mayFenceItself || s.started == nil && FromError(err).Reason == 0
 			return nil, err
@@ -95,6 +99,7 @@ func (s *stream) read() (*headracev1.UploadResult, error) {
 			s.change(func() { s.safe = int64(response.Ack.GetPersistedOffset()) })
 			s.acked(response.Ack)
 		case *headracev1.UploadResponse_Draining:
+			isDraining = true
 			s.change(func() { s.isOver = s.isOver || !s.isFinished })
 		case *headracev1.UploadResponse_Error:
 			// Also one that leaves the stream usable: another stream mends it as well.

@@ -3,10 +3,8 @@
  *
  * HEADRACE_ADDRESS is where the server is, 127.0.0.1:50051 by default.
  */
-import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
 import { tableFromIPC } from "apache-arrow";
-import { HeadraceError, PipelineService, RowEncoding } from "headrace";
+import { connect, HeadraceError, RowEncoding } from "headrace";
 
 const [tenantId, table] = process.argv.slice(2);
 if (tenantId === undefined || table === undefined) {
@@ -15,7 +13,7 @@ if (tenantId === undefined || table === undefined) {
 }
 
 const address = process.env["HEADRACE_ADDRESS"] ?? "127.0.0.1:50051";
-const client = createClient(PipelineService, createGrpcTransport({ baseUrl: `http://${address}` }));
+const client = connect(`http://${address}`);
 let rows = 0;
 try {
   for await (const { response } of client.readTable({ tenantId, table, encoding: RowEncoding.ARROW_IPC })) {

@@ -4,9 +4,7 @@
  *
  * HEADRACE_ADDRESS is where the server is, 127.0.0.1:50051 by default.
  */
-import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
-import { ErrorReason, HeadraceError, PipelineService, UploadState } from "headrace";
+import { connect, ErrorReason, HeadraceError, UploadState } from "headrace";
 
 const [tenantId, uploadId] = process.argv.slice(2);
 if (tenantId === undefined || uploadId === undefined) {
@@ -15,7 +13,7 @@ if (tenantId === undefined || uploadId === undefined) {
 }
 
 const address = process.env["HEADRACE_ADDRESS"] ?? "127.0.0.1:50051";
-const client = createClient(PipelineService, createGrpcTransport({ baseUrl: `http://${address}` }));
+const client = connect(`http://${address}`);
 try {
   const { state, persistedOffset } = await client.getUpload({ tenantId, uploadId });
   console.log(`${UploadState[state]}, ${persistedOffset} bytes safe`);

@@ -5,9 +5,7 @@
  * printed. HEADRACE_ADDRESS is where the server is, 127.0.0.1:50051 by default; HEADRACE_WINDOW_BYTES how much may be on
  * its way to it.
  */
-import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
-import { Outcome, PipelineService, type Progress, uploadFile } from "headrace";
+import { connect, Outcome, type Progress, uploadFile } from "headrace";
 
 const [file, tenantId, uploadId] = process.argv.slice(2);
 if (file === undefined || tenantId === undefined) {
@@ -16,7 +14,7 @@ if (file === undefined || tenantId === undefined) {
 }
 
 const address = process.env["HEADRACE_ADDRESS"] ?? "127.0.0.1:50051";
-const client = createClient(PipelineService, createGrpcTransport({ baseUrl: `http://${address}` }));
+const client = connect(`http://${address}`);
 try {
   const header = { tenantId, dataType: "interactions", uploadId };
   const windowBytes = Number(process.env["HEADRACE_WINDOW_BYTES"]) || undefined;

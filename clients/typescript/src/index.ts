@@ -2,6 +2,7 @@
  * Headrace for Node: the generated client, and what it lacks: `upload`, which streams a file and goes on by itself
  * when the connection or the server breaks, and `HeadraceError`, the typed error of a failed call.
  */
+export { connect } from "./connection.js";
 export { DifferentContentError, HeadraceError } from "./error.js";
 export { bytesSource, fileSource, type Source } from "./source.js";
 export { type Progress, upload, uploadFile, type UploadClient, type UploadOptions } from "./upload.js";

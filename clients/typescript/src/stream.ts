@@ -1,4 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
 
 import { crc32c } from "./crc32c.js";
 import { DifferentContentError, HeadraceError } from "./error.js";
@@ -56,13 +57,15 @@ export class UploadStream {
   async #read(signal: AbortSignal): Promise<UploadResult> {
     let inBand: HeadraceError | undefined;
     let isAcked = false;
+    let isDraining = false;
     const responses = this.client.upload(this.#requests(), { signal })[Symbol.asyncIterator]();
     for (;;) {
       const next = await responses.next().catch((thrown: unknown) => {
         throw inBand ?? this.#broken(HeadraceError.from(thrown));
       });
       if (next.done) {
-        throw inBand ?? HeadraceError.from(new Error("The server ended the stream without a result."));
+        const why = isDraining ? "The server is shutting down." : "The server ended the stream without a result.";
+        throw inBand ?? HeadraceError.from(new ConnectError(why, Code.Unavailable));
       }
       const { response } = next.value;
       switch (response.case) {
@@ -81,6 +84,7 @@ export class UploadStream {
           this.upload.acked(response.value);
           break;
         case "draining":
+          isDraining = true;
           this.#change(() => (this.#isOver ||= !this.#isFinished));
           break;
         case "error":

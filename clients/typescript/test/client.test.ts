@@ -3,15 +3,14 @@ import { test } from "node:test";
 
 import { create, toBinary } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Code, ConnectError } from "@connectrpc/connect";
 
 import { crc32c } from "../src/crc32c.js";
 import { ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.js";
-import { bytesSource, ErrorReason, Format, HeadraceError, PipelineService, upload } from "../src/index.js";
+import { bytesSource, connect, ErrorReason, Format, HeadraceError, upload } from "../src/index.js";
 
-const nobody = createClient(PipelineService, createGrpcTransport({ baseUrl: "http://127.0.0.1:1" }));
+const nobody = connect("http://127.0.0.1:1");
 const nothing = bytesSource(new Uint8Array());
 
 function failed(code: Code, domain: string, reason: string): HeadraceError {

@@ -35,7 +35,7 @@ func main() {
 
 func read(tenant, table string) error {
 	address := cmp.Or(os.Getenv("HEADRACE_ADDRESS"), "127.0.0.1:50051")
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := headrace.Connect(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func main() {
 
 func upload(file, tenant string, id ...string) error {
 	address := cmp.Or(os.Getenv("HEADRACE_ADDRESS"), "127.0.0.1:50051")
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := headrace.Connect(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import io.grpc.ManagedChannel;
 import io.grpc.StatusRuntimeException;
 import java.io.IOException;
 import java.util.Iterator;
+import java.util.concurrent.TimeUnit;
 import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.memory.RootAllocator;
 import org.apache.arrow.vector.ipc.ArrowStreamReader;
@@ -37,7 +38,8 @@ public final class Read {
             .setEncoding(RowEncoding.ROW_ENCODING_ARROW_IPC)
             .build();
     String address = System.getenv().getOrDefault("HEADRACE_ADDRESS", "127.0.0.1:50051");
-    ManagedChannel channel = Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).build();
+    ManagedChannel channel =
+        Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).keepAliveTime(20, TimeUnit.SECONDS).build();
     try (BufferAllocator memory = new RootAllocator()) {
       System.out.printf("%d rows read%n", read(PipelineServiceGrpc.newBlockingStub(channel).readTable(request), memory));
     } catch (StatusRuntimeException failed) {

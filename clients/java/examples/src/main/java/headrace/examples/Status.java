@@ -9,6 +9,7 @@ import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.StatusRuntimeException;
+import java.util.concurrent.TimeUnit;
 
 /**
  * Tells how far an upload has come, and shows how to handle the typed errors of failed calls:
@@ -27,7 +28,8 @@ public final class Status {
     GetUploadRequest request =
         GetUploadRequest.newBuilder().setTenantId(arguments[0]).setUploadId(arguments[1]).build();
     String address = System.getenv().getOrDefault("HEADRACE_ADDRESS", "127.0.0.1:50051");
-    ManagedChannel channel = Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).build();
+    ManagedChannel channel =
+        Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).keepAliveTime(20, TimeUnit.SECONDS).build();
     try {
       GetUploadResponse upload = PipelineServiceGrpc.newBlockingStub(channel).getUpload(request);
       System.out.printf("%s, %d bytes safe%n", upload.getState(), upload.getPersistedOffset());

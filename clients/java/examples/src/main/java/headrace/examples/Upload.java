@@ -11,6 +11,7 @@ import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import java.nio.file.Path;
+import java.util.concurrent.TimeUnit;
 
 /**
  * Streams a CSV file of interactions with progress: {@code headrace.examples.Upload FILE TENANT [UPLOAD_ID]}
@@ -34,7 +35,8 @@ public final class Upload {
             .setUploadId(arguments.length > 2 ? arguments[2] : "")
             .build();
     String address = System.getenv().getOrDefault("HEADRACE_ADDRESS", "127.0.0.1:50051");
-    ManagedChannel channel = Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).build();
+    ManagedChannel channel =
+        Grpc.newChannelBuilder(address, InsecureChannelCredentials.create()).keepAliveTime(20, TimeUnit.SECONDS).build();
     Uploader uploader = new Uploader(channel).withProgress(Upload::show);
     String windowBytes = System.getenv("HEADRACE_WINDOW_BYTES");
     if (windowBytes != null) {

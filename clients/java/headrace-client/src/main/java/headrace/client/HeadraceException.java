@@ -50,10 +50,15 @@ public final class HeadraceException extends RuntimeException {
       return already;
     }
     com.google.rpc.Status told = StatusProto.fromThrowable(thrown);
-    if (told == null) {
-      told = StatusProto.fromStatusAndTrailers(Status.fromThrowable(thrown), null);
+    if (told != null && told.getDetailsCount() > 0) {
+      return new HeadraceException(told, thrown);
     }
-    return new HeadraceException(told, thrown);
+    Status status = Status.fromThrowable(thrown);
+    if (status.getCause() != null) {
+      // gRPC says no more than "io exception".
+      status = status.augmentDescription(status.getCause().toString());
+    }
+    return new HeadraceException(StatusProto.fromStatusAndTrailers(status, null), thrown);
   }
 
   static HeadraceException of(com.google.rpc.Status status) {

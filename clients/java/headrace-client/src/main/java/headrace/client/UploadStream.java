@@ -42,6 +42,7 @@ final class UploadStream implements ClientResponseObserver<UploadRequest, Upload
   private UploadStarted started;
   private long safe; // Where the server stands.
   private boolean isAcked;
+  private boolean isDraining; // The server is shutting down.
   private boolean isFinished; // Finish was sent: after that draining is no reason to stop.
   private boolean isOver; // Nothing more is to be written.
   private boolean isClosed; // The call has ended, or its result is there.
@@ -115,7 +116,10 @@ final class UploadStream implements ClientResponseObserver<UploadRequest, Upload
         safe = response.getAck().getPersistedOffset();
         upload.acked(response.getAck());
       }
-      case DRAINING -> isOver |= !isFinished;
+      case DRAINING -> {
+        isDraining = true;
+        isOver |= !isFinished;
+      }
       case ERROR -> {
         // Also one that leaves the stream usable: another stream mends it as well.
         isOver = true;
@@ -137,8 +141,8 @@ final class UploadStream implements ClientResponseObserver<UploadRequest, Upload
 
   @Override
   public synchronized void onCompleted() {
-    end(HeadraceException.from(
-        Status.UNAVAILABLE.withDescription("The server ended the stream without a result.").asException()));
+    String why = isDraining ? "The server is shutting down." : "The server ended the stream without a result.";
+    end(HeadraceException.from(Status.UNAVAILABLE.withDescription(why).asException()));
   }
 
   private void end(HeadraceException why) {

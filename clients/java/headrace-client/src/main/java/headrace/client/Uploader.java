@@ -4,6 +4,7 @@ import headrace.v1.Format;
 import headrace.v1.UploadHeader;
 import headrace.v1.UploadResult;
 import io.grpc.Channel;
+import io.grpc.ManagedChannel;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.file.Path;
@@ -94,6 +95,10 @@ public final class Uploader {
         return new UploadStream(channel, upload, source).run();
       } catch (HeadraceException broken) {
         Thread.sleep(upload.pause(broken).toMillis());
+        if (channel instanceof ManagedChannel managed) {
+          // By default gRPC does not look for a server that was away for long until up to two minutes after it is back.
+          managed.resetConnectBackoff();
+        }
       }
     }
   }
