@@ -149,7 +149,7 @@ async def validate_sample(
     """
     requests.check_row_count("sample_data", request.sample_data, MAX_SAMPLE_ROWS)
     spec = _scratch_spec(services.config, request.data_type, requests.DEFAULT_SKEW_US)
-    lines = await asyncio.to_thread(json_lines, request.sample_data)
+    lines = await services.packed(json_lines, request.sample_data)
     block = Block(
         index=0,
         format="json_lines",

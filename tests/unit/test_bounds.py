@@ -144,7 +144,7 @@ def test_objects_of_too_many_keys_are_refused_and_the_most_are_taken() -> None:
         row.update({"0": None})
         error = refusal(method, message)
         assert error.attributes == {"field": field}
-        assert error.message == f"Field {field} has an object with more than 1,000 keys."
+        assert error.message == f"Field {field} has an object with more than 1,000 keys; send columns alone."
         row.fields["0"].list_value.values.extend([struct_pb2.Value()] * 199_000)
         del row.fields["1"]
         Decoder(f"{SERVICE}{method}", type(message).FromString).one(message.SerializeToString())

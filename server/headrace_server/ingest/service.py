@@ -57,12 +57,11 @@ class SmallIngests:
         """Stores a batch as an upload of its own, under the request_id if there is one."""
         requests.check_row_count("rows", rows, MAX_INGEST_ROWS)
         tenant = requests.check_tenant(tenant_id)
+        upload_id = _upload_id(data_type, request_id)
         if request_id:
-            upload_id = ids.small_id(data_type, requests.check_uuid("request_id", request_id))
             digest, size_bytes = _digest(row.SerializeToString(deterministic=True) for row in rows)
         else:
-            upload_id, digest = ids.new_small_id(), ""
-            size_bytes = sum(row.ByteSize() for row in rows)
+            digest, size_bytes = "", sum(row.ByteSize() for row in rows)
         return await self._answered(
             tenant, data_type, Request(upload_id, rows, digest, size_bytes), request_id
         )
@@ -72,10 +71,7 @@ class SmallIngests:
         requests.check_row_count("rows", request.rows, MAX_INGEST_ROWS)
         tenant = requests.check_tenant(request.tenant_id)
         data_type = requests.check_data_type(request.data_type)
-        if request.request_id:
-            upload_id = ids.small_id(data_type, requests.check_uuid("request_id", request.request_id))
-        else:
-            upload_id = ids.new_small_id()
+        upload_id = _upload_id(data_type, request.request_id)
         small = len(request.rows) <= OBJECTS_ON_THE_LOOP and request.ByteSize() <= OBJECT_BYTES_ON_THE_LOOP
         lines = json_lines(request.rows) if small else await self._services.packed(json_lines, request.rows)
         digest, size_bytes = _digest(lines)
@@ -174,6 +170,13 @@ class SmallIngests:
             if batcher.idle and (batcher.used < oldest or surplus > 0):
                 self._services.spawn(self._batchers.pop(key).close())
                 surplus -= 1
+
+
+def _upload_id(data_type: DataType, request_id: str) -> str:
+    """The id of a batch's upload: derived from its request_id, else a new one."""
+    if not request_id:
+        return ids.new_small_id()
+    return ids.small_id(data_type, requests.check_uuid("request_id", request_id))
 
 
 def _id_in_use(data_type: DataType, request_id: str) -> IdInUseError:

@@ -112,7 +112,10 @@ class ObjectLimit:
         (number,) = self.path
         found = count_objects(data, number, self.keys, self.values)
         if found.keys > self.keys:
-            raise invalid(self.field, f"Field {self.field} has an object with more than {self.keys:,} keys.")
+            raise invalid(
+                self.field,
+                f"Field {self.field} has an object with more than {self.keys:,} keys; send columns alone.",
+            )
         if found.values > self.values:
             raise invalid(
                 self.field,
