@@ -94,7 +94,7 @@ def install_node_packages(folder: Path) -> None:
 
 
 def _go(folder: Path) -> Language:
-    go = find_tool("go", "Install Go 1.25 or newer (https://go.dev/dl).")
+    go = find_tool("go", "Install Go 1.26 or newer (https://go.dev/dl).")
     examples = folder / "examples"
     assert _run([Path(go).with_name("gofmt"), "-l", "."], folder) == ""
     # From the examples' module, so that gRPC is compiled once, in the version that they choose.

@@ -202,7 +202,7 @@ def test_generating_the_stubs_again_changes_nothing(name: str, checkout: Path, t
         if name == "typescript":
             install_node_packages(checkout / "clients" / name)
         else:
-            find_tool("go", "Install Go 1.25 or newer (https://go.dev/dl).")
+            find_tool("go", "Install Go 1.26 or newer (https://go.dev/dl).")
     buf = Path(sys.executable).with_name("buf")
     template = f"clients/{name}/buf.gen.yaml"
     subprocess.run([buf, "generate", "--template", template, "--output", tmp_path], cwd=checkout, check=True)
