@@ -47,7 +47,7 @@ BLOCK = re.compile(r"```(sh|json)\n(.*?)```", re.DOTALL)
 ROWS = 60_000
 SCHEMATHESIS = "schemathesis==4.32.5"
 CHECKS = (
-    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "not_a_server_error,status_code_conformance,content_type_conformance,unsupported_method,"
     "response_headers_conformance,response_schema_conformance"
 )
 HEAD, TAIL = form_around("file")
@@ -308,9 +308,10 @@ def test_an_upload_that_nobody_can_go_on_with_is_given_up(
 def test_a_client_that_stops_writing_costs_a_slot_and_is_ended(
     door_with: Callable[..., Gateway], server: Server, tenant: str
 ) -> None:
-    door = door_with(GATEWAY_IDLE_SECONDS="1", GATEWAY_MAX_UPLOADS="1")
+    door = door_with(GATEWAY_IDLE_SECONDS="3", GATEWAY_MAX_UPLOADS="1")
     with socket.create_connection((door.host, door.port), timeout=30) as silent:
         silent.sendall(request_of(tenant, HEAD + FILE, TYPE, length=1 << 30))
+        until(lambda: bool(door.ask("GET", f"/v1/tenants/{tenant}/uploads").json["uploads"]))
         refused = door.upload(FILE, tenant_id=tenant)
         assert refused.error == (429, "RESOURCE_EXHAUSTED", "OVERLOADED")
         assert refused.headers["Retry-After"] == "1"
@@ -338,7 +339,7 @@ def test_a_client_that_stops_reading_costs_a_slot_and_is_ended(
     door_with: Callable[..., Gateway], door: Gateway, tenant: str
 ) -> None:
     assert door.upload(HEADER + rows(300_000), tenant_id=tenant).json["status"] == "success"
-    narrow = door_with(GATEWAY_IDLE_SECONDS="1", GATEWAY_MAX_REQUESTS="1")
+    narrow = door_with(GATEWAY_IDLE_SECONDS="3", GATEWAY_MAX_REQUESTS="1")
     read = f"/v1/tenants/{tenant}/tables/interactions"
     with socket.create_connection((narrow.host, narrow.port), timeout=30) as silent:
         silent.sendall(f"GET {read} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -515,14 +516,16 @@ def test_tls_is_spoken_on_both_sides(program: Path, server: Server, tmp_path: Pa
 def test_a_gateway_told_to_stop_lets_an_upload_end(door_with: Callable[..., Gateway], tenant: str) -> None:
     door = door_with()
     content = HEADER + rows(1000)
+    upload_id = str(uuid.uuid4())
 
     def pieces() -> Iterator[bytes]:
         yield content[:5000]
+        until(lambda: door.ask("GET", f"/v1/tenants/{tenant}/uploads/{upload_id}").status == 200)
         door.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         yield content[5000:]
 
-    answer = door.upload(pieces(), len(content), tenant_id=tenant)
+    answer = door.upload(pieces(), len(content), tenant_id=tenant, upload_id=upload_id)
     assert answer.json["status"] == "success"
     assert door.process.wait(30) == 0
 
@@ -537,6 +540,17 @@ def test_wrong_settings_are_told_and_end_the_start(program: Path) -> None:
             [program], env={name: value}, capture_output=True, text=True, timeout=30, check=False
         )
         assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+
+
+def test_paths_and_methods_that_there_are_not_are_told_apart(door: Gateway) -> None:
+    assert door.ask("GET", "/nowhere").error == (404, "NOT_FOUND", "")
+    for method, path, allowed in (
+        ("DELETE", "/health", "GET"),
+        ("GET", "/internal/data/upload-csv", "POST"),
+        ("PUT", "/v1/tenants/t/features:compute", "POST"),
+    ):
+        answer = door.ask(method, path)
+        assert (answer.error, answer.headers["Allow"]) == ((405, "UNIMPLEMENTED", ""), allowed)
 
 
 def test_the_page_and_its_document_need_no_network(door: Gateway) -> None:
@@ -604,7 +618,7 @@ def test_random_requests_get_no_answer_that_the_document_does_not_tell(
         "--checks",
         CHECKS,
         "--max-examples",
-        "30",
+        "15",
         "--seed",
         "1",
         "--no-color",

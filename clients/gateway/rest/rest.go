@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -69,7 +67,7 @@ func New(ctx context.Context, client headracev1.PipelineServiceClient, options O
 		runtime.WithOutgoingHeaderMatcher(keptInside),
 		runtime.WithOutgoingTrailerMatcher(keptInside),
 		runtime.WithErrorHandler(answerError),
-		runtime.WithRoutingErrorHandler(answerRoutingError),
+		runtime.WithRoutingErrorHandler(door.answerNoRoute),
 		runtime.WithForwardResponseOption(answerHealth),
 		runtime.WithMiddlewares(door.observe),
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
@@ -115,15 +113,6 @@ func New(ctx context.Context, client headracev1.PipelineServiceClient, options O
 		}
 		bodies.ServeHTTP(w, r)
 	}), nil
-}
-
-func (d *Door) observe(next runtime.HandlerFunc) runtime.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
-		if pattern, ok := runtime.HTTPPattern(r.Context()); ok {
-			d.options.OnRoute(r.Context(), strings.ReplaceAll(pattern.String(), "=*", ""))
-		}
-		next(w, r, path)
-	}
 }
 
 // write answers with a message.
@@ -176,18 +165,6 @@ func answerError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, 
 	if httpStatus := failure.HTTPStatus(err); httpStatus >= http.StatusInternalServerError {
 		slog.WarnContext(ctx, "a call failed", "event", "call_failed", "path", r.URL.Path, "http_status", httpStatus,
 			"request_id", r.Header.Get(RequestIDHeader), "error", err.Error())
-	}
-	failure.Write(w, err)
-}
-
-func answerRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
-	err := failure.Plain(httpStatus, codes.InvalidArgument, "The path is none.")
-	switch httpStatus {
-	case http.StatusNotFound:
-		err = failure.Plain(httpStatus, codes.NotFound, fmt.Sprintf("There is no %s; /docs lists what there is.", r.URL.Path))
-	case http.StatusMethodNotAllowed:
-		err = failure.Plain(httpStatus, codes.Unimplemented,
-			fmt.Sprintf("%s takes no %s; /docs lists what there is.", r.URL.Path, r.Method))
 	}
 	failure.Write(w, err)
 }
