@@ -66,12 +66,10 @@ func (c *Codec) NewDecoder(body io.Reader) runtime.Decoder {
 // endOf is an error if something follows the value.
 func endOf(decoder runtime.Decoder) error {
 	var rest json.RawMessage
-	switch err := decoder.(runtime.DecoderWrapper).Decoder.Decode(&rest); err {
-	case io.EOF:
-		return nil
-	default:
+	if err := decoder.(runtime.DecoderWrapper).Decoder.Decode(&rest); err != io.EOF {
 		return failure.Malformed("The body has more than one JSON value; send one.")
 	}
+	return nil
 }
 
 // Append appends a message as JSON.
@@ -100,7 +98,7 @@ func appendMessage(text []byte, message protoreflect.Message) ([]byte, error) {
 			text = append(text, ',')
 		}
 		first = false
-		text = append(appendText(text, string(field.Name())), ':')
+		text = append(AppendText(text, string(field.Name())), ':')
 		var err error
 		if text, err = appendField(text, field, message.Get(field)); err != nil {
 			return nil, err
@@ -137,7 +135,7 @@ func appendMap(text []byte, field protoreflect.FieldDescriptor, entries protoref
 		if i > 0 {
 			text = append(text, ',')
 		}
-		text = append(appendText(text, key.String()), ':')
+		text = append(AppendText(text, key.String()), ':')
 		var err error
 		if text, err = appendValue(text, field, entries.Get(key)); err != nil {
 			return nil, err
@@ -152,15 +150,15 @@ func appendValue(text []byte, field protoreflect.FieldDescriptor, value protoref
 		return appendMessage(text, value.Message())
 	case protoreflect.EnumKind:
 		if known := field.Enum().Values().ByNumber(value.Enum()); known != nil {
-			return appendText(text, string(known.Name())), nil
+			return AppendText(text, string(known.Name())), nil
 		}
 		return strconv.AppendInt(text, int64(value.Enum()), 10), nil
 	case protoreflect.BoolKind:
 		return strconv.AppendBool(text, value.Bool()), nil
 	case protoreflect.StringKind:
-		return appendText(text, value.String()), nil
+		return AppendText(text, value.String()), nil
 	case protoreflect.BytesKind:
-		return appendText(text, base64.StdEncoding.EncodeToString(value.Bytes())), nil
+		return AppendText(text, base64.StdEncoding.EncodeToString(value.Bytes())), nil
 	case protoreflect.FloatKind:
 		return AppendFloat(text, value.Float(), 32), nil
 	case protoreflect.DoubleKind:
@@ -205,9 +203,6 @@ func AppendFloat(text []byte, value float64, bits int) []byte {
 	}
 	return strconv.AppendFloat(text, value, format, -1, bits)
 }
-
-// AppendText appends a string.
-func AppendText(text []byte, value string) []byte { return appendText(text, value) }
 
 func appendWellKnown(text []byte, message proto.Message) ([]byte, error) {
 	rendered, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)

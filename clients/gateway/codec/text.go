@@ -13,8 +13,8 @@ import (
 
 const hex = "0123456789abcdef"
 
-// appendText appends a JSON string. encoding/json would escape <, > and & too, which is for pages.
-func appendText(text []byte, value string) []byte {
+// AppendText appends a JSON string. encoding/json would escape <, > and & too, which is for pages.
+func AppendText(text []byte, value string) []byte {
 	text = append(text, '"')
 	for _, char := range value {
 		switch {

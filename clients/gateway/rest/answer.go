@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"headrace.internal/clients/gateway/codec"
 	headracev1 "headrace.internal/clients/go/headrace/v1"
 )
 
@@ -115,6 +114,3 @@ func samplesOf(report *headracev1.Report) []*headracev1.Reject {
 	})
 	return samples[:min(len(samples), shownErrors)]
 }
-
-// contentType is that of Answer.
-const contentType = codec.ContentType

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"headrace.internal/clients/gateway/codec"
 	headracev1 "headrace.internal/clients/go/headrace/v1"
 )
 
@@ -31,7 +32,7 @@ func (d *Door) writeAnswer(ctx context.Context, w http.ResponseWriter, tenant st
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Type", codec.ContentType)
 	_, _ = w.Write(text) // Whoever is gone does not read it.
 	return nil
 }
