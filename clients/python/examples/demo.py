@@ -74,6 +74,9 @@ def tour(address: str) -> None:
         run(f"Upload its {data_type}", address, "upload", file, "--tenant", "demo", "--type", data_type)
     run("Compute features", address, "features", "--tenant", "demo")
     run("Sample training data", address, "negatives", "--tenant", "demo", "--ratio", "4", "--seed", "7")
+    run("Derive it again, and compare", address, "verify", "training_data", "--tenant", "demo")
+    folder = str(FOLDER / "export")
+    run("Export it for trainers", address, "export", "training_data", "-o", folder, "--tenant", "demo")
     run("See what there is", address, "tables", "--tenant", "demo")
     for table in ("interactions", "rejects", "user_features", "item_features", "training_data"):
         run(f"A few rows of {table}", address, "read", table, "--tenant", "demo", "--limit", "2")
