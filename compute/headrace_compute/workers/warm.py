@@ -24,9 +24,11 @@ def load() -> None:
                 for column in columns
             }
         )
-        spec, block = UploadSpec("", data_type, "", "", "", 0, 0), Block(0, "rows", 0, 1, 0, 1, 0)
-        examined = examine(spec, block, row)
-        findings_of(spec, block, examined)
-        bucket_of(examined.key_hashes)
+        spec = UploadSpec("", data_type, "", "", "", 0, 0)
+        message, line = Block(0, "rows", 0, 1, 0, 1, 0), Block(0, "json_lines", 0, 1, 0, 1, 0)
+        for block, payload in ((message, row), (line, b'{"": null}')):
+            examined = examine(spec, block, payload)
+            findings_of(spec, block, examined)
+            bucket_of(examined.key_hashes)
     with DuckDBSession({}):
         pass
