@@ -104,7 +104,7 @@ plot-negatives: $(READY) ## Draw docs/negatives.svg from a running server: how o
 
 .PHONY: generate
 generate: $(READY) ## Write sample data to sample/
-	@$(RUN)/headrace generate --output sample
+	@$(RUN)/headrace generate --to sample
 
 .PHONY: bench
 bench: $(READY) ## Measure against peers on this machine

@@ -61,7 +61,7 @@ def main() -> None:
 
 def measure(address: str, heavy: Path, items: Path, upload: Path) -> dict[str, list[float]]:
     """The probes of PROBES, by what went on beside them."""
-    with Client(address, timeout_s=3_600) as client, grpc.insecure_channel(address) as channel:
+    with Client(address, timeout=3_600) as client, grpc.insecure_channel(address) as channel:
         client.upload("heavy", "items", items)
         client.upload("heavy", "interactions", heavy)
         # Workers are warm for each kind of work.

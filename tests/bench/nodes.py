@@ -58,7 +58,7 @@ def main() -> None:
         nodes.add(1)
         server = start_server(folder / "data", **nodes.settings, HEADRACE_WORKERS="0")
         try:
-            with Client(server.address, timeout_s=3_600) as client:
+            with Client(server.address, timeout=3_600) as client:
                 one = dict(costs(client, server, nodes, "one", folder, parquet))
                 nodes.add(1)
                 eventually(lambda: client.health().workers_live == 2, 120)

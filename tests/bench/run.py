@@ -65,7 +65,7 @@ def main() -> None:
 def measure(server: Server, folder: Path, rows: int) -> list[Figure]:
     """All figures, in the order of the pipeline."""
     csv, parquet = folder / "interactions.csv", folder / "peer.parquet"
-    with Client(server.address, timeout_s=600) as client:
+    with Client(server.address, timeout=600) as client:
         client.upload("warm", "items", folder / "items.csv")
         client.upload("warm", "interactions", csv)
         client.upload("bench", "items", folder / "items.csv")

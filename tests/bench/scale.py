@@ -34,7 +34,7 @@ from rich.table import Table
 from bench.memory import Watch
 from bench.peers import FEATURES, NEGATIVES
 from headrace import Client
-from headrace.request import NegativesOptions
+from headrace.options import NegativesOptions
 from headrace.v1 import run_pb2
 from headrace_compute.delta import tables
 from headrace_compute.model import S3Config, StoreConfig
@@ -191,7 +191,7 @@ def runs(
     server = start_server(folder / "data", **settings)
     config = StoreConfig(str(folder / "data"), s3=s3)
     try:
-        with Client(server.address, timeout_s=3_600) as client:
+        with Client(server.address, timeout=3_600) as client:
             client.upload(TENANT, "items", folder / "items.csv")
             client.upload(TENANT, "interactions", parquet)
 

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from headrace.cli import app
+from headrace.cli.app import app
 from headrace.cli.progress import transfer_bar
 from headrace.errors import UnavailableError
 from headrace.transfer import Progress
@@ -53,7 +53,7 @@ def cli(server: Any) -> Cli:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Dirty sample data, as `headrace generate` writes it."""
     folder = tmp_path_factory.mktemp("sample")
-    Cli("")("generate", *SAMPLE, "--dirty", "0.02", "--output", str(folder))
+    Cli("")("generate", *SAMPLE, "--dirty", "0.02", "--to", str(folder))
     return folder
 
 
@@ -71,7 +71,7 @@ def expected(folder: Path, name: str) -> dict[str, Any]:
 
 
 def test_generate_tells_what_it_wrote(tmp_path: Path) -> None:
-    made = Cli("").json("generate", *SAMPLE, "--output", str(tmp_path), "--end", "2025-06-30")
+    made = Cli("").json("generate", *SAMPLE, "--to", str(tmp_path), "--end", "2025-06-30")
     assert made["interactions"]["rows_received"] == 5_000
     assert {Path(path).parent for path in made["files"].values()} == {tmp_path}
     assert (tmp_path / "interactions.csv").read_text().splitlines()[-1].split(",")[3].startswith("2025-06-2")

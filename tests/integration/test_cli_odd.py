@@ -20,7 +20,8 @@ from harness.dialogue import HEADER, lines
 from harness.server import Server
 from typer.testing import CliRunner, Result
 
-from headrace.cli import app, progress
+from headrace.cli import progress
+from headrace.cli.app import app
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -143,7 +144,7 @@ def test_a_file_whose_name_is_not_utf_8_is_taken(
         ("features", "--tenant", "t", "--as-of", "9999-12-31T23:59:59-23:59"),
         ("generate", "--end", "0001-01-01"),
         ("generate", "--interactions", str(2**62), "--users", str(2**62)),
-        ("generate", "--output", "/dev/null/x"),
+        ("generate", "--to", "/dev/null/x"),
         ("health", "--address", "no address"),
         ("health", "--address", ""),
         ("health", "--address", "ftp://[/"),

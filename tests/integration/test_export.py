@@ -22,7 +22,7 @@ from harness.training import RATIO, lay_dataset, sample_without_valid
 from typer.testing import CliRunner, Result
 
 from headrace import Client
-from headrace.cli import app
+from headrace.cli.app import app
 
 PARTS = [("train", 2_000), ("train", 1_777), ("valid", 11), ("test", 7)]
 

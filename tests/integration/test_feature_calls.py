@@ -32,7 +32,7 @@ ROWS = [
 
 @pytest.fixture
 def client(server: Server) -> Any:
-    with Client(server.address, timeout_s=60) as connected:
+    with Client(server.address, timeout=60) as connected:
         yield connected
 
 

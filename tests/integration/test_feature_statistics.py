@@ -11,7 +11,7 @@ from harness.server import Server
 from typer.testing import CliRunner
 
 from headrace import Client
-from headrace.cli import app
+from headrace.cli.app import app
 from headrace.errors import HeadraceError, InvalidArgumentError, VersionNotFoundError
 from headrace.v1 import table_pb2
 from headrace.v1.pipeline_service_pb2_grpc import PipelineServiceStub
@@ -44,7 +44,7 @@ LATER = [event(n % 30, n % 7, "purchase", 20 + n % 9) for n in range(300)]
 def told(server: Server) -> tuple[str, list[Any]]:
     """A tenant and the results of its three runs: the second sees other data, the third the same as that."""
     tenant = "statistics"
-    with Client(server.address, timeout_s=60) as client:
+    with Client(server.address, timeout=60) as client:
         client.ingest_items(tenant, ITEMS)
         client.ingest_interactions(tenant, EVENTS)
         results = [client.compute_features(tenant, drift_limits={"l_infinity": 0.0, "jensen_shannon": 0.0})]

@@ -9,7 +9,7 @@ from harness.server import Server
 from typer.testing import CliRunner
 
 from headrace import Client
-from headrace.cli import app
+from headrace.cli.app import app
 from headrace.errors import InputGoneError, InvalidArgumentError, WrongTableKindError
 
 OPTIONS: dict[str, Any] = {

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import headrace
 from headrace import errors
-from headrace.cli import app
+from headrace.cli.app import app
 from headrace.sample import Sample, generate
 from headrace.v1 import upload_pb2
 

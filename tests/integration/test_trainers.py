@@ -17,7 +17,7 @@ from harness.training import lay_dataset
 from typer.testing import CliRunner
 
 from headrace import Client
-from headrace.cli import app
+from headrace.cli.app import app
 from headrace.v1 import run_pb2
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def exported(server: Server, tenant: str, tmp_path: Path) -> tuple[run_pb2.Negat
     run = CliRunner().invoke
     made = run(
         app,
-        ["generate", "--users", "2000", "--items", "500", "--interactions", "20000", "--output", str(shop)],
+        ["generate", "--users", "2000", "--items", "500", "--interactions", "20000", "--to", str(shop)],
     )
     assert made.exit_code == 0, made.output
     with Client(server.address) as client:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from headrace import Client
 from headrace.aio import AsyncClient
-from headrace.cli import app
+from headrace.cli.app import app
 from headrace.errors import (
     InputGoneError,
     InvalidArgumentError,
@@ -168,7 +168,7 @@ def test_all_versions_are_equal_on_another_number_of_workers(
 async def test_the_async_client_is_told_the_same(made: Server) -> None:
     async with AsyncClient(made.address) as client:
         found = await client.verify(TENANT, "splits")
-        assert found == await client.verify(TENANT, "splits", version=2, timeout_s=300)
+        assert found == await client.verify(TENANT, "splits", version=2, timeout=300)
     assert not found.HasField("difference")
 
 

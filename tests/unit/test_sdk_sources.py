@@ -38,10 +38,9 @@ from headrace.source import (
     Source,
     Start,
     StreamSource,
-    TableSource,
     file_source,
 )
-from headrace.source.table import reader_of
+from headrace.source.table import TableSource, reader_of
 from headrace.v1 import upload_pb2
 
 ROWS = [{"item_id": f"i{n}", "title": "t" * 100} for n in range(10_000)]
@@ -370,7 +369,7 @@ def test_the_size_of_an_encoded_table_is_known_before() -> None:
 
 def test_what_does_not_speak_arrow_is_refused_with_what_does() -> None:
     with pytest.raises(TypeError, match=r"got a list, which does not speak Arrow.*upload_rows"):
-        TableSource([{"item_id": "i1"}])
+        TableSource([{"item_id": "i1"}])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"Expected a file, got a DataFrame.*upload_table"):
         file_upload("acme", "items", pl.DataFrame(), None, None)  # type: ignore[arg-type]
 

@@ -68,7 +68,7 @@ def start_server() -> tuple[subprocess.Popen[str], str, int]:
 def tour(address: str) -> None:
     """The commands a newcomer would type, one after another."""
     sample = FOLDER / "sample"
-    run("Make a shop's data, with 2 % dirt", address, "generate", "--output", str(sample), "--dirty", "0.02")
+    run("Make a shop's data, with 2 % dirt", address, "generate", "--to", str(sample), "--dirty", "0.02")
     for data_type in ("items", "interactions"):
         file = str(sample / f"{data_type}.csv")
         run(f"Upload its {data_type}", address, "upload", file, "--tenant", "demo", "--type", data_type)

@@ -5,8 +5,6 @@ import stat
 from pathlib import Path, PurePath
 from typing import Literal, TypeAlias, TypeVar
 
-import pyarrow as pa
-
 from headrace.source import Compression, File, opened
 
 Format: TypeAlias = Literal["csv", "json_lines", "arrow_ipc", "parquet"]
@@ -91,7 +89,7 @@ def _start(file: str | os.PathLike[str], compression: Compression) -> bytes:
     try:
         with opened(Path(file), compression) as content:
             return content.read(_START_BYTES)
-    except (pa.ArrowException, OSError):
+    except (OSError, ValueError):
         if compression == "none":
             raise
         return b""  # What cannot be unpacked is refused by whoever unpacks it.

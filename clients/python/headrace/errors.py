@@ -35,6 +35,8 @@
     │   ├── ComputeUnavailableError
     │   ├── StoreUnavailableError
     │   └── CommitContendedError
+    ├── UnauthenticatedError      the server does not know who calls: no token, or a wrong one
+    ├── PermissionDeniedError     the server knows, and refuses
     ├── UnsupportedError          part of the contract that this server lacks
     └── InternalError             a fault of the server
         └── PoisonBlockError          a block of the upload killed every worker it met
@@ -80,6 +82,7 @@ class HeadraceError(Exception):
         metadata: Machine-readable facts, as error_reason.proto lists them.
         retryable: Whether the same call may succeed later: as the contract says of the reason;
             of failures without one, as their class has it.
+        retry_after_s: Seconds that the server asks to wait before another try; None if it does not.
     """
 
     retryable = False
@@ -91,6 +94,7 @@ class HeadraceError(Exception):
         reason: str = "",
         code: grpc.StatusCode = grpc.StatusCode.UNKNOWN,
         metadata: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -98,6 +102,7 @@ class HeadraceError(Exception):
         self.code = code
         self.metadata: dict[str, str] = dict(metadata or {})
         self.retryable = _RETRYABLE.get(reason, self.retryable)
+        self.retry_after_s = retry_after_s
 
     def add_remark(self, remark: str) -> None:
         """Appends a remark in parentheses to the message."""
@@ -265,6 +270,14 @@ class CommitContendedError(UnavailableError):
     """A commit lost against other writers too often."""
 
 
+class UnauthenticatedError(HeadraceError):
+    """The server, or a proxy before it, does not know who calls: no token or certificate, or a wrong one."""
+
+
+class PermissionDeniedError(HeadraceError):
+    """The server, or a proxy before it, knows who calls, and refuses."""
+
+
 class UnsupportedError(HeadraceError):
     """Part of the contract that this server does not have."""
 
@@ -344,6 +357,8 @@ _BY_CODE: Mapping[grpc.StatusCode, type[HeadraceError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: ExhaustedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
     grpc.StatusCode.UNIMPLEMENTED: UnsupportedError,
     grpc.StatusCode.INTERNAL: InternalError,
 }
@@ -351,13 +366,19 @@ _BY_CODE: Mapping[grpc.StatusCode, type[HeadraceError]] = {
 
 def from_status(status: status_pb2.Status) -> HeadraceError:
     """The typed error of a `google.rpc.Status`, by its ErrorInfo's reason, else by its code."""
-    info = error_details_pb2.ErrorInfo()
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     for detail in status.details:
-        if detail.Unpack(info):
-            break
+        detail.Unpack(info) or detail.Unpack(retry)
+    delay = retry.retry_delay
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     kind = _BY_REASON.get(info.reason) or _BY_CODE.get(code, HeadraceError)
-    return kind(status.message, reason=info.reason, code=code, metadata=info.metadata)
+    return kind(
+        status.message,
+        reason=info.reason,
+        code=code,
+        metadata=info.metadata,
+        retry_after_s=delay.seconds + delay.nanos / 1e9 if retry.HasField("retry_delay") else None,
+    )
 
 
 def from_rpc(error: grpc.RpcError, address: str) -> HeadraceError:

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-import pyarrow as pa
-
+from headrace.arrow import pa
 from headrace.backoff import PATIENCE_S, Backoff
 from headrace.errors import HeadraceError, OverloadedError, UnavailableError
 from headrace.v1 import table_pb2

@@ -2,9 +2,10 @@
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypedDict, Unpack
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import grpc
 from google.protobuf import duration_pb2, timestamp_pb2
@@ -12,7 +13,16 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from headrace.backoff import PATIENCE_S, Backoff
 from headrace.encoding import Format, encoding_of
 from headrace.errors import InvalidArgumentError
-from headrace.options import check_options
+from headrace.options import (
+    FeaturesOptions,
+    NegativesOptions,
+    ReadOptions,
+    RunOptions,
+    TemporalSplit,
+    UploadOptions,
+    ValidateOptions,
+    check_options,
+)
 from headrace.row import NOT_UNICODE, DataType, columns_of, is_unicode, shown
 from headrace.source import (
     ArrowData,
@@ -22,188 +32,20 @@ from headrace.source import (
     RowSource,
     Source,
     StreamSource,
-    TableSource,
     file_source,
     opened,
 )
 from headrace.transfer import ValidateTransfer
 from headrace.upload import Upload
-from headrace.v1 import run_pb2, table_pb2, upload_pb2, validation_pb2
+from headrace.v1 import ingest_pb2, run_pb2, table_pb2, upload_pb2, validation_pb2
+
+if TYPE_CHECKING:
+    from headrace.source.table import TableSource
+
+PAGE_SIZE = 100
+"""The most that the server puts into a page."""
 
 _VALIDATED: tuple[Format, ...] = ("csv", "json_lines")
-
-
-class UploadOptions(TypedDict, total=False):
-    """Options of an upload: what refuses it, and how long it is resumed.
-
-    Attributes:
-        policy: `quarantine` (default) keeps bad rows out; with `all_or_nothing`
-            one bad row refuses the upload.
-        max_rejects: More bad records refuse the upload. 0 = no limit.
-        max_reject_ratio: A larger share of bad records, 0.0 to 1.0, refuses it.
-        unknown_columns: `ignore` (default) warns of columns outside the contract,
-            `reject` fails the upload.
-        max_future_skew: How far ahead of now a timestamp may lie. Default 1 day.
-        upload_id: A UUID, to resume or repeat an upload. Default a new one.
-        patience_s: Seconds without progress after which an upload that broke is
-            given up. Default 120; 0 = it is not resumed at all.
-    """
-
-    policy: Literal["quarantine", "all_or_nothing"]
-    max_rejects: int
-    max_reject_ratio: float
-    unknown_columns: Literal["ignore", "reject"]
-    max_future_skew: timedelta
-    upload_id: str
-    patience_s: float
-
-
-class ValidateOptions(TypedDict, total=False):
-    """How a validation judges.
-
-    Attributes:
-        reject_unknown_columns: Fail on columns outside the contract.
-        max_future_skew: How far ahead of now a timestamp may lie. Default 1 day.
-    """
-
-    reject_unknown_columns: bool
-    max_future_skew: timedelta
-
-
-class RunOptions(TypedDict, total=False):
-    """What a run reads, and whose it is.
-
-    Attributes:
-        interactions_version, items_version: Table versions to read. Default the newest.
-        known_at: Read what was committed at or before it; naive = UTC. Default the newest.
-        request_id: A UUID: the run goes on without this client, and is followed again, or its result
-            fetched, by a call with the same id and options. Default: the run ends with the call.
-        patience_s: Seconds without progress after which a run with a request_id is no longer followed while
-            the server cannot be reached. Default 120; 0 = it is not tried again at all.
-    """
-
-    interactions_version: int
-    items_version: int
-    known_at: datetime
-    request_id: str
-    patience_s: float
-
-
-class DriftLimits(TypedDict, total=False):
-    """From when on the result of a features run warns that a column has drifted.
-
-    Attributes:
-        l_infinity, jensen_shannon: The largest distance that is no drift, 0 to 1. Default any. Neither is for
-            user_id, item_id and bucket.
-        columns: The same for single columns, by names such as `user_features.avg_rating`.
-        baseline_versions: Versions to compare with, by table. Default the versions before.
-    """
-
-    l_infinity: float
-    jensen_shannon: float
-    columns: Mapping[str, float]
-    baseline_versions: Mapping[str, int]
-
-
-class FeaturesOptions(RunOptions, total=False):
-    """What features are computed; `describe_features` and run.proto say more.
-
-    Attributes:
-        windows: Lengths of the windows before `as_of`, in days. Default 7 and 30.
-        weights: Weights of interaction types in engagement_score; those left out keep their defaults.
-        half_life_days: After so many days an event adds half as much to engagement_score. Default 30.
-        smoothing: How many views the tenant's own rate stands for in the smoothed rates. Default 10.
-        drift_limits: When to warn of drift. Default never.
-    """
-
-    windows: Sequence[int]
-    weights: Mapping[str, float]
-    half_life_days: float
-    smoothing: float
-    drift_limits: DriftLimits
-
-
-class TemporalSplit(TypedDict, total=False):
-    """Divides training data by time: one value gives train and test, two give train, valid and test.
-
-    Attributes:
-        cuts: When each split after train begins; naive = UTC.
-        fractions: In their place the shares of the positives that are before each, such as 0.8 and 0.9.
-    """
-
-    cuts: Sequence[datetime]
-    fractions: Sequence[float]
-
-
-class NegativesOptions(RunOptions, total=False):
-    """What training data is made; run.proto says more of every field.
-
-    Attributes:
-        dataset: Name of the training set. Default training_data.
-        negative_ratio: Distinct negatives for each positive.
-        strategy: `popularity` (default), `uniform`, `zipf`, `mixed` or `exposed`. A parameter that it does
-            not heed is refused, unless it has its default.
-        alpha: Exponent of popularity: the strategy, its share of mixed, and what exposed draws by when it has
-            too few. Default 0.75.
-        zipf_exponent: Exponent of the rank, of zipf. Default 1.
-        uniform_share: Of uniform in mixed, the rest is popularity. Default 0.5.
-        available_only: Draws only items that occur by the positive's time, whoever they occur with.
-        same_category_share: How likely each draw is from the positive's own category. Default 0.
-        seed: Equal inputs and seed give equal tables. Default 0.
-        positive_interaction_types: Default click, purchase, like.
-        max_interactions_per_user, min_interactions_per_user,
-        min_interactions_per_item: The cap and the k-core. 0 = off.
-        split: How the set is divided: by time, or each user's last positive is test and the one before it
-            valid. Default not at all.
-        eval_negative_ratio: The negative_ratio of valid and test.
-        with_features: Adds features to each row, of one instant or of the positive's day. Default none.
-        feature_columns: Which ones, such as `user_total_interactions`. Default all but lists.
-        history: Adds a list of the user's last so many events before the positive. Default none.
-        history_interaction_types: Of these types. Default the positive ones.
-        history_timestamps: Adds their times too.
-        with_indices: Adds the integers of users and items, and the tables `<dataset>_users` and
-            `<dataset>_items`. An id keeps its integer in all training sets of the tenant.
-    """
-
-    dataset: str
-    negative_ratio: int
-    strategy: str
-    alpha: float
-    zipf_exponent: float
-    uniform_share: float
-    available_only: bool
-    same_category_share: float
-    seed: int
-    positive_interaction_types: Sequence[str]
-    max_interactions_per_user: int
-    min_interactions_per_user: int
-    min_interactions_per_item: int
-    split: TemporalSplit | Literal["leave_last_out"]
-    eval_negative_ratio: int
-    with_features: Literal["snapshot", "point_in_time"]
-    feature_columns: Sequence[str]
-    history: int
-    history_interaction_types: Sequence[str]
-    history_timestamps: bool
-    with_indices: bool
-
-
-class ReadOptions(TypedDict, total=False):
-    """What is read of a table.
-
-    Attributes:
-        version: Version to read. Default the newest.
-        columns: Columns, in this order. Default all.
-        limit: At most this many rows. 0 = no limit.
-        offset: Rows to skip before the first one. Default 0.
-        split: Only rows of this split of a training set; offset and limit count them alone. Default all.
-    """
-
-    version: int
-    columns: Sequence[str]
-    limit: int
-    offset: int
-    split: str
 
 
 def file_upload(
@@ -243,13 +85,16 @@ def rows_upload(
 
 def table_upload(
     tenant: str, data_type: DataType, table: ArrowData, **options: Unpack[UploadOptions]
-) -> tuple[Upload, TableSource]:
+) -> "tuple[Upload, TableSource]":
     """The upload of a table, and the source that encodes it.
 
     Raises:
         TypeError: The table does not speak Arrow.
         BadDataError: A column of the contract, of a frame, cannot be converted to Arrow.
+        MissingExtraError: There is no pyarrow.
     """
+    from headrace.source.table import TableSource
+
     source = TableSource(table, columns_of(data_type))
     header = _upload_header(tenant, data_type, "arrow_ipc", **options)
     header.expected_rows, header.expected_bytes = source.rows, source.total
@@ -277,7 +122,7 @@ def _upload_header(
         data_type=data_type,
         format=_choice(upload_pb2.Format, "FORMAT", "format", format),
         # Chosen here, so that an upload whose first answer is lost can be found.
-        upload_id=options.get("upload_id") or str(uuid.uuid4()),
+        upload_id=id_or_new(options.get("upload_id", "")),
         policy=_choice(upload_pb2.Policy, "POLICY", "policy", options.get("policy", "quarantine")),
         max_rejects=options.get("max_rejects", 0),
         max_reject_ratio=options.get("max_reject_ratio"),
@@ -291,10 +136,11 @@ def _upload_header(
     )
 
 
-def _choice(enum: Any, prefix: str, option: str, value: str) -> Any:
-    """The enum's number for a word."""
+def _choice(enum: Any, prefix: str, option: str, value: str | Enum) -> Any:
+    """The enum's number for a word, or for a member of `headrace.enums`."""
     words = (value.name for value in enum.DESCRIPTOR.values if value.number)
     names = {name.removeprefix(f"{prefix}_").lower(): name for name in words}
+    value = value.name if isinstance(value, Enum) else value
     if str(value).lower() not in names:
         raise ValueError(f"Option {option} is {value!r}; expected one of {', '.join(sorted(names))}.")
     return enum.Value(names[str(value).lower()])
@@ -385,6 +231,16 @@ def run_backoff(options: RunOptions) -> Backoff | None:
     return Backoff(options.get("patience_s", PATIENCE_S))
 
 
+def id_or_new(request_id: str) -> str:
+    """The id of a call, its own unless one is given: a call with it that is repeated stores nothing twice."""
+    return request_id or str(uuid.uuid4())
+
+
+def page_size(left: int) -> int:
+    """How many elements of a list to ask for, of so many that are wanted; 0 = as many as a page holds."""
+    return min(max(left, 0), PAGE_SIZE)
+
+
 def sample_request(
     data_type: DataType, rows: Iterable[Mapping[str, Any]]
 ) -> validation_pb2.ValidateSampleRequest:
@@ -393,9 +249,25 @@ def sample_request(
     Raises:
         ValueError: JSON does not know a value; the message names row and column.
     """
-    request = validation_pb2.ValidateSampleRequest(data_type=data_type)
+    question = validation_pb2.ValidateSampleRequest(data_type=data_type)
+    _add_objects(question.sample_data, rows)
+    return question
+
+
+def ingest_rows_request(
+    tenant: str, data_type: DataType, rows: Iterable[Mapping[str, Any]], request_id: str
+) -> ingest_pb2.IngestRowsRequest:
+    """The request that stores a few rows as JSON objects; raises as `sample_request`."""
+    question = ingest_pb2.IngestRowsRequest(
+        tenant_id=tenant, data_type=data_type, request_id=id_or_new(request_id)
+    )
+    _add_objects(question.rows, rows)
+    return question
+
+
+def _add_objects(objects: Any, rows: Iterable[Mapping[str, Any]]) -> None:
     for number, row in enumerate(rows):
-        fields = request.sample_data.add()
+        fields = objects.add()
         for name, value in dict(row).items():
             try:
                 fields.update({name: value})
@@ -406,7 +278,6 @@ def sample_request(
                     f"Row {number}: {name} is a {type(value).__name__} that JSON does not know; give a str, "
                     "a number, a bool, None, or lists and dicts of these."
                 ) from error
-    return request
 
 
 def read_request(tenant: str, table: str, **options: Unpack[ReadOptions]) -> table_pb2.ReadTableRequest:

@@ -87,10 +87,10 @@ class Runner:
     Args:
         stub: The server's methods.
         address: Its address, to be named when it cannot be reached.
-        timeout_s: Seconds after which a question about an upload gives up.
+        timeout_s: Seconds after which a question about an upload gives up; None = never.
     """
 
-    def __init__(self, stub: PipelineServiceStub, address: str, timeout_s: float) -> None:
+    def __init__(self, stub: PipelineServiceStub, address: str, timeout_s: float | None) -> None:
         self._stub = stub
         self._address = address
         self._timeout_s = timeout_s
@@ -139,7 +139,7 @@ class Runner:
 class AsyncRunner:
     """Runs streams on an aio stub; otherwise as `Runner`."""
 
-    def __init__(self, stub: "PipelineServiceAsyncStub", address: str, timeout_s: float) -> None:
+    def __init__(self, stub: "PipelineServiceAsyncStub", address: str, timeout_s: float | None) -> None:
         self._stub = stub
         self._address = address
         self._timeout_s = timeout_s

@@ -16,16 +16,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, Unpack
 
-import numpy as np
-import pyarrow as pa
-import torch
-from torch import distributed
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-
+from headrace.arrow import np, pa
 from headrace.client import Client
-from headrace.connection import DEFAULT_ADDRESS
+from headrace.extras import MissingExtraError
+from headrace.options import TrainingOptions
 from headrace.training import TrainingData
-from headrace.training.epochs import TrainingOptions
+
+try:
+    import torch
+    from torch import distributed
+    from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+except ModuleNotFoundError as error:
+    raise MissingExtraError("torch", error.name or "torch") from error
 
 Batch: TypeAlias = Mapping[str, Any]
 """A value for each column."""
@@ -47,7 +49,8 @@ class TrainingDataset(IterableDataset):  # type: ignore[misc]  # mypy is not giv
     Args:
         tenant: Whose.
         dataset: Its name.
-        address: `host:port` of the server.
+        address: `host:port` of the server. Like its TLS and token, the environment tells it by default: see
+            `Client`.
         transform: Makes of each `pyarrow.RecordBatch`, in the worker, what the loader gives.
         options: See `TrainingOptions`; `rank` and `ranks` default to those of torch.distributed, where
             that is initialised.
@@ -58,7 +61,7 @@ class TrainingDataset(IterableDataset):  # type: ignore[misc]  # mypy is not giv
         tenant: str,
         dataset: str = "training_data",
         *,
-        address: str = DEFAULT_ADDRESS,
+        address: str | None = None,
         transform: Callable[[pa.RecordBatch], Any] = tensors,
         **options: Unpack[TrainingOptions],
     ) -> None:

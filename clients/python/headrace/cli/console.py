@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TextIO, TypeAlias
@@ -39,25 +40,38 @@ LARGEST = 2**63 - 1
 PIPED_WIDTH = 120
 """Columns of output that does not go to a terminal, unless COLUMNS says how many."""
 
-AddressOption: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--address", envvar="HEADRACE_GRPC_ADDRESS", metavar="HOST:PORT", help="Where the server is."
-    ),
-]
-JsonOption: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object, with the proto files' field names.")
-]
 TenantOption: TypeAlias = Annotated[str, typer.Option("--tenant", help="Whose data.")]
 
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+_PAGED: ContextVar[Console | None] = ContextVar("_PAGED", default=None)
+
+
 def stdout() -> Console:
     """Where results go."""
+    if (console := _PAGED.get()) is not None:
+        return console
     is_told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     return Console(width=None if is_told else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def paged() -> Iterator[None]:
+    """What is printed to stdout inside goes through the pager ($PAGER), if a person looks at a terminal."""
+    console = stdout()
+    if not (console.is_terminal and sys.stdin.isatty()):
+        yield
+        return
+    # As git does: no pager for what fits on the screen, colours, and the text stays there.
+    os.environ.setdefault("LESS", "FRX")
+    with console.pager(styles=True):
+        mark = _PAGED.set(console)
+        try:
+            yield
+        finally:
+            _PAGED.reset(mark)
 
 
 def stderr() -> Console:

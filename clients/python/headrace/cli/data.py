@@ -1,19 +1,17 @@
 """Commands on rows going in: generate, upload, status, abort, validate, rejects, schema."""
 
-import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from headrace.cli.command import command
 from headrace.cli.console import (
     DATA_REFUSED,
     LARGEST,
-    AddressOption,
-    JsonOption,
     TenantOption,
     answering,
     duration,
@@ -23,7 +21,7 @@ from headrace.cli.console import (
     print_json,
     stdout,
 )
-from headrace.cli.document import document, write_array
+from headrace.cli.output import ListOutput, Output
 from headrace.cli.progress import rows_bar, transfer_bar
 from headrace.cli.report import (
     facts_table,
@@ -32,17 +30,19 @@ from headrace.cli.report import (
     show_result,
     show_schema,
     show_upload,
+    show_uploads,
 )
-from headrace.client import Client
-from headrace.connection import DEFAULT_ADDRESS
+from headrace.cli.server import Server
 from headrace.encoding import Format
 from headrace.row import DataType
-from headrace.sample import DEFAULT_END, Sample, generate
 from headrace.source import Compression
-from headrace.v1 import upload_pb2
+from headrace.v1 import upload_pb2, validation_pb2
 
 REJECTS_SHOWN = 100
-"""Rejects printed for people; --json prints all."""
+"""Rejects printed for people; programs get all."""
+
+UPLOADS_SHOWN = 20
+"""Uploads printed for people unless --limit says otherwise."""
 
 Policy: TypeAlias = Literal["quarantine", "all_or_nothing"]
 UnknownColumns: TypeAlias = Literal["ignore", "reject"]
@@ -81,16 +81,18 @@ UploadFile: TypeAlias = Annotated[
 ]
 UploadId: TypeAlias = Annotated[str, typer.Argument(help="As upload printed it.")]
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command("generate")
+@command(app, "generate")
 def generate_command(
+    output: Output,
     users: Annotated[int, typer.Option(min=1)] = 10_000,
     items: Annotated[int, typer.Option(min=1)] = 5_000,
     interactions: Annotated[int, typer.Option(min=1, help="Records of interactions.csv.")] = 100_000,
-    output: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder for the files; made if absent.")
+    to: Annotated[
+        Path,
+        typer.Option("--to", "-o", metavar="DIR", file_okay=False, help="For the files; made if absent."),
     ] = Path("sample"),
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST, help="Equal calls with equal seeds give equal files.")
@@ -104,13 +106,22 @@ def generate_command(
             parser=moment, metavar="ISO8601", help="The 90 days before it are filled. Default: 2026-01-01."
         ),
     ] = None,
-    as_json: JsonOption = False,
 ) -> None:
-    """Make sample data: items.csv, interactions.csv, and expected.json with the counts to expect."""
-    with answering(as_json), rows_bar("generating", interactions) as advance:
+    """Make sample data: items.csv, interactions.csv, and expected.json.
+
+    The last one has the counts that validation must find.
+
+    Examples:
+      headrace generate
+      headrace generate --interactions 1000000 --dirty 0.02 -o dirty/
+    """
+    with answering(output.is_json), rows_bar("generating", interactions) as advance:
+        # It takes pyarrow, without which the help is told all the same.
+        from headrace.sample import DEFAULT_END, Sample, generate
+
         sample = Sample(users, items, interactions, seed, dirty, end or DEFAULT_END)
-        made = generate(sample, output, advance)
-    if as_json:
+        made = generate(sample, to, advance)
+    if output.is_json:
         files = {"items": made.items, "interactions": made.interactions, "expected": made.expected}
         print_json({"files": {name: str(path) for name, path in files.items()}, **made.counts})
         return
@@ -123,11 +134,13 @@ def generate_command(
     stdout().print(facts_table("Sample data", [*facts, (str(made.expected), "what validation must count")]))
 
 
-@app.command()
+@command(app)
 def upload(
     file: UploadFile,
     tenant: TenantOption,
     data_type: TypeOption,
+    server: Server,
+    output: Output,
     format: FormatOption = None,
     compression: Annotated[
         Compression | None,
@@ -148,15 +161,18 @@ def upload(
     upload_id: Annotated[
         str, typer.Option(metavar="UUID", help="Go on with the upload that was begun with it, or repeat it.")
     ] = "",
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
 ) -> None:
     """Upload a file. Exit code 1 if its data was refused, or every row of it rejected.
 
     Should the server go away, the upload goes on by itself once it is back.
+
+    Examples:
+      headrace upload interactions.csv --tenant acme --type interactions
+      headrace upload items.parquet --tenant acme --type items --policy all-or-nothing
+      psql -c "COPY events TO STDOUT CSV HEADER" | headrace upload - --tenant acme --type interactions
     """
-    started = time.monotonic()
-    with answering(as_json), Client(address) as client, transfer_bar(f"uploading {file.name}") as show:
+    started, label = time.monotonic(), f"uploading {file.name}"
+    with answering(output.is_json), server.client() as client, transfer_bar(label) as show:
         result = client.upload(
             tenant,
             data_type,
@@ -173,7 +189,7 @@ def upload(
                 upload_id=upload_id,
             ),
         )
-    if as_json:
+    if output.is_json:
         print_json(result)
     else:
         show_result(result, time.monotonic() - started)
@@ -182,53 +198,81 @@ def upload(
         raise typer.Exit(DATA_REFUSED)
 
 
-@app.command()
-def status(
-    upload_id: UploadId,
+@command(app)
+def uploads(
     tenant: TenantOption,
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
+    server: Server,
+    output: ListOutput,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, max=LARGEST, help="At most this many. Default: 20, for programs all."),
+    ] = None,
 ) -> None:
-    """Show where an upload stands, or what it ended with."""
-    with answering(as_json), Client(address) as client:
+    """List a tenant's uploads, the newest first.
+
+    Examples:
+      headrace uploads --tenant acme --limit 5
+      headrace uploads --tenant acme --output csv > uploads.csv
+    """
+    with answering(output.is_json), server.client() as client:
+        wanted = limit or (UPLOADS_SHOWN if output.is_for_people else 0)
+        found = client.list_uploads(tenant, limit=wanted)
+        output.write({}, "uploads", upload_pb2.UploadSummary, found, show_uploads)
+
+
+@command(app)
+def status(upload_id: UploadId, tenant: TenantOption, server: Server, output: Output) -> None:
+    """Show where an upload stands, or what it ended with.
+
+    Examples:
+      headrace status 6f1c0a52-6f0a-4f57-9a53-0d1f0e8a7c11 --tenant acme
+    """
+    with answering(output.is_json), server.client() as client:
         found = client.get_upload(tenant, upload_id)
-    if as_json:
+    if output.is_json:
         print_json(found)
     else:
         show_upload(found)
 
 
-@app.command()
-def abort(
-    upload_id: UploadId,
-    tenant: TenantOption,
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
-) -> None:
-    """Give an upload up that has not finished: nothing of it is or will be visible."""
-    with answering(as_json), Client(address) as client:
+@command(app)
+def abort(upload_id: UploadId, tenant: TenantOption, server: Server, output: Output) -> None:
+    """Give an upload up that has not finished.
+
+    Nothing of it is or will be visible.
+
+    Examples:
+      headrace abort 6f1c0a52-6f0a-4f57-9a53-0d1f0e8a7c11 --tenant acme
+    """
+    with answering(output.is_json), server.client() as client:
         client.abort_upload(tenant, upload_id)
-    if as_json:
+    if output.is_json:
         print_json({"upload_id": upload_id})
     else:
         stdout().print(f"upload {upload_id} is aborted")
 
 
-@app.command()
+@command(app)
 def validate(
     file: InputFile,
     data_type: TypeOption,
+    server: Server,
+    output: Output,
     format: FormatOption = None,
     unknown_columns: UnknownColumnsOption = "ignore",
     max_future_skew: FutureSkewOption = None,
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
 ) -> None:
-    """Report on a file and store nothing. Exit code 1 if a row would be rejected."""
+    """Report on a file and store nothing. Exit code 1 if a row would be rejected.
+
+    Examples:
+      headrace validate interactions.csv --type interactions
+      zcat items.jsonl.gz | headrace validate - --type items --format json-lines
+    """
     options = given(reject_unknown_columns=unknown_columns == "reject", max_future_skew=max_future_skew)
-    with answering(as_json), Client(address) as client, transfer_bar(f"validating {file.name}") as show:
+    label = f"validating {file.name}"
+    with answering(output.is_json), server.client() as client, transfer_bar(label) as show:
         report = client.validate(data_type, input_of(file), format=format, on_progress=show, **options)
-    if as_json:
+    if output.is_json:
         print_json(report)
     else:
         show_report(report)
@@ -236,43 +280,56 @@ def validate(
         raise typer.Exit(DATA_REFUSED)
 
 
-@app.command()
+@command(app)
 def rejects(
     upload_id: UploadId,
     tenant: TenantOption,
+    server: Server,
+    output: ListOutput,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, max=LARGEST - 1, help="At most this many. Default: 100, with --json all."),
+        typer.Option(min=1, max=LARGEST - 1, help="At most this many. Default: 100, for programs all."),
     ] = None,
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
 ) -> None:
-    """List the rows an upload kept out, and why."""
+    """List the rows an upload kept out, and why.
+
+    Examples:
+      headrace rejects 6f1c0a52-6f0a-4f57-9a53-0d1f0e8a7c11 --tenant acme --limit 20
+      headrace rejects 6f1c0a52-6f0a-4f57-9a53-0d1f0e8a7c11 --tenant acme --output csv > rejects.csv
+    """
     shown = limit or REJECTS_SHOWN
-    with answering(as_json), Client(address) as client:
-        if as_json:
-            found = client.list_rejects(tenant, upload_id, limit=limit or 0)
-            write_array(sys.stdout, {"upload_id": upload_id}, "rejects", map(document, found))
-            return
+
+    def show(first: Sequence[validation_pb2.Reject]) -> None:
+        stdout().print(rejects_table(first[:shown], f"Rejects of {upload_id}"))
+        if len(first) > shown:
+            stdout().print(
+                f"the first {shown:,}; --limit shows more, --json lists all, so does the table `rejects`"
+            )
+
+    with answering(output.is_json), server.client() as client:
         # One more than shown tells whether there are more.
-        first = list(client.list_rejects(tenant, upload_id, limit=shown + 1))
-    stdout().print(rejects_table(islice(first, shown), f"Rejects of {upload_id}"))
-    if len(first) > shown:
-        stdout().print(
-            f"the first {shown:,}; --limit shows more, --json lists all, so does the table `rejects`"
-        )
+        wanted = shown + 1 if output.is_for_people else limit or 0
+        found = client.list_rejects(tenant, upload_id, limit=wanted)
+        output.write({"upload_id": upload_id}, "rejects", validation_pb2.Reject, found, show)
 
 
-@app.command()
+@command(app)
 def schema(
     data_type: Annotated[DataType, typer.Argument(metavar="TYPE", case_sensitive=False)],
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
+    server: Server,
+    output: ListOutput,
 ) -> None:
-    """Show the data contract of interactions or items."""
-    with answering(as_json), Client(address) as client:
+    """Show the data contract of interactions or items.
+
+    CSV and Arrow have its columns; JSON has the rules of the record as a whole too.
+
+    Examples:
+      headrace schema interactions
+      headrace schema items --json | jq '.columns[].name'
+    """
+    with answering(output.is_json), server.client() as client:
         found = client.get_schema(data_type)
-    if as_json:
-        print_json(found)
-    else:
-        show_schema(found)
+        if output.is_json:
+            print_json(found)
+            return
+        output.write({}, "columns", validation_pb2.ColumnSchema, found.columns, lambda _: show_schema(found))

@@ -6,10 +6,9 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import typer
 
+from headrace.cli.command import command
 from headrace.cli.console import (
     LARGEST,
-    AddressOption,
-    JsonOption,
     TenantOption,
     answering,
     given,
@@ -17,6 +16,7 @@ from headrace.cli.console import (
     stdout,
 )
 from headrace.cli.document import document
+from headrace.cli.output import ListOutput, Output
 from headrace.cli.progress import run_bar
 from headrace.cli.report import (
     facts_table,
@@ -28,14 +28,18 @@ from headrace.cli.report import (
 )
 from headrace.cli.run_options import AsOfOption, InteractionsVersionOption, ItemsVersionOption, KnownAtOption
 from headrace.cli.runs import RequestIdOption, asking
-from headrace.client import Client
-from headrace.connection import DEFAULT_ADDRESS
+from headrace.cli.server import Server
+from headrace.v1 import feature_pb2, statistics_pb2
 
 T = TypeVar("T")
+
+DRIFT = "Drift"
+"""A part of the help."""
 
 WindowsOption: TypeAlias = Annotated[
     list[int] | None,
     typer.Option(
+        "--windows",
         "--window",
         min=1,
         metavar="DAYS",
@@ -43,7 +47,7 @@ WindowsOption: TypeAlias = Annotated[
     ),
 ]
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 def _pair(text: str, value: Callable[[str], T], what: str, form: str) -> tuple[str, T]:
@@ -76,28 +80,31 @@ def _baseline(text: str) -> tuple[str, int]:
     return _pair(text, int, "baseline", "TABLE=VERSION, as user_features=3")
 
 
-@app.command()
-def describe(
-    windows: WindowsOption = None, address: AddressOption = DEFAULT_ADDRESS, as_json: JsonOption = False
-) -> None:
-    """Show what each feature means."""
-    with answering(as_json), Client(address) as client:
+@command(app)
+def describe(server: Server, output: ListOutput, windows: WindowsOption = None) -> None:
+    """Show what each feature means.
+
+    Examples:
+      headrace describe --windows 7 --windows 28
+      headrace describe --output csv > features.csv
+    """
+    with answering(output.is_json), server.client() as client:
         found = client.describe_features(windows or ())
-    if as_json:
-        print_json(found)
-    else:
-        show_features(found.features)
+        output.write({}, "features", feature_pb2.Feature, found.features, show_features)
 
 
-@app.command()
+@command(app)
 def features(
     tenant: TenantOption,
+    server: Server,
+    output: Output,
     as_of: AsOfOption = None,
     known_at: KnownAtOption = None,
     windows: WindowsOption = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
+            "--weights",
             "--weight",
             metavar="TYPE=NUMBER",
             help="Weight of an interaction type in engagement_score; repeat it for more.",
@@ -118,16 +125,27 @@ def features(
     items_version: ItemsVersionOption = None,
     max_l_infinity: Annotated[
         float | None,
-        typer.Option("--max-l-infinity", help="Warn of columns of values that drifted further, 0 to 1."),
+        typer.Option(
+            "--max-l-infinity",
+            rich_help_panel=DRIFT,
+            help="Warn of columns of values that drifted further, 0 to 1.",
+        ),
     ] = None,
     max_jensen_shannon: Annotated[
         float | None,
-        typer.Option("--max-jensen-shannon", help="Warn of columns of numbers that drifted further, 0 to 1."),
+        typer.Option(
+            "--max-jensen-shannon",
+            rich_help_panel=DRIFT,
+            help="Warn of columns of numbers that drifted further, 0 to 1.",
+        ),
     ] = None,
     max_drift: Annotated[
         list[str] | None,
         typer.Option(
-            "--max-drift", metavar="COLUMN=NUMBER", help="The same for one column; repeat it for more."
+            "--max-drift",
+            metavar="COLUMN=NUMBER",
+            help="The same for one column; repeat it for more.",
+            rich_help_panel=DRIFT,
         ),
     ] = None,
     baselines: Annotated[
@@ -136,17 +154,22 @@ def features(
             "--baseline",
             metavar="TABLE=VERSION",
             help="What drift is from; repeat it for more. Default: the version before.",
+            rich_help_panel=DRIFT,
         ),
     ] = None,
     stats: Annotated[
         bool, typer.Option("--stats", help="Show the statistics of what was written, and its drift.")
     ] = False,
     request_id: RequestIdOption = "",
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
 ) -> None:
-    """Compute user_features and item_features anew. Ctrl-C ends it, unless it has a request id."""
-    with answering(as_json):
+    """Compute user_features and item_features anew. Ctrl-C ends it, unless it has a request id.
+
+    Examples:
+      headrace features --tenant acme
+      headrace features --tenant acme --as-of 2026-01-31 --windows 7 --weights purchase=8
+      headrace features --tenant acme --max-l-infinity 0.3 --baseline user_features=3 --stats
+    """
+    with answering(output.is_json):
         limits = given(
             l_infinity=max_l_infinity,
             jensen_shannon=max_jensen_shannon,
@@ -164,7 +187,7 @@ def features(
             drift_limits=limits or None,
             request_id=request_id,
         )
-    with answering(as_json), Client(address) as client, asking(client, tenant, request_id):
+    with answering(output.is_json), server.client() as client, asking(client, tenant, request_id):
         started = time.monotonic()
         with run_bar("features") as show:
             result = client.compute_features(tenant, as_of=as_of, on_progress=show, **options)
@@ -173,13 +196,13 @@ def features(
         written = [
             client.feature_statistics(
                 tenant,
-                output.table,
-                version=output.version,
-                baseline_version=from_versions.get(output.table),
+                made.table,
+                version=made.version,
+                baseline_version=from_versions.get(made.table),
             )
-            for output in (result.outputs if stats else ())
+            for made in (result.outputs if stats else ())
         ]
-    if as_json:
+    if output.is_json:
         told = document(result)
         print_json(told | {"statistics": list(map(document, written))} if stats else told)
         return
@@ -191,22 +214,36 @@ def features(
     show_warnings(result.warnings)
 
 
-@app.command("stats")
+@command(app, "stats")
 def feature_stats(
     table: Annotated[str, typer.Argument(help="user_features or item_features.")],
     tenant: TenantOption,
+    server: Server,
+    output: ListOutput,
     version: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Default: the newest.")] = None,
     baseline: Annotated[
         int | None,
-        typer.Option(min=0, max=LARGEST, help="The version that drift is from. Default: the one before."),
+        typer.Option(
+            "--baseline-version",
+            "--baseline",
+            min=0,
+            max=LARGEST,
+            help="The version that drift is from. Default: the one before.",
+        ),
     ] = None,
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
 ) -> None:
-    """Show what the columns of features are like, and how far they have drifted."""
-    with answering(as_json), Client(address) as client:
+    """Show what the columns of features are like, and how far they have drifted.
+
+    CSV and Arrow have the statistics of the columns; JSON has the drift too.
+
+    Examples:
+      headrace stats user_features --tenant acme --baseline 3
+      headrace stats item_features --tenant acme --json | jq .drift
+    """
+    with answering(output.is_json), server.client() as client:
         found = client.feature_statistics(tenant, table, version=version, baseline_version=baseline)
-    if as_json:
-        print_json(found)
-    else:
-        show_statistics(found)
+        if output.is_json:
+            print_json(found)
+            return
+        columns = statistics_pb2.ColumnStatistics
+        output.write({}, "columns", columns, found.columns, lambda _: show_statistics(found))

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from headrace.arrow import pa
 from headrace.cli.console import plain
 
 CELL_WIDTH = 28

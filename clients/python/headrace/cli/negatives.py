@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from headrace.cli.command import command
 from headrace.cli.console import (
-    AddressOption,
-    JsonOption,
     TenantOption,
     answering,
     given,
@@ -16,13 +15,13 @@ from headrace.cli.console import (
     print_json,
     stdout,
 )
+from headrace.cli.output import Output
 from headrace.cli.progress import run_bar
 from headrace.cli.report import facts_table, negatives_versions, pace, show_splits, show_warnings
 from headrace.cli.run_options import AsOfOption, InteractionsVersionOption, ItemsVersionOption, KnownAtOption
 from headrace.cli.runs import RequestIdOption, asking
-from headrace.client import Client
-from headrace.connection import DEFAULT_ADDRESS
-from headrace.request import TemporalSplit
+from headrace.cli.server import Server
+from headrace.options import TemporalSplit
 
 LARGEST_SETTING = 2**32 - 1
 MAX_RATIO = 1_000
@@ -31,15 +30,19 @@ LARGEST_SEED = 2**64 - 1
 POSITIVES, DRAWS, SPLITS, COLUMNS = "Positives", "Negatives", "Splits", "More columns"
 """Parts of the help."""
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command()
+@command(app)
 def negatives(
     tenant: TenantOption,
+    server: Server,
+    output: Output,
     ratio: Annotated[
         int | None,
         typer.Option(
+            "--negative-ratio",
+            "--ratio",
             min=1,
             max=MAX_RATIO,
             help="Negatives for each positive. Default: the server's, 4.",
@@ -97,6 +100,8 @@ def negatives(
     positive_types: Annotated[
         list[str] | None,
         typer.Option(
+            "--positive-interaction-types",
+            "--positive-types",
             metavar="TYPE",
             help="Makes a positive; repeat it for more. Default: click, purchase, like.",
             rich_help_panel=POSITIVES,
@@ -157,6 +162,8 @@ def negatives(
     eval_ratio: Annotated[
         int | None,
         typer.Option(
+            "--eval-negative-ratio",
+            "--eval-ratio",
             min=1,
             max=MAX_RATIO,
             help="The ratio of valid and test. Default: that of train.",
@@ -173,6 +180,7 @@ def negatives(
     feature_columns: Annotated[
         list[str] | None,
         typer.Option(
+            "--feature-columns",
             "--feature",
             metavar="COLUMN",
             help="Only these, such as user_total_interactions; repeat it for more. `describe` lists them.",
@@ -191,6 +199,8 @@ def negatives(
     history_types: Annotated[
         list[str] | None,
         typer.Option(
+            "--history-interaction-types",
+            "--history-types",
             metavar="TYPE",
             help="Events of it; repeat it for more. Default: the positive types.",
             rich_help_panel=COLUMNS,
@@ -222,10 +232,14 @@ def negatives(
         str | None, typer.Option(help="Name of the training set. Default: training_data.")
     ] = None,
     request_id: RequestIdOption = "",
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
 ) -> None:
-    """Make training data: positives, and negatives sampled for them. Ctrl-C as for features."""
+    """Make training data: positives, and negatives sampled for them. Ctrl-C as for features.
+
+    Examples:
+      headrace negatives --tenant acme --seed 7
+      headrace negatives --tenant acme --strategy mixed --negative-ratio 10 --split-fraction 0.8
+      headrace negatives --tenant acme --with-features point-in-time --history 50 --with-indices
+    """
     split = _split(split_at, split_fraction, leave_last_out)
     options = given(
         negative_ratio=ratio,
@@ -254,12 +268,12 @@ def negatives(
         seed=seed,
         request_id=request_id,
     )
-    with answering(as_json), Client(address) as client, asking(client, tenant, request_id):
+    with answering(output.is_json), server.client() as client, asking(client, tenant, request_id):
         started = time.monotonic()
         with run_bar("negatives") as show:
             result = client.sample_negatives(tenant, as_of=as_of, on_progress=show, **options)
         elapsed_s = time.monotonic() - started
-    if as_json:
+    if output.is_json:
         print_json(result)
         return
     facts = [

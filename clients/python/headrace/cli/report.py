@@ -227,6 +227,25 @@ def _print_statistics(title: str, rows: Sequence[Mapping[str, str]]) -> None:
         console.print(table)
 
 
+def show_uploads(uploads: Sequence[upload_pb2.UploadSummary]) -> None:
+    """Prints uploads, one a line."""
+    names = ("upload id", "type", "state", "begun", "version", "received", "rejected")
+    shown = _table(*names, title="Uploads", right=3, whole=("upload id",))
+    for upload in uploads:
+        state = upload_pb2.UploadState.Name(upload.state).removeprefix("UPLOAD_STATE_")
+        is_done = upload.state == upload_pb2.UPLOAD_STATE_DONE
+        shown.add_row(
+            upload.upload_id,
+            upload.data_type,
+            upload_pb2.Outcome.Name(upload.outcome).removeprefix("OUTCOME_") if is_done else state,
+            _moment(upload.create_time),
+            str(upload.version) if upload.HasField("version") else "",
+            f"{upload.rows_received:,}" if is_done else "",
+            f"{upload.rows_rejected:,}" if is_done else "",
+        )
+    stdout().print(shown)
+
+
 def show_tables(tables: Sequence[table_pb2.Table]) -> None:
     """Prints what tables there are."""
     shown = _table("table", "version", "rows", "bytes", "files", "updated", "where", title="Tables")

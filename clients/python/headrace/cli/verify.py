@@ -6,28 +6,27 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from headrace.cli.command import command
 from headrace.cli.console import (
     DATA_REFUSED,
-    AddressOption,
-    JsonOption,
     TenantOption,
     answering,
     plain,
     print_json,
     stdout,
 )
+from headrace.cli.output import Output
 from headrace.cli.report import versions_table
-from headrace.client import Client
-from headrace.connection import DEFAULT_ADDRESS
+from headrace.cli.server import Server
 from headrace.v1 import verification_pb2
 
 VALUES_SHOWN = 5
 """Values of a row shown that differ; the answer has all."""
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command()
+@command(app)
 def verify(
     table: Annotated[
         str,
@@ -36,17 +35,22 @@ def verify(
         ),
     ],
     tenant: TenantOption,
-    address: AddressOption = DEFAULT_ADDRESS,
-    as_json: JsonOption = False,
+    server: Server,
+    output: Output,
 ) -> None:
-    """Derive a table again from what it was made of, and compare. Exit code 1 if a row differs."""
-    with answering(as_json):
+    """Derive a table again from what it was made of, and compare. Exit code 1 if a row differs.
+
+    Examples:
+      headrace verify training_data --tenant acme
+      headrace verify user_features@3 --tenant acme --json
+    """
+    with answering(output.is_json):
         name, version = _name_and_version(table)
-    with answering(as_json), Client(address) as client:
+    with answering(output.is_json), server.client() as client:
         started = time.monotonic()
         found = client.verify(tenant, name, version=version)
         elapsed_s = time.monotonic() - started
-    if as_json:
+    if output.is_json:
         print_json(found)
     else:
         _show(found, elapsed_s)

@@ -5,8 +5,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
+from headrace.arrow import np
 from headrace.sample.draw import Floats, Ints, draws
 
 COLUMNS = ("item_id", "title", "category", "price", "brand", "description")

@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import pyarrow as pa
+from headrace.arrow import np, pa
 
 INVALID_UTF8 = "\udcff\udcfe"
 """Becomes the bytes FF FE, which no UTF-8 text has."""

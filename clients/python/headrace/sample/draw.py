@@ -2,7 +2,7 @@
 
 from typing import Any, TypeAlias
 
-import numpy as np
+from headrace.arrow import np
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]

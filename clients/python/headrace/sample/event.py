@@ -7,10 +7,7 @@ busier than nights. No two interactions have the same time, so none is a duplica
 
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from headrace.arrow import np, pa, pc
 from headrace.sample.draw import Flags, Floats, Ints
 from headrace.sample.shop import Shop, visits
 

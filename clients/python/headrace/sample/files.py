@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-
+from headrace.arrow import pa
 from headrace.sample import catalog, dirt, event
 from headrace.sample.draw import Ints, draws
 from headrace.sample.shop import open_shop

@@ -8,8 +8,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
+from headrace.arrow import np
 from headrace.sample.catalog import CATEGORIES
 from headrace.sample.draw import Floats, Ints, draws
 

@@ -2,12 +2,13 @@
 
 A file named by its path is read again from wherever the server stands. Everything
 else can be read once: its chunks are kept until the server has acknowledged them.
+Tables take pyarrow, so whoever has one imports `headrace.source.table`.
 """
 
+from headrace.source.capsule import ArrowData
 from headrace.source.chunk import BATCH_BYTES, CHUNK_BYTES, Chunk, Source, Start
 from headrace.source.file import Compression, File, FileSource, StreamSource, file_source, opened
 from headrace.source.rows import Rows, RowSource
-from headrace.source.table import ArrowData, TableSource
 
 __all__ = [
     "BATCH_BYTES",
@@ -22,7 +23,6 @@ __all__ = [
     "Source",
     "Start",
     "StreamSource",
-    "TableSource",
     "file_source",
     "opened",
 ]

@@ -1,14 +1,15 @@
 """Files: by path, read again when a stream breaks, or open, read once."""
 
 import asyncio
+import gzip
 import io
 import os
 import stat
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import BinaryIO, Literal, TypeAlias, cast
 
 import google_crc32c
-import pyarrow as pa
 
 from headrace.source.chunk import BATCH_BYTES, CHUNK_BYTES, Chunk, Source, Start, not_the_same, too_short
 from headrace.source.once import OnceSource
@@ -39,11 +40,28 @@ def opened(file: File, compression: Compression) -> BinaryIO:
 
     Raises:
         OSError: The file cannot be read.
+        MissingExtraError: It is zstd, which takes pyarrow.
     """
+    path = os.fspath(file) if isinstance(file, str | os.PathLike) else None
     if compression == "none":
-        return open(file, "rb") if isinstance(file, str | os.PathLike) else file
-    where = os.fspath(file) if isinstance(file, str | os.PathLike) else file
+        return open(path, "rb") if path is not None else cast(BinaryIO, file)
+    if compression == "gzip":
+        stream = _Gunzipped(path, "rb") if path is not None else _Gunzipped(fileobj=cast(BinaryIO, file))
+        return cast(BinaryIO, stream)
+    from headrace.arrow import pa
+
+    where = file if path is None else path
     return io.BufferedReader(cast(io.RawIOBase, pa.input_stream(where, compression=compression)))
+
+
+class _Gunzipped(gzip.GzipFile):
+    """The content of a gzip file, of which whatever is wrong is an OSError."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            return super().read(size)
+        except (EOFError, zlib.error) as error:
+            raise OSError(f"The gzip stream is damaged: {error}.") from error
 
 
 class FileSource(Source):

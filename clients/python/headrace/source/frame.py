@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import grpc
-import pyarrow as pa
 
+from headrace.arrow import pa
 from headrace.errors import BadDataError
 from headrace.row import NOT_UNICODE, is_unicode, shown
 

@@ -1,27 +1,15 @@
 """Tables: any object with Arrow's C interface, encoded as an Arrow IPC stream."""
 
 from collections.abc import Collection, Iterator
-from typing import Any, Protocol, TypeAlias
 
-import pyarrow as pa
-
+from headrace.arrow import pa
+from headrace.source.capsule import ArrowData
 from headrace.source.chunk import CHUNK_BYTES, Chunk, Start
 from headrace.source.frame import FAULTS, Frame, frame_table
 from headrace.source.once import OnceSource
 
 BATCH_ROWS = 65_536
 """Rows of a record batch at most, so that a few chunks carry it."""
-
-
-class ArrowStream(Protocol):
-    """Anything with Arrow's PyCapsule interface: frames of pandas and polars, relations of DuckDB."""
-
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """Exports the data."""
-
-
-ArrowData: TypeAlias = pa.Table | pa.RecordBatchReader | pa.RecordBatch | ArrowStream
-"""A table, all at once or batch by batch."""
 
 
 class TableSource(OnceSource):

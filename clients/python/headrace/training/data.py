@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import tee
 from typing import Any, TypeAlias, TypeVar, Unpack
 
-import pyarrow as pa
-
+from headrace.arrow import pa
+from headrace.options import TrainingOptions
 from headrace.read import TableReader
-from headrace.training.epochs import Epochs, Lanes, TrainingOptions
+from headrace.training.epochs import Epochs, Lanes
 from headrace.training.order import HELD_ROWS, Order, Window
 
 Read: TypeAlias = Callable[[TableReader], Iterator[pa.RecordBatch]]

@@ -1,11 +1,10 @@
 """What is read of a training set, and where in which epoch a trainer stands. No I/O happens here."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 
-import pyarrow as pa
-
-from headrace.options import check_options
+from headrace.arrow import pa
+from headrace.options import TrainingOptions, check_options
 from headrace.read import TableReader
 from headrace.training.order import Order, Slot
 from headrace.v1 import table_pb2
@@ -17,35 +16,6 @@ SPLITS = ("train", "valid", "test")
 """In the order in which they follow each other."""
 
 _LARGEST_SEED = (1 << 64) - 1
-
-
-class TrainingOptions(TypedDict, total=False):
-    """What a trainer reads of a training set, and in which order.
-
-    Attributes:
-        version: Version to read. Default the newest, which is pinned.
-        split: `train`, `valid` or `test`. Default all rows.
-        columns: Columns, in this order. Default all.
-        shuffle_seed: 0 to 2^64 - 1: rows come in an order of each epoch's own, which the seed picks. Default
-            the order of the table, each positive before its negatives.
-        batch_rows: Rows of a batch; the last one of an epoch may have fewer. Default 4,096.
-        group_rows: Rows that stay together, in their order, and are shuffled as one; batch_rows must be a
-            multiple. 1 + negative_ratio keeps positives with their negatives, if the run was short of none
-            (`negatives_short`). Default 1.
-        rank, ranks: Which of how many trainers share an epoch: each row goes to one of them. Default 0 of 1.
-        even_ranks: Whether the last rows of an epoch's order, fewer groups than there are ranks, are left out
-            so that all ranks have as many batches. Default each row once, with one group more for some ranks.
-    """
-
-    version: int | None
-    split: str | None
-    columns: Sequence[str] | None
-    shuffle_seed: int | None
-    batch_rows: int
-    group_rows: int
-    rank: int
-    ranks: int
-    even_ranks: bool
 
 
 class Epochs:

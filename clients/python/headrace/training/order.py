@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
+from headrace.arrow import np
 
 LANES = 8
 """Of a share that is shuffled: so many windows of a rank are in memory, over all its processes."""

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-import pyarrow as pa
-
+from headrace.arrow import pa
 from headrace.client import Client
 
 WHOLE = ""

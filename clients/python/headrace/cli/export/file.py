@@ -6,12 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
-
+from headrace.arrow import pa
 from headrace.cli.export.undoing import undoing
 
 
@@ -23,13 +20,13 @@ class Writer(Protocol):
 
 
 def export(batches: Iterable[pa.RecordBatch], file: Path) -> int:
-    """Writes batches to a .parquet, .csv or .jsonl file, whole or not at all.
+    """Writes batches to a file, whole or not at all.
 
     Returns:
         How many rows there were.
 
     Raises:
-        ValueError: The file's name ends in none of these.
+        ValueError: The file's name has no ending of `WRITERS`.
         OSError: The file cannot be written.
     """
     ending = file.suffix.lower()
@@ -39,21 +36,27 @@ def export(batches: Iterable[pa.RecordBatch], file: Path) -> int:
         )
     unfinished = file.with_name(file.name + ".part")
     with undoing(lambda: unfinished.unlink(missing_ok=True)):
-        rows = write_batches(batches, unfinished, ending)
+        with unfinished.open("wb") as sink:
+            rows = write_batches(batches, sink, ending)
         os.replace(unfinished, file)
     return rows
 
 
-def write_batches(batches: Iterable[pa.RecordBatch], file: Path, ending: str) -> int:
-    """Writes batches, at least one, as files of an ending are written; how many rows there were."""
+def write_batches(batches: Iterable[pa.RecordBatch], sink: BinaryIO, ending: str) -> int:
+    """Writes batches as a file of some ending has them; `sink` stays open.
+
+    Returns:
+        How many rows there were.
+    """
     pending = iter(batches)
     batch = next(pending)
     rows = 0
-    with WRITERS[ending](file, batch.schema) as writer:
+    with WRITERS[ending](sink, batch.schema) as writer:
         while batch is not None:
             writer.write_batch(batch)
             rows += batch.num_rows
             batch = next(pending, None)
+    sink.flush()
     return rows
 
 
@@ -71,16 +74,25 @@ def _json_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def _parquet(file: Path, schema: pa.Schema) -> AbstractContextManager[Writer]:
-    writer: AbstractContextManager[Writer] = pq.ParquetWriter(file, schema, compression="zstd")
+def _parquet(sink: BinaryIO, schema: pa.Schema) -> AbstractContextManager[Writer]:
+    import pyarrow.parquet as pq
+
+    writer: AbstractContextManager[Writer] = pq.ParquetWriter(sink, schema, compression="zstd")
+    return writer
+
+
+def _arrow(sink: BinaryIO, schema: pa.Schema) -> AbstractContextManager[Writer]:
+    writer: AbstractContextManager[Writer] = pa.ipc.new_stream(sink, schema)
     return writer
 
 
 @contextmanager
-def _csv(file: Path, schema: pa.Schema) -> Iterator[Writer]:
+def _csv(sink: BinaryIO, schema: pa.Schema) -> Iterator[Writer]:
+    import pyarrow.csv as pa_csv
+
     nested = [name for name, kind in zip(schema.names, schema.types, strict=True) if pa.types.is_nested(kind)]
     flat = pa.schema([pa.field(f.name, pa.string()) if f.name in nested else f for f in schema])
-    with pa_csv.CSVWriter(file, flat) as writer:
+    with pa_csv.CSVWriter(sink, flat) as writer:
         yield _CsvRows(writer, flat, nested)
 
 
@@ -105,24 +117,25 @@ class _CsvRows:
 
 
 @contextmanager
-def _json_lines(file: Path, schema: pa.Schema) -> Iterator[Writer]:
-    with file.open("w", encoding="utf-8") as lines:
-        yield _JsonLines(lines.write)
+def _json_lines(sink: BinaryIO, schema: pa.Schema) -> Iterator[Writer]:
+    yield _JsonLines(sink.write)
 
 
 class _JsonLines:
     """Writes one JSON object a line."""
 
-    def __init__(self, write: Callable[[str], object]) -> None:
+    def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
         for row in json_rows(batch):
-            self._write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-WRITERS: dict[str, Callable[[Path, pa.Schema], AbstractContextManager[Writer]]] = {
+WRITERS: dict[str, Callable[[BinaryIO, pa.Schema], AbstractContextManager[Writer]]] = {
     ".parquet": _parquet,
+    ".arrow": _arrow,
     ".csv": _csv,
     ".jsonl": _json_lines,
 }
+"""What writes files, by their ending; .arrow is an IPC stream."""

@@ -8,9 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from headrace.arrow import pa, pc
 from headrace.cli.export.dataset import WHOLE, Dataset
 from headrace.errors import TableNotFoundError
 

@@ -7,9 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
+from headrace.arrow import np, pa
 from headrace.cli.export.dataset import Dataset
 from headrace.cli.export.file import write_batches
 
@@ -102,7 +100,8 @@ def _write_split(dataset: Dataset, split: str, folder: Path, format: str, shards
     files = []
     for shard, pieces in groupby(cut(dataset.batches(split), dataset.splits[split], shards), itemgetter(0)):
         path = f"data/{split or ALL}-{shard:05d}-of-{shards:05d}.{format}"
-        rows = write_batches((batch for _, batch in pieces), folder / path, f".{format}")
+        with (folder / path).open("wb") as file:
+            rows = write_batches((batch for _, batch in pieces), file, f".{format}")
         files.append({"path": path, "rows": rows, "bytes": (folder / path).stat().st_size})
     return {"rows": dataset.splits[split], "files": files}
 
