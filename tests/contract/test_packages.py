@@ -167,7 +167,7 @@ def environment(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Environ
     options = ("--frozen", "--no-dev", "--no-emit-workspace", "--no-hashes", "--quiet")
     uv("export", *options, "--output-file", locked)
     uv("venv", "--quiet", "--python", sys.executable, folder)
-    wheels = [wheel_of(dist, name) for name in SOURCES]
+    wheels = [f"{wheel_of(dist, name)}{'[arrow,cli]' if name == 'headrace' else ''}" for name in SOURCES]
     uv("pip", "install", "--quiet", "--python", folder, "--constraints", locked, *wheels)
     made = Environment(folder)
     _take_over_compiled(made)

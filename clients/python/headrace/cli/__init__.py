@@ -12,7 +12,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("rich", "typer"):
             raise
-        sys.exit(f"error: {MissingExtraError('cli', error.name)}")
+        sys.stderr.write(f"error: {MissingExtraError('cli', error.name)}\n")
+        sys.exit(2)
     run()
 
 
