@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -35,9 +36,11 @@ def export(batches: Iterable[pa.RecordBatch], file: Path) -> int:
             f"Unknown ending of {file.name!r}; name the file {', '.join('*' + ending for ending in WRITERS)}."
         )
     unfinished = file.with_name(file.name + ".part")
+    pending = iter(batches)
+    first = next(pending)  # What fails at once leaves the folder as it was.
     with undoing(lambda: unfinished.unlink(missing_ok=True)):
         with unfinished.open("wb") as sink:
-            rows = write_batches(batches, sink, ending)
+            rows = write_batches(chain([first], pending), sink, ending)
         os.replace(unfinished, file)
     return rows
 
