@@ -291,7 +291,9 @@ def test_an_export_whose_reader_goes_away_is_whole(phoenix: Phoenix, tenant: str
 
 
 def _begun(address: str, tenant: str, folder: Path, command: str, output: str) -> "subprocess.Popen[bytes]":
-    run = [sys.executable, "-c", "from headrace.cli import main; main()"]
+    # Tests may run below nohup, which what they start would go by.
+    heeding = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    run = [sys.executable, "-c", f"{heeding}; from headrace.cli import main; main()"]
     options = ["-o", str(folder / output), "--tenant", tenant, "--address", address]
     return subprocess.Popen(
         [*run, command, "mine", *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
