@@ -640,7 +640,7 @@ type ReadTableResponse_Json struct {
 }
 
 type ReadTableResponse_ArrowIpc struct {
-	// Rows as an Arrow IPC stream, complete in itself.
+	// Rows as an Arrow IPC stream, complete in itself. Without rows there is one, with the columns.
 	ArrowIpc []byte `protobuf:"bytes,3,opt,name=arrow_ipc,json=arrowIpc,proto3,oneof"`
 }
 

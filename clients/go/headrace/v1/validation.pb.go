@@ -1057,7 +1057,8 @@ type ValidateSampleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `interactions` or `items`. Required.
 	DataType string `protobuf:"bytes,1,opt,name=data_type,json=dataType,proto3" json:"data_type,omitempty"`
-	// 1 to 10,000 objects, the whole message at most 4 MiB; keys are column names.
+	// 1 to 10,000 objects of at most 1,000 keys, with at most 200,000 values in all, the whole message at
+	// most 4 MiB; keys are column names.
 	// Numbers are doubles here: an id of 2^53 or more must be sent as a string, and 7.0 is 7.
 	SampleData    []*structpb.Struct `protobuf:"bytes,2,rep,name=sample_data,json=sampleData,proto3" json:"sample_data,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -526,6 +526,8 @@ class SampleNegativesRequest(_message.Message):
     (events DESC, item_id ASC). mixed: uniform_share of uniform, the rest of popularity. exposed: what the user
     has viewed at or before the positive's time and never more, all alike; what is missing then by popularity.
     Of the last two negative_source says of each row which part it is from. Empty = popularity.
+    Another value than its default of alpha, zipf_exponent or uniform_share is INVALID_ARGUMENT with
+    strategies that do not heed it.
     """
     alpha: _builtins.float
     """Exponent of popularity, 0.0 to 4.0: the strategy, what mixed has of it, and what exposed draws by

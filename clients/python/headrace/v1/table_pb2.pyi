@@ -315,7 +315,7 @@ class ReadTableResponse(_message.Message):
     JSON_FIELD_NUMBER: _builtins.int
     ARROW_IPC_FIELD_NUMBER: _builtins.int
     arrow_ipc: _builtins.bytes
-    """Rows as an Arrow IPC stream, complete in itself."""
+    """Rows as an Arrow IPC stream, complete in itself. Without rows there is one, with the columns."""
     @_builtins.property
     def started(self) -> Global___ReadTableStarted:
         """What is read."""

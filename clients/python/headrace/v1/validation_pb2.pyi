@@ -522,7 +522,8 @@ class ValidateSampleRequest(_message.Message):
     """`interactions` or `items`. Required."""
     @_builtins.property
     def sample_data(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """1 to 10,000 objects, the whole message at most 4 MiB; keys are column names.
+        """1 to 10,000 objects of at most 1,000 keys, with at most 200,000 values in all, the whole message at
+        most 4 MiB; keys are column names.
         Numbers are doubles here: an id of 2^53 or more must be sent as a string, and 7.0 is 7.
         """
 

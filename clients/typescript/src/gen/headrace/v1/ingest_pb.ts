@@ -174,7 +174,8 @@ export type IngestRowsRequest = Message<"headrace.v1.IngestRowsRequest"> & {
   dataType: string;
 
   /**
-   * 1 to 10,000 objects, the whole message at most 4 MiB; more belongs into Upload. Keys are column
+   * 1 to 10,000 objects of at most 1,000 keys, with at most 200,000 values in all, the whole message at
+   * most 4 MiB; more belongs into Upload. Keys are column
    * names; values are taken as those of FORMAT_JSON_LINES: one of a wrong type rejects its row, an
    * unknown key is a warning of the report. Numbers are doubles here: an id of 2^53 or more must be
    * sent as a string, 7.0 is 7, and NaN is no value.

@@ -442,6 +442,8 @@ export type SampleNegativesRequest = Message<"headrace.v1.SampleNegativesRequest
    * (events DESC, item_id ASC). mixed: uniform_share of uniform, the rest of popularity. exposed: what the user
    * has viewed at or before the positive's time and never more, all alike; what is missing then by popularity.
    * Of the last two negative_source says of each row which part it is from. Empty = popularity.
+   * Another value than its default of alpha, zipf_exponent or uniform_share is INVALID_ARGUMENT with
+   * strategies that do not heed it.
    *
    * @generated from field: string strategy = 7;
    */

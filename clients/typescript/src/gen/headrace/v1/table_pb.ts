@@ -321,7 +321,7 @@ export type ReadTableResponse = Message<"headrace.v1.ReadTableResponse"> & {
     case: "json";
   } | {
     /**
-     * Rows as an Arrow IPC stream, complete in itself.
+     * Rows as an Arrow IPC stream, complete in itself. Without rows there is one, with the columns.
      *
      * @generated from field: bytes arrow_ipc = 3;
      */
