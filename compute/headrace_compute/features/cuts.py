@@ -21,8 +21,8 @@ from headrace_compute.features.feature import Feature, Grain
 from headrace_compute.features.parameters import FeatureParams
 from headrace_compute.features.queries import points_query
 from headrace_compute.features.registry import CUT, cuts_schema_of, key_of, overalls_of, partials_of
+from headrace_compute.features.snapshot import ITEM_CODE, listed_by_number
 from headrace_compute.features.timeline import Points, Timeline, rows_of_users
-from headrace_compute.inputs.catalog import CATALOG_SCHEMA
 from headrace_compute.inputs.duckdb_session import DuckDBSession
 from headrace_compute.inputs.events import Events, gather
 from headrace_compute.inputs.exchange import Slice, encode_texts
@@ -30,8 +30,6 @@ from headrace_compute.inputs.numbering import Numbering
 from headrace_compute.kernels.hashing import bucket_of, xxh64_strings
 from headrace_compute.kernels.timelines import by_time
 from headrace_compute.model import Shard, StoreConfig
-
-ITEM_CODE = "item_code"
 
 _ITEM_EVENT = (ITEM_CODE, "interaction_type", "time_us", "rating", "is_first")
 
@@ -288,9 +286,7 @@ def _finish_items(
     features: Sequence[Feature],
     numbering: Numbering,
 ) -> pa.Table:
-    known = CATALOG_SCHEMA.empty_table() if catalog is None else catalog
-    listed = known.drop_columns(["item_id", BUCKET]).append_column(ITEM_CODE, pa.array(numbering.listed))
-    tables = {"points": points, "overalls": overalls, "catalog": listed}
+    tables = {"points": points, "overalls": overalls, "catalog": listed_by_number(catalog, numbering)}
     return _finished("item", asked, tables, params, features, numbering)
 
 

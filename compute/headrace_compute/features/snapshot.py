@@ -82,14 +82,17 @@ def items_at(
         item_code, the features, of the types that DuckDB gives, bucket and in_catalog (bool), in the order of
         bucket and item_code.
     """
-    known = CATALOG_SCHEMA.empty_table() if catalog is None else catalog
     codes = np.arange(len(numbering), dtype=np.int32)
     tables = {
         "items": pa.table({ITEM_CODE: codes, BUCKET: bucket_of(xxh64_strings(numbering.item_ids))}),
         "totals": totals,
-        "catalog": known.drop_columns(["item_id", BUCKET]).append_column(
-            ITEM_CODE, pa.array(numbering.listed)
-        ),
+        "catalog": listed_by_number(catalog, numbering),
     }
     with DuckDBSession(tables) as session:
         return session.query(items_query(features), params.values(as_of_us))
+
+
+def listed_by_number(catalog: pa.Table | None, numbering: Numbering) -> pa.Table:
+    """A catalog (CATALOG_SCHEMA; None if there is none) with item_code in the place of item_id and bucket."""
+    known = CATALOG_SCHEMA.empty_table() if catalog is None else catalog
+    return known.drop_columns(["item_id", BUCKET]).append_column(ITEM_CODE, pa.array(numbering.listed))

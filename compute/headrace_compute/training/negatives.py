@@ -82,13 +82,7 @@ DrawnFrom: TypeAlias = tuple[Pairs, Positives, Pairs, np.ndarray, ItemIndex, Can
 """The first arguments of `ShardOfSplit`: what rows are drawn from."""
 
 WithColumns: TypeAlias = tuple[
-    Pairs,
-    Positives,
-    Pairs,
-    np.ndarray,
-    ItemIndex,
-    CandidateSampler,
-    SplitPlan,
+    *DrawnFrom,
     Histories | None,
     Found | None,
     Found | None,

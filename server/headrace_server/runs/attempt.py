@@ -13,7 +13,7 @@ from headrace_server import metrics
 from headrace_server.rpc.run_queue import Place
 from headrace_server.runs import finish, journals
 from headrace_server.runs.inputs import pin_inputs
-from headrace_server.runs.job import Job, RunKind, made_to_json
+from headrace_server.runs.job import Job, RunKind, lineage_of, made_to_json
 from headrace_server.runs.journals import DRAINING, JournaledRun, OvertakenError
 from headrace_server.runs.live import LiveRun
 from headrace_server.runs.registry import RunEntry
@@ -101,7 +101,7 @@ class Attempt:
             body = {
                 **made_to_json(made),
                 "attempt": attempt,
-                "lineage": {**job.inputs.lineage(job.parameters, job.shards), **made.lineage},
+                "lineage": lineage_of(job, made),
             }
             entered.hand_over()
             settling = asyncio.ensure_future(self._settle(body, entered))

@@ -142,6 +142,11 @@ def outputs_of(result: RunResult) -> list[run_pb2.TableVersion]:
     return list(result.outputs) if isinstance(result, run_pb2.FeaturesResult) else [result.output]
 
 
+def lineage_of(job: Job, made: Made[Part]) -> dict[str, str]:
+    """Commit metadata that says how to derive what a job made again."""
+    return {**job.inputs.lineage(job.parameters, job.shards), **made.lineage}
+
+
 def made_to_json(made: Made[Part]) -> dict[str, Any]:
     """What a job made, for the journal of its run."""
     return {

@@ -30,7 +30,7 @@ from headrace_server.rpc.run_queue import Place
 from headrace_server.rpc.status import to_status
 from headrace_server.runs import journals, registry
 from headrace_server.runs.inputs import RunRequest, pin_inputs, pin_versions
-from headrace_server.runs.job import Job, Response, RunKind, RunResult, outputs_of
+from headrace_server.runs.job import Job, Response, RunKind, RunResult, lineage_of, outputs_of
 from headrace_server.runs.journals import JournaledRun
 from headrace_server.runs.keeper import KINDS, Keeper
 from headrace_server.runs.live import QUEUED, LiveRun, LiveRuns
@@ -197,7 +197,7 @@ class Runs:
         outputs: list[Snapshot] = []
         async with begun(self._services, executor, entry) as run:
             made = await job.make(executor, run.sink, report, run.admit)
-            lineage = {**job.inputs.lineage(job.parameters, job.shards), **made.lineage}
+            lineage = lineage_of(job, made)
             report("commit", 0, len(made.tables))
             for table in made.tables:
                 outputs.append(await run.commit(table, lineage))
